@@ -1,0 +1,25 @@
+"""MambaIR: image restoration with state-space networks, on any machine.
+
+Importing this package is free: the public names below are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mambair.load import load as load
+    from mambair.restorer import Restorer as Restorer
+
+_PUBLIC = {"load": "mambair.load", "Restorer": "mambair.restorer"}
+
+__all__ = ["Restorer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'mambair' has no attribute {name!r}")

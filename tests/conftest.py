@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests: where the exact reference outputs and the larger development data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout the tests belong to."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Exact reference outputs that travel with the project."""
+    return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def development_data() -> Path:
+    """A folder with ``data/`` (public test images) that may not be shipped; MAMBAIR_TEST_DATA names it."""
+    folder = os.environ.get("MAMBAIR_TEST_DATA")
+    if not folder:
+        pytest.skip("MAMBAIR_TEST_DATA names no folder with the development images")
+    path = Path(folder)
+    assert path.is_dir(), f"MAMBAIR_TEST_DATA={folder} is not a folder"
+    return path
