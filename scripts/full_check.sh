@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The long check: slow tests, then install, import, --help and scan tests on every Python we support.
+# PYTHONS names the interpreters (default: python3.10 to python3.13 on PATH). Prints a dated summary.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+summary=()
+
+if [ "${SLOW:-1}" = 1 ]; then
+  python3 -m pytest -m slow
+  summary+=("slow tests passed on $(python3 --version)")
+fi
+
+for python in ${PYTHONS:-python3.10 python3.11 python3.12 python3.13}; do
+  environment="$work/environment"
+  "$python" -m venv "$environment"
+  "$environment/bin/pip" wheel --quiet --no-deps --wheel-dir "$work/wheels" .
+  test -f "$work"/wheels/mambair-*-py3-none-any.whl
+  "$environment/bin/pip" install --quiet "$work"/wheels/mambair-*.whl pytest hypothesis
+  "$environment/bin/python" -m pytest -q -m "not slow" tests/test_imports.py tests/test_registry.py tests/options tests/ops tests/archs
+  summary+=("$("$environment/bin/python" -c 'import sys, torch; print(f"Python {sys.version.split()[0]}, torch {torch.__version__}: wheel, import, options, scan and network tests passed")')")
+  rm -rf "$environment" "$work/wheels"
+done
+
+printf '\n%s, %s\n' "$(date -u +%Y-%m-%d)" "$(uname -sm)"
+printf -- '- %s\n' "${summary[@]}"
