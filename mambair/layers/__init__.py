@@ -1,0 +1,21 @@
+"""Building blocks of the networks; each works alone, on any device."""
+
+from mambair.layers.channel_attention import CAB, ChannelAttention
+from mambair.layers.drop_path import DropPath
+from mambair.layers.ss2d import SS2D
+from mambair.layers.tokens import TokenNorm, as_image, as_tokens
+from mambair.layers.upsample import Upsample, UpsampleOneStep
+from mambair.layers.vss_block import VSSBlock
+
+__all__ = [
+    "CAB",
+    "SS2D",
+    "ChannelAttention",
+    "DropPath",
+    "TokenNorm",
+    "Upsample",
+    "UpsampleOneStep",
+    "VSSBlock",
+    "as_image",
+    "as_tokens",
+]
