@@ -1,0 +1,8 @@
+"""Image quality measures, registered under BasicSR's names; importing this package fills METRIC_REGISTRY."""
+
+from __future__ import annotations
+
+from mambair.metrics.calculate import calculate_metric
+from mambair.metrics.psnr_ssim import calculate_psnr, calculate_ssim
+
+__all__ = ["calculate_metric", "calculate_psnr", "calculate_ssim"]

@@ -1,0 +1,182 @@
+"""PSNR and SSIM as the super-resolution papers and BasicSR report them.
+
+SSIM: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+IEEE TIP 2004, equation 13, with the 11x11 Gaussian window of the authors' MATLAB code, valid region only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from mambair.metrics.image_pairs import check_pair, peak_value, to_planes
+from mambair.registry import METRIC_REGISTRY
+
+WINDOW = 11
+SIGMA = 1.5
+K1, K2 = 0.01, 0.03
+MARGIN = WINDOW - 1  # the valid region is this much smaller than the image
+TILE = 16  # rows or columns that one banded matrix product filters
+BLOCK_ROWS, BLOCK_COLUMNS = 32, 256  # multiples of TILE; among the fastest with 1 MB of cache
+MOST_THREADS = 4
+WORTH_THREADS = 512 * 512  # pixels
+
+
+@METRIC_REGISTRY.register()
+def calculate_psnr(
+    img: np.ndarray,
+    img2: np.ndarray,
+    crop_border: int,
+    input_order: str = "HWC",
+    test_y_channel: bool = False,
+    *,
+    data_range: float | None = None,
+) -> float:
+    """Peak signal-to-noise ratio in dB, over all channels together; infinity for equal images.
+
+    Args:
+        img, img2: [H, W], or [H, W, C] / [C, H, W] by ``input_order``, BGR order; uint8 or float in [0, 255], or
+            uint16 in [0, 65535].
+        crop_border: pixels left out at each edge.
+        test_y_channel: measure the BT.601 luma of a three-channel image; without effect on other images.
+        data_range: the largest possible value, where the dtype does not say it.
+
+    Raises:
+        ValueError: shapes, dtypes or sizes that cannot be measured.
+    """
+    check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=1)
+    peak = peak_value(img, img2, data_range)
+    first, second = (
+        to_planes(image, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak)
+        for image in (img, img2)
+    )
+    mean_squared = float(np.mean(np.square(np.subtract(first, second, dtype=np.float64))))
+    if mean_squared == 0.0:
+        return math.inf
+    return 10.0 * math.log10(peak * peak / mean_squared)
+
+
+@METRIC_REGISTRY.register()
+def calculate_ssim(
+    img: np.ndarray,
+    img2: np.ndarray,
+    crop_border: int,
+    input_order: str = "HWC",
+    test_y_channel: bool = False,
+    *,
+    data_range: float | None = None,
+) -> float:
+    """Structural similarity, averaged over the valid region and then over channels; 1 for equal images.
+
+    Args and raises as :func:`calculate_psnr`; at least 11x11 pixels must be left after the crop.
+    """
+    check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=WINDOW)
+    peak = peak_value(img, img2, data_range)
+    first, second = (
+        to_planes(image, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak)
+        for image in (img, img2)
+    )
+    return float(np.mean([_plane_ssim(x, y, peak) for x, y in zip(first, second, strict=True)]))
+
+
+def _plane_ssim(x: np.ndarray, y: np.ndarray, peak: float) -> float:
+    """Mean SSIM of two planes [H, W] of any dtype, in float64; the same bits for any number of threads."""
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    rows, columns = x.shape[0] - MARGIN, x.shape[1] - MARGIN
+    starts = range(0, rows, BLOCK_ROWS)
+    workers = min(MOST_THREADS, os.cpu_count() or 1, len(starts)) if x.size >= WORTH_THREADS else 1
+    if workers == 1:
+        sums = _sums_of_block_rows(x, y, peak, starts)
+    else:
+        share = -(-len(starts) // workers)
+        parts = [starts[first : first + share] for first in range(0, len(starts), share)]
+        with ThreadPoolExecutor(workers) as pool:
+            sums = [value for part in pool.map(partial(_sums_of_block_rows, x, y, peak), parts) for value in part]
+    return sum(sums) / (rows * columns)
+
+
+def _sums_of_block_rows(x: np.ndarray, y: np.ndarray, peak: float, starts: Sequence[int]) -> list[float]:
+    """Sum of the SSIM map over each row of blocks that begins at one of ``starts``."""
+    rows, columns = x.shape[0] - MARGIN, x.shape[1] - MARGIN
+    blocks = _BlockSimilarity(peak)
+    sums = []
+    for row in starts:
+        total = 0.0
+        for column in range(0, columns, BLOCK_COLUMNS):
+            part = np.s_[row : row + BLOCK_ROWS + MARGIN, column : column + BLOCK_COLUMNS + MARGIN]
+            total += float(blocks(x[part], y[part])[: rows - row, : columns - column].sum())
+        sums.append(total)
+    return sums
+
+
+class _BlockSimilarity:
+    """The SSIM map of one block at a time, in working memory that is allocated once and fits into the cache.
+
+    The Gaussian is separable, and each pass is a product with a banded matrix that yields TILE outputs from TILE + 10
+    inputs: more multiplications than a loop over the window's taps, but all of them in BLAS.
+    """
+
+    def __init__(self, peak: float) -> None:
+        self._c1, self._c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
+        self._band = _gaussian_band()
+        self._band_transposed = np.ascontiguousarray(self._band.T)
+        # x, y, x^2 + y^2 and xy: SSIM needs the sum of the variances only, never each of them
+        self._moments = np.zeros((4, BLOCK_ROWS + MARGIN, BLOCK_COLUMNS + MARGIN))
+        self._row_windows = sliding_window_view(self._moments, TILE + MARGIN, axis=1)[:, ::TILE].swapaxes(2, 3)
+        self._vertical = np.empty((4, BLOCK_ROWS // TILE, TILE, BLOCK_COLUMNS + MARGIN))
+        rows_of_planes = self._vertical.reshape(4 * BLOCK_ROWS, BLOCK_COLUMNS + MARGIN)
+        self._column_windows = sliding_window_view(rows_of_planes, TILE + MARGIN, axis=1)[:, ::TILE].swapaxes(0, 1)
+        self._filtered = np.empty((4, BLOCK_ROWS, BLOCK_COLUMNS))
+        self._filtered_tiles = self._filtered.reshape(4 * BLOCK_ROWS, BLOCK_COLUMNS // TILE, TILE).swapaxes(0, 1)
+        self._scratch = np.empty((4, BLOCK_ROWS, BLOCK_COLUMNS))
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """SSIM map [BLOCK_ROWS, BLOCK_COLUMNS], valid for as many rows and columns as x and y have beyond 10."""
+        height, width = x.shape
+        first, second, squares, products = self._moments[:, :height, :width]
+        first[...] = x
+        second[...] = y
+        np.multiply(first, second, out=products)
+        np.square(first, out=squares)
+        squares += np.square(second)
+        # beyond the block's own pixels the memory holds older, finite values, which reach no valid output
+        np.matmul(self._band, self._row_windows, out=self._vertical)
+        np.matmul(self._column_windows, self._band_transposed, out=self._filtered_tiles)
+        return self._similarity()
+
+    def _similarity(self) -> np.ndarray:
+        """(2 mean_x mean_y + c1) (2 cov + c2) / ((mean_x^2 + mean_y^2 + c1) (var_x + var_y + c2))."""
+        mean_x, mean_y, variances, covariance = self._filtered
+        mean_product, mean_squares, _, similarity = self._scratch
+        np.multiply(mean_x, mean_y, out=mean_product)
+        np.square(mean_x, out=mean_squares)
+        mean_squares += np.square(mean_y, out=self._scratch[2])
+        covariance -= mean_product
+        variances -= mean_squares
+        mean_product *= 2
+        covariance *= 2
+        mean_product += self._c1
+        covariance += self._c2
+        mean_squares += self._c1
+        variances += self._c2
+        np.multiply(mean_product, covariance, out=similarity)
+        mean_squares *= variances
+        similarity /= mean_squares
+        return similarity
+
+
+def _gaussian_band() -> np.ndarray:
+    """Matrix [TILE, TILE + 10]: row i holds the normalised window's 11 taps from column i on."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    taps = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    taps /= taps.sum()
+    band = np.zeros((TILE, TILE + MARGIN))
+    for row in range(TILE):
+        band[row, row : row + WINDOW] = taps
+    return band
