@@ -1,0 +1,8 @@
+"""Option files: read safely, checked completely before anything starts, every fault named with file and line."""
+
+from __future__ import annotations
+
+from mambair.options.faults import OptionsError
+from mambair.options.loader import load_options
+
+__all__ = ["OptionsError", "load_options"]

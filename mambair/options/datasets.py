@@ -1,0 +1,150 @@
+"""Checking the ``datasets`` section: phases, each data set's own keys, folders, sizes and the batch size."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Any
+
+from mambair.options.faults import FaultList, KeyPath, nearest, shown
+from mambair.options.locations import resolve
+from mambair.options.parts import look_up
+from mambair.options.schema import LoaderOptions
+from mambair.options.sections import validate
+from mambair.options.vocabulary import IGNORED, Dropped
+from mambair.registry import DATASET_REGISTRY
+
+logger = logging.getLogger(__name__)
+
+_PHASE = re.compile(r"train|val(_\d+)?|test(_\d+)?")
+_ALWAYS = ("type", "name", "phase", "scale")
+_LOADER = frozenset(LoaderOptions.model_fields)
+
+
+def check_datasets(
+    data: dict[str, Any], faults: FaultList, dropped: Dropped, *, is_train: bool, check_paths: bool
+) -> dict[str, dict[str, Any]]:
+    """Each data set of the file with its defaults, its absolute paths, and BasicSR's ``phase``, ``name``, ``scale``."""
+    found = data.get("datasets")
+    complete: dict[str, dict[str, Any]] = {}
+    if not isinstance(found, dict):
+        return complete
+    _check_phases(found, faults, is_train=is_train)
+    for label, options in found.items():
+        path = ("datasets", label)
+        if not _PHASE.fullmatch(label) or not isinstance(options, dict):
+            continue
+        phase = label.partition("_")[0]
+        complete[label] = _check_dataset(options, path, phase, data.get("scale"), faults, dropped)
+        _resolve_paths(complete[label], path, faults, check=check_paths)
+        _check_sizes(complete[label], path, faults)
+    _check_names(complete, faults)
+    return complete
+
+
+def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:
+    for label in found:
+        if not _PHASE.fullmatch(label):
+            hint = nearest(label, ("train", "val", "val_1", "test", "test_1"))
+            faults.add(("datasets", label), f"unknown phase; {hint}")
+    if is_train and "train" not in found:
+        faults.add(("datasets",), "the required key datasets.train is missing; test files are for test.py")
+    if not is_train and not any(label.startswith("test") for label in found):
+        faults.add(("datasets",), "no data set to test on; write datasets.test_1 (training files are for train.py)")
+
+
+def _check_dataset(
+    options: dict[str, Any], path: KeyPath, phase: str, scale: object, faults: FaultList, dropped: Dropped
+) -> dict[str, Any]:
+    loader = {key: value for key, value in options.items() if key in _LOADER}
+    dataset = look_up(DATASET_REGISTRY, options, path, faults)
+    complete = validate(LoaderOptions, loader, path, faults) or {}
+    complete = {key: value for key, value in complete.items() if value is not None}
+    _check_batch_keys(loader, path, phase, faults)
+    model = getattr(dataset, "Options", None)
+    if model is None:
+        complete = {**complete, **options}  # a class of somebody else: it reads what it reads
+    else:
+        known = set(model.model_fields)
+        dropped.take_out(options, path, IGNORED["datasets"] - known)
+        if "io_backend" not in known and options.get("io_backend") == {"type": "disk"}:
+            del options["io_backend"]  # what every file says and what happens anyway
+        own = {key: value for key, value in options.items() if key in known or key not in (*_ALWAYS, *_LOADER)}
+        facts = {"phase": phase, "scale": scale, "name": path[-1], "type": options.get("type")}
+        own |= {key: value for key, value in facts.items() if key in known and key not in own and value is not None}
+        own_complete = validate(model, own, path, faults) or own
+        complete |= {key: value for key, value in own_complete.items() if value is not None or key in own}
+    for key in ("name", "type"):
+        if key in options and not isinstance(options[key], str):
+            faults.add((*path, key), f"found {shown(options[key])}; text is right")
+    if options.get("scale", scale) != scale:
+        faults.add((*path, "scale"), f"found {shown(options['scale'])}, but scale is {scale}; leave it out here")
+    complete |= {"type": options.get("type"), "phase": phase, "scale": scale}
+    complete["name"] = options.get("name", path[-1])
+    return complete
+
+
+def _check_batch_keys(loader: dict[str, Any], path: KeyPath, phase: str, faults: FaultList) -> None:
+    keys = [key for key in ("total_batch_size", "batch_size_per_gpu") if loader.get(key) is not None]
+    if phase != "train":
+        for key in keys:
+            faults.add((*path, key), "images are validated and tested one by one; delete this key")
+    elif not keys:
+        faults.add(path, "the batch size is missing; write total_batch_size (images in one step, over all processes)")
+    elif len(keys) == 2:
+        faults.add((*path, "batch_size_per_gpu"), "total_batch_size is given too; keep total_batch_size only")
+
+
+def _resolve_paths(options: dict[str, Any], path: KeyPath, faults: FaultList, *, check: bool) -> None:
+    for key, value in options.items():
+        if key.startswith("dataroot_") and isinstance(value, str):
+            options[key] = resolve(value, (*path, key), faults, kind="folder", check=check)
+        elif key.startswith("dataroot_") and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            options[key] = [resolve(item, (*path, key), faults, kind="folder", check=check) for item in value]
+        elif key.startswith("meta_info") and isinstance(value, str):
+            options[key] = resolve(value, (*path, key), faults, kind="file", check=check)
+
+
+def _check_sizes(options: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    size, scale = options.get("gt_size"), options.get("scale")
+    if isinstance(size, int) and isinstance(scale, int) and scale > 0 and size % scale:
+        below = size // scale * scale
+        text = f"found {size}; a multiple of scale ({scale}) is right, such as {below or scale} or {below + scale}"
+        faults.add((*path, "gt_size"), text)
+
+
+def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None:
+    """Results are filed by the name of the data set, so two of one phase may not share one."""
+    first: dict[tuple[str, str], str] = {}
+    for label, options in datasets.items():
+        name = options["name"]
+        if not isinstance(name, str):
+            continue
+        if "/" in name or "\\" in name or name.startswith("."):
+            faults.add(("datasets", label, "name"), f"found {shown(name)}; a plain word is right: it names a folder")
+        other = first.setdefault((options["phase"], name), label)
+        if other != label:
+            faults.add(("datasets", label, "name"), f"{name!r} is the name of datasets.{other} too; choose another")
+
+
+def settle_batch_size(train: dict[str, Any], num_gpu: int | str) -> None:
+    """Set ``total_batch_size``: as written, or BasicSR's batch size of one GPU times the number of them.
+
+    That number is the file's ``num_gpu``, whatever this machine has: the recipe stays the same everywhere. With
+    ``auto`` it is the number of processes that were started.
+    """
+    if train.get("total_batch_size"):
+        return
+    processes = os.environ.get("WORLD_SIZE", "")
+    if isinstance(num_gpu, int):
+        count = max(num_gpu, 1)
+    else:
+        count = int(processes) if processes.isdecimal() and int(processes) else 1
+    train["total_batch_size"] = train["batch_size_per_gpu"] * count
+    logger.info(
+        "total batch size: %d (batch_size_per_gpu %d x %d); total_batch_size states it directly",
+        train["total_batch_size"],
+        train["batch_size_per_gpu"],
+        count,
+    )

@@ -1,0 +1,96 @@
+"""What is wrong with an option file: one line per fault, all of them in one OptionsError."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+KeyPath = tuple[str | int, ...]
+
+
+class OptionsError(ValueError):
+    """An option file that cannot be run; the text lists every fault as ``file:line: key: what, what would be right``.
+
+    Args:
+        faults: the lines of the message, one fault each.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class FaultList:
+    """Collects faults together with the place of the key they belong to.
+
+    Args:
+        places: "file:line" of every key that was read; a key without a place gets that of its nearest parent.
+        name: the option file as the user named it, for faults that belong to no key.
+    """
+
+    def __init__(self, places: dict[KeyPath, str], name: str) -> None:
+        self._places = places
+        self._name = name
+        self._faults: dict[tuple[KeyPath, str], str] = {}
+
+    def add(self, path: KeyPath, text: str, place: str | None = None) -> None:
+        """Note one fault at the key ``path`` (and in the line ``place``, if not the key's); twice counts once."""
+        self._faults.setdefault((path, text), f"{place or self.place(path)}: {dotted(path)}: {text}")
+
+    def has(self, path: KeyPath) -> bool:
+        """Whether a fault is noted at ``path`` or below it: checks that need the value are then pointless."""
+        return any(known[: len(path)] == path for known, _ in self._faults)
+
+    def place(self, path: KeyPath) -> str:
+        """ "file:line" of the key, or of its nearest parent that was written down."""
+        for length in range(len(path), 0, -1):
+            place = self._places.get(path[:length])
+            if place is not None:
+                return place
+        return f"{self._name}:1"
+
+    def raise_if_any(self) -> None:
+        """Raise OptionsError when a fault was noted, in the order of the lines of the file."""
+        if self._faults:
+            raise OptionsError(sorted(self._faults.values(), key=_line_order))
+
+
+def _line_order(fault: str) -> tuple[str, int]:
+    name, _, rest = fault.partition(":")
+    number = rest.partition(":")[0]
+    return name, int(number) if number.isdigit() else 0
+
+
+def dotted(path: KeyPath) -> str:
+    """The key as messages write it: ``datasets.train.gt_size``, ``train.optim_g.betas[1]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(the whole file)"
+
+
+def nearest(found: str, valid: Iterable[str]) -> str:
+    """What to write instead of an unknown ``found``: the nearest valid names, or all of them."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(found, names, n=2, cutoff=0.6)
+    near = near or [name for name in names if name.lower() == found.lower()]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known here: {', '.join(names)}" if names else "no keys are known here"
+
+
+def shown(value: object) -> str:
+    """A found value for a message, shortened, in YAML's words rather than Python's."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return f"a mapping with {_some(list(value))}" if value else "an empty mapping"
+    text = repr(list(value)) if isinstance(value, Sequence) and not isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def _some(names: Sequence[object]) -> str:
+    listed = ", ".join(map(str, names[:4]))
+    return listed if len(names) <= 4 else f"{listed}, ..."

@@ -1,0 +1,121 @@
+"""From the path of an option file to the dictionary the engine runs, or to one error that lists every fault."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mambair.options.datasets import check_datasets, settle_batch_size
+from mambair.options.faults import FaultList, dotted
+from mambair.options.locations import check_name, complete_paths, resolve
+from mambair.options.overrides import apply_overrides
+from mambair.options.parts import check_metrics, check_network, check_train_parts, look_up_name
+from mambair.options.schema import Options
+from mambair.options.sections import validate
+from mambair.options.vocabulary import BASICSR_ONLY, IGNORED, Dropped
+from mambair.options.yaml_reader import read_option_file
+from mambair.registry import MODEL_REGISTRY
+
+logger = logging.getLogger(__name__)
+
+
+def load_options(
+    path: str | Path, *, is_train: bool, overrides: Sequence[str] = (), check_paths: bool = True
+) -> dict[str, Any]:
+    """Read and check an option file; nothing is started, made or written.
+
+    Args:
+        path: a YAML file in BasicSR's vocabulary (docs/options.md).
+        is_train: for train.py, or else for test.py.
+        overrides: ``key:key=value`` each, as ``--force_yml`` takes them.
+        check_paths: False accepts data folders and weights that are not there.
+
+    Returns:
+        A plain nested dictionary with all defaults, absolute paths and the folders to write under ``path``.
+
+    Raises:
+        OptionsError: listing all faults, one a line: ``file:line: key: what was found; what is right``.
+    """
+    file = read_option_file(path)
+    apply_overrides(file, overrides)
+    data, faults, dropped = file.data, FaultList(file.places, file.name), Dropped()
+    foreign = _take_out_foreign(data, faults, dropped)
+    check_network(data, faults, dropped)
+    if is_train:
+        check_train_parts(data.get("train"), faults)
+    check_metrics(data.get("val"), faults)
+    datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
+    _check_sections_agree(data, faults, is_train=is_train)
+    opt = validate(Options, data, (), faults)
+    if isinstance(data.get("name"), str):
+        check_name(data["name"], faults)
+    if opt is not None:
+        complete_paths(opt, faults, is_train=is_train)
+        for key in ("pretrain_network_g", "resume_state"):
+            if opt["path"][key] is not None:
+                opt["path"][key] = resolve(opt["path"][key], ("path", key), faults, kind="file", check=check_paths)
+    faults.raise_if_any()
+    assert opt is not None, "without faults there is a result"
+    dropped.warn(file.name)
+    _put_back(opt, foreign)
+    opt["datasets"] = datasets
+    opt["is_train"] = is_train
+    return _settled(opt)
+
+
+def _settled(opt: dict[str, Any]) -> dict[str, Any]:
+    """Fix what the file leaves open: the seed, the number of GPUs, the total batch size."""
+    import torch
+
+    if opt["is_train"]:
+        settle_batch_size(opt["datasets"]["train"], opt["num_gpu"])
+    available = torch.cuda.device_count()
+    opt["num_gpu"] = available if opt["num_gpu"] == "auto" else min(opt["num_gpu"], available)
+    if opt["manual_seed"] is None:
+        opt["manual_seed"] = random.SystemRandom().randint(1, 10_000)
+        logger.info("manual_seed: %d (drawn; write it into the option file to repeat this run)", opt["manual_seed"])
+    return opt
+
+
+def _take_out_foreign(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> dict[str, dict[str, Any]]:
+    """Keys of the top and its sections that our schema does not hold: set aside for basicsr's models, else dropped."""
+    name = data.get("model_type")
+    known = isinstance(name, str) and look_up_name(MODEL_REGISTRY, name, ("model_type",), faults) is not None
+    is_foreign = known and not MODEL_REGISTRY.is_ours(str(name))
+    aside: dict[str, dict[str, Any]] = {}
+    for label in ("", "path", "train", "val", "logger"):
+        section = data if not label else data.get(label)
+        if not isinstance(section, dict):
+            continue
+        if is_foreign:
+            keys = [key for key in section if key in BASICSR_ONLY.get(label, ())]
+            aside[label] = {key: section.pop(key) for key in keys}
+        dropped.take_out(section, (label,) if label else (), IGNORED.get(label, frozenset()))
+    return aside
+
+
+def _put_back(opt: dict[str, Any], aside: dict[str, dict[str, Any]]) -> None:
+    for label, keys in aside.items():
+        section = opt if not label else opt[label]
+        section.update(keys)
+
+
+def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:
+    """What one section promises and another does not keep."""
+    if not is_train:
+        return
+    if "train" not in data:
+        faults.add(("train",), "this required section is missing; files without it are for test.py")
+    datasets, val = data.get("datasets"), data.get("val")
+    if not isinstance(datasets, dict):
+        return
+    validated = [label for label in datasets if label.startswith("val")]
+    has_frequency = isinstance(val, dict) and val.get("val_freq") is not None
+    if validated and not has_frequency:
+        key = ("datasets", validated[0])
+        faults.add(key, f"{dotted(key)} is never used: val.val_freq (steps between validations) is missing")
+    if not validated and has_frequency:
+        faults.add(("val", "val_freq"), "there is nothing to validate on: datasets.val is missing")

@@ -1,0 +1,147 @@
+"""Checking the parts of an option file that name a class: network, losses, metrics, optimiser, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mambair.options.faults import FaultList, KeyPath, dotted, nearest, shown
+from mambair.options.schema import SCHEDULES
+from mambair.options.sections import validate
+from mambair.options.signatures import check_arguments, named_parameters
+from mambair.options.vocabulary import IGNORED, Dropped
+from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
+
+OPTIMIZERS = ("Adam", "AdamW", "SGD")
+
+
+def look_up(registry: Registry, found: dict[str, Any], path: KeyPath, faults: FaultList) -> Any | None:
+    """What the ``type`` of the mapping at ``path`` names, or None after noting a fault."""
+    name = type_name(found, path, faults)
+    return None if name is None else look_up_name(registry, name, (*path, "type"), faults)
+
+
+def look_up_name(registry: Registry, name: str, path: KeyPath, faults: FaultList) -> Any | None:
+    """What ``name``, which stands at ``path``, names in ``registry``, or None after noting a fault."""
+    if registry.is_ours(name):
+        return registry.get(name)
+    try:
+        return registry.get(name)
+    except KeyError as error:
+        faults.add(path, str(error.args[0]))
+    except ImportError as error:
+        faults.add(path, f"no {registry.kind} named {name!r} here, and asking basicsr failed: {error}")
+    return None
+
+
+def type_name(found: dict[str, Any], path: KeyPath, faults: FaultList) -> str | None:
+    """The ``type`` of a mapping, or None after noting a fault."""
+    if "type" not in found:
+        faults.add(path, f"the required key {dotted((*path, 'type'))} is missing")
+        return None
+    if not isinstance(found["type"], str):
+        faults.add((*path, "type"), f"found {shown(found['type'])}; the name of a class is right")
+        return None
+    return found["type"]
+
+
+def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> None:
+    """``network_g`` against the signature of its class, ``scale`` against its upscale, and one trial construction."""
+    found, path = data.get("network_g"), ("network_g",)
+    if not isinstance(found, dict):
+        return
+    network = look_up(ARCH_REGISTRY, found, path, faults)
+    if network is None:
+        return
+    known = named_parameters(network)
+    ignored = IGNORED.get(f"network_g of {found['type']}", frozenset()) - set(known)
+    dropped.take_out(found, path, ignored)
+    check_arguments(network, found, path, faults)
+    if faults.has(path):
+        return
+    _check_scale(data, found, known, faults)
+    if ARCH_REGISTRY.is_ours(found["type"]) and not faults.has(path):
+        _try_construction(network, found, faults)
+
+
+def _check_scale(data: dict[str, Any], found: dict[str, Any], known: dict[str, Any], faults: FaultList) -> None:
+    scale = data.get("scale")
+    for key in ("upscale", "scale"):
+        if key in known and isinstance(scale, int):
+            upscale = found.get(key, known[key].default)
+            if isinstance(upscale, int) and upscale != scale:
+                written = "" if key in found else f" (the default of {found['type']})"
+                text = f"found {upscale}{written}, but scale is {scale}; the two must be equal"
+                faults.add(("network_g", key), text)
+
+
+def _try_construction(network: Callable[..., Any], found: dict[str, Any], faults: FaultList) -> None:
+    """Our classes refuse values that make no sense; on the meta device that costs no memory."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            network(**{key: value for key, value in found.items() if key != "type"})
+    except ValueError as error:
+        faults.add(("network_g",), f"{found['type']} refuses these values: {error}")
+
+
+def check_train_parts(train: object, faults: FaultList) -> None:
+    """Losses (every ``*_opt``), the optimiser and the schedule of the ``train`` section."""
+    if not isinstance(train, dict):
+        return
+    for key, found in train.items():
+        if key.endswith("_opt") and isinstance(found, dict):
+            loss = look_up(LOSS_REGISTRY, found, ("train", key), faults)
+            if loss is not None:
+                check_arguments(loss, found, ("train", key), faults)
+    if isinstance(train.get("optim_g"), dict):
+        _check_optimizer(train["optim_g"], ("train", "optim_g"), faults)
+    if isinstance(train.get("scheduler"), dict):
+        _check_schedule(train, ("train", "scheduler"), faults)
+
+
+def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    import torch
+
+    name = type_name(found, path, faults)
+    if name in OPTIMIZERS:
+        check_arguments(getattr(torch.optim, name), found, path, faults, given=frozenset({"params"}))
+    elif name is not None:
+        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, OPTIMIZERS)}")
+
+
+def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    found = train["scheduler"]
+    name = type_name(found, path, faults)
+    if name is None:
+        return
+    if name not in SCHEDULES:
+        faults.add((*path, "type"), f"no schedule named {name!r}; {nearest(name, SCHEDULES)}")
+        return
+    complete = validate(SCHEDULES[name], {key: value for key, value in found.items() if key != "type"}, path, faults)
+    if complete is None:
+        return
+    if "T_max" in complete and complete["T_max"] is None:
+        complete["T_max"] = train.get("total_iter")
+    steps = complete.get("periods", complete.get("restarts"))
+    for key in ("restart_weights", "eta_mins"):
+        if steps is not None and key in complete and len(complete[key]) != len(steps):
+            text = f"found {len(complete[key])} values for {len(steps)} cycles; one value for each is right"
+            faults.add((*path, key), text)
+    train["scheduler"] = {"type": name, **complete}
+
+
+def check_metrics(val: object, faults: FaultList) -> None:
+    """Each of ``val.metrics`` against the signature of its function; ``better`` is BasicSR's note for the log."""
+    metrics = val.get("metrics") if isinstance(val, dict) else None
+    for label, found in metrics.items() if isinstance(metrics, dict) else ():
+        path = ("val", "metrics", label)
+        metric = look_up(METRIC_REGISTRY, found, path, faults) if isinstance(found, dict) else None
+        if metric is None:
+            continue
+        arguments = {key: value for key, value in found.items() if key != "better"}
+        check_arguments(metric, arguments, path, faults, given=frozenset({"img", "img2"}))
+        found.update(arguments)
+        if found.get("better", "higher") not in ("higher", "lower"):
+            faults.add((*path, "better"), f"found {shown(found['better'])}; higher or lower is right")

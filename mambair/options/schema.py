@@ -1,0 +1,152 @@
+"""The schema of an option file: BasicSR's vocabulary as strict pydantic models; docs/options.md is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _integral(value: object) -> object:
+    """``5e3`` is a whole number, as BasicSR's files write it (``!!float 5e3``)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_list(value: object) -> object:
+    """One folder stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Whole = Annotated[int, BeforeValidator(_integral)]
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+NotNegative = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+Folders = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Part = dict[str, Any]  # checked against the signature of the class its `type` names
+
+
+class Section(BaseModel):
+    """A mapping of the option file: unknown keys and values of another type are faults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class LoaderOptions(Section):
+    """Keys of a data set (``datasets.train``, ``datasets.val``, ``datasets.test_1`` ...) that concern its loading."""
+
+    total_batch_size: Count | None = Field(
+        None, description="Images in one optimiser step, over all processes. Training only."
+    )
+    batch_size_per_gpu: Count | None = Field(
+        None, description="BasicSR's spelling: the total is this times `num_gpu`. One of the two. Training only."
+    )
+    num_worker_per_gpu: NotNegative = Field(0, description="Processes that read images, for each training process.")
+    dataset_enlarge_ratio: Count = Field(1, description="How often the data set is repeated in one epoch.")
+    pin_memory: bool = Field(False, description="Page-locked host memory: faster copies to a GPU.")
+    persistent_workers: bool = Field(False, description="Keep the reading processes between epochs.")
+
+
+class PathOptions(Section):
+    """Weights to start from, states to go on from, and where results are written."""
+
+    pretrain_network_g: str | None = Field(None, description="Weights to start from or to test (.pth or .safetensors).")
+    strict_load_g: bool = Field(True, description="Every weight must fit; false skips the ones that do not.")
+    param_key_g: str | None = Field(None, description="Which weights of a .pth file (params, params_ema).")
+    resume_state: str | None = Field(None, description="A training state (.state) to go on from.")
+    experiments_root: str | None = Field(
+        None, description="Folder of this experiment, inside the current directory; null is `experiments/<name>`."
+    )
+    results_root: str | None = Field(
+        None, description="Folder of the test results, inside the current directory; null is `results/<name>`."
+    )
+
+
+class TrainOptions(Section):
+    """Optimiser, schedule and losses."""
+
+    total_iter: Count = Field(description="Number of optimiser steps.")
+    optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD) and the arguments of torch's class.")
+    scheduler: Part = Field(description="Learning rate schedule: `type` and its keys, see below.")
+    pixel_opt: Part | None = Field(None, description="Pixel loss: `type` and the arguments of the loss.")
+    warmup_iter: Whole = Field(-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
+
+
+class MultiStepSchedule(Section):
+    """``type: MultiStepLR`` (BasicSR's ``MultiStepRestartLR`` is the same)."""
+
+    milestones: list[Whole] = Field(description="Steps after which the rate is multiplied by gamma.")
+    gamma: float = Field(0.1, description="The factor.")
+    restarts: list[Whole] = Field([0], description="Steps at which the rate starts again.")
+    restart_weights: list[float] = Field([1.0], description="Its factor at each restart.")
+
+
+class CosineSchedule(Section):
+    """``type: CosineAnnealingLR``."""
+
+    T_max: Count | None = Field(None, description="Steps from the full rate to the lowest; null is `total_iter`.")
+    eta_min: float = Field(0.0, ge=0, description="The lowest rate.")
+
+
+class CosineRestartSchedule(Section):
+    """``type: CosineAnnealingRestartLR``."""
+
+    periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
+    restart_weights: list[float] = Field([1.0], description="Factor of the rate at the start of each cosine.")
+    eta_min: float = Field(0.0, ge=0, description="The lowest rate.")
+
+
+class CyclicCosineSchedule(Section):
+    """``type: CosineAnnealingRestartCyclicLR``: a lowest rate for each cosine."""
+
+    periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
+    restart_weights: list[float] = Field([1.0], description="Factor of the rate at the start of each cosine.")
+    eta_mins: list[float] = Field([0.0], description="The lowest rate of each cosine.")
+
+
+class ConstantSchedule(Section):
+    """``type: ConstantLR``: one rate throughout."""
+
+
+SCHEDULES: dict[str, type[Section]] = {
+    "MultiStepLR": MultiStepSchedule,
+    "MultiStepRestartLR": MultiStepSchedule,
+    "CosineAnnealingLR": CosineSchedule,
+    "CosineAnnealingRestartLR": CosineRestartSchedule,
+    "CosineAnnealingRestartCyclicLR": CyclicCosineSchedule,
+    "ConstantLR": ConstantSchedule,
+}
+
+
+class ValOptions(Section):
+    """Validation during training, and testing."""
+
+    val_freq: Count | None = Field(None, description="Steps between two validations. Required for `datasets.val`.")
+    save_img: bool = Field(False, description="Write the restored images.")
+    suffix: str | None = Field(None, description="End of the names of written images; null is the experiment's name.")
+    metrics: dict[str, Part] | None = Field(
+        None, description="A name of your choice for each: `type` (calculate_psnr, calculate_ssim) and its arguments."
+    )
+
+
+class LoggerOptions(Section):
+    """What is written down while training."""
+
+    print_freq: Count = Field(100, description="Steps between two progress lines.")
+    save_checkpoint_freq: Count = Field(5000, description="Steps between two checkpoints.")
+    use_tb_logger: bool = Field(False, description="Write TensorBoard files to `tb_logger/<name>`, if installed.")
+
+
+class Options(Section):
+    """The top level."""
+
+    name: str = Field(description="Name of the experiment: a plain folder name.")
+    model_type: str = Field(description="What one training step is: RestorationModel, or its published names.")
+    scale: Count = Field(description="Enlargement; 1 for denoising and the like.")
+    num_gpu: NotNegative | Literal["auto"] = Field("auto", description="0 trains on the CPU; auto takes what is there.")
+    manual_seed: NotNegative | None = Field(None, description="Seed of all randomness; null draws one and logs it.")
+    datasets: dict[str, Part] = Field(description="`train`, `val`, `val_2` ... or `test_1`, `test_2` ...: see below.")
+    network_g: Part = Field(description="The network: `type` and the arguments of its class.")
+    path: PathOptions = Field(default_factory=PathOptions, description="See below.")
+    train: TrainOptions | None = Field(None, description="See below. Training only, and required there.")
+    val: ValOptions = Field(default_factory=ValOptions, description="See below.")
+    logger: LoggerOptions = Field(default_factory=LoggerOptions, description="See below.")

@@ -1,0 +1,210 @@
+"""Reading option files: YAML 1.2's core schema (https://yaml.org/spec/1.2.2), with the line of every key.
+
+Safe by construction: nodes are turned into plain values here, so no tag can name a Python object; aliases are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mambair.options.faults import FaultList, KeyPath, OptionsError, shown
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000
+MAX_DEPTH = 30
+MAX_DIGITS = 100
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = "plain"  # the tag of an unquoted scalar without a tag of its own
+_NULLS = ("", "~", "null", "Null", "NULL")
+_TRUE = ("true", "True", "TRUE")
+_FALSE = ("false", "False", "FALSE")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass
+class OptionFile:
+    """What an option file says, and where.
+
+    Attributes:
+        name: the file as the user named it.
+        data: the mapping of the file, in plain Python values.
+        places: "file:line" of every key and list item.
+    """
+
+    name: str
+    data: dict[str, Any]
+    places: dict[KeyPath, str] = field(default_factory=dict)
+
+
+def read_option_file(path: str | Path) -> OptionFile:
+    """Read one YAML file.
+
+    Raises:
+        OptionsError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is not text, or
+            expands to more than MAX_VALUES values.
+    """
+    name = str(path)
+    try:
+        with Path(path).open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise OptionsError([f"{name}: cannot be read: {error.strerror}; give the path of an option file"]) from error
+    if len(content) > MAX_BYTES:
+        raise OptionsError([f"{name}: larger than {MAX_BYTES:,} bytes; this is no option file"])
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise OptionsError([f"{name}:{line}: not UTF-8 text; save the file as UTF-8"]) from error
+    node = _compose(text, name)
+    places: dict[KeyPath, str] = {}
+    faults = FaultList(places, name)
+    data = _Reader(name, places, faults).value(node, ()) if node is not None else None
+    faults.raise_if_any()
+    if not isinstance(data, dict):
+        raise OptionsError([f"{name}:1: found {shown(data)}; an option file is a mapping ('name: experiment')"])
+    return OptionFile(name, data, places)
+
+
+def read_value(text: str, place: str) -> Any:
+    """Read one value written as YAML (``20``, ``1e-4``, ``[1, 2]``), as ``--force_yml`` gives it.
+
+    Raises:
+        OptionsError: not a YAML value; the message starts with ``place``.
+    """
+    node = _compose(text, place)
+    if node is None:
+        return None
+    faults = FaultList({}, place)
+    value = _Reader(place, {}, faults).value(node, ())
+    faults.raise_if_any()
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Parses only; unquoted scalars are marked, so that YAML 1.2's rules can be applied to them instead of 1.1's."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else f"{_TAG}str"
+        return super().resolve(kind, value, implicit)
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise OptionsError([f"{name}:{line}: {_syntax_fault(error, text, line)}"]) from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        fault = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; delete it"
+        raise OptionsError([f"{name}:{line}: {fault}"]) from error
+    except RecursionError as error:
+        raise OptionsError([f"{name}:1: nested too deeply; option files have at most {MAX_DEPTH} levels"]) from error
+
+
+def _syntax_fault(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
+    lines = text.splitlines()
+    content = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in content[: len(content) - len(content.lstrip())] or "'\\t'" in (error.problem or ""):
+        return "a tab stands here; YAML indents with spaces only"
+    if isinstance(error, yaml.composer.ComposerError) and "single document" in (error.context or ""):
+        return "a second document ('---') starts here; an option file holds one"
+    fault = error.problem or "not YAML"
+    if "undefined alias" in fault:
+        return f"{fault}; write the value itself or define the anchor (&name) above"
+    if "could not find expected ':'" in fault or "mapping values are not allowed" in fault:
+        return f"{fault}; write 'key: value', one key a line, keys of one level indented alike"
+    return f"{fault}; check brackets, quotes and the indentation of the lines around"
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, noting places and faults, within a budget of values."""
+
+    def __init__(self, name: str, places: dict[KeyPath, str], faults: FaultList) -> None:
+        self._name = name
+        self._places = places
+        self._faults = faults
+        self._values = 0
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        line = node.start_mark.line + 1
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise OptionsError([f"{self._name}:{line}: expands to more than {MAX_VALUES:,} values; remove the aliases"])
+        if len(path) > MAX_DEPTH:
+            text = f"nested more than {MAX_DEPTH} levels deep; does an alias (*name) contain itself?"
+            raise OptionsError([f"{self._name}:{line}: {text}"])
+        if path:
+            self._places.setdefault(path, f"{self._name}:{line}")
+        if isinstance(node, yaml.MappingNode):
+            self._check_tag(node.tag, path, "map")
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node.tag, path, "seq")
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode), node
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = f"{self._name}:{key_node.start_mark.line + 1}"
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in (_PLAIN, f"{_TAG}str"):
+                self._faults.add(path, "a key that is not a plain word; write 'key: value'", place)
+            elif key in result:
+                first = self._places[(*path, key)].rpartition(":")[2]
+                self._faults.add((*path, key), f"written twice (first in line {first}); keep one of the two", place)
+            else:
+                self._places[(*path, key)] = place
+                result[key] = self.value(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        if node.tag == f"{_TAG}str":
+            return node.value
+        if node.tag == _PLAIN:
+            return self._plain(node.value, path)
+        explicit = node.tag.removeprefix(_TAG)
+        types = {"float": (int, float), "int": (int,), "bool": (bool,), "null": (type(None),)}
+        if explicit not in types:
+            self._refuse_tag(node.tag, path)
+            return None
+        value = self._plain(node.value, path)
+        if not isinstance(value, types[explicit]) or (isinstance(value, bool) and explicit != "bool"):
+            self._faults.add(path, f"found !!{explicit} {node.value}; leave the tag out, or give the value it names")
+            return None
+        return float(value) if explicit == "float" else value
+
+    def _plain(self, text: str, path: KeyPath) -> Any:
+        """YAML 1.2's core schema: yes, no, on and off are text, 1e-4 is a number, 010 is ten."""
+        if text in _NULLS:
+            return None
+        if text in _TRUE or text in _FALSE:
+            return text in _TRUE
+        if _INT.fullmatch(text):
+            if len(text) > MAX_DIGITS:
+                self._faults.add(path, f"a number of {len(text)} digits; at most {MAX_DIGITS} make sense here")
+                return None
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if _FLOAT.fullmatch(text):
+            return float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
+        return text
+
+    def _check_tag(self, tag: str, path: KeyPath, expected: str) -> None:
+        if tag != f"{_TAG}{expected}":
+            self._refuse_tag(tag, path)
+
+    def _refuse_tag(self, tag: str, path: KeyPath) -> None:
+        written = f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
+        self._faults.add(path, f"the tag {written} is refused; option files hold plain values only, write the value")
