@@ -1,0 +1,117 @@
+"""Which code runs a scan: an ordered table of backends, each of which says why it declines a request.
+
+``MAMBAIR_SCAN_BACKEND`` names one to force it. Nothing native is built or loaded before the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mambair.ops import chunked, operators
+
+ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
+
+
+class BackendError(ValueError):
+    """The backend that ``MAMBAIR_SCAN_BACKEND`` names does not exist or cannot run what was asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a backend must know to accept or decline: kind of device, precision, state size, who is calling."""
+
+    device: str
+    double: bool = False
+    states: int = 16
+    compiling: bool = False
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row of the table. ``declines`` gives the reason, or None when the backend runs the request.
+
+    ``selective_scan`` takes the arguments of the public function less ``return_last_state`` and returns y and the
+    last state; ``ss2d_scan`` takes those of the public function, ``directions`` as a list.
+    """
+
+    name: str
+    declines: Callable[[Request], str | None]
+    selective_scan: Callable[..., tuple[Tensor, Tensor]]
+    ss2d_scan: Callable[..., Tensor]
+
+
+def _native_declines(request: Request) -> str | None:
+    if request.device != "cpu":
+        return f"it runs on the CPU, not on {request.device}"
+    if request.double:
+        return "it computes in float32, and an input is float64"
+    if request.states > 256:
+        return f"it holds up to 256 states, and A has {request.states}"
+    try:
+        from mambair.ops import native  # found, compiled and loaded only when a scan on the CPU asks for it
+    except ImportError:
+        return "this checkout has no native library"
+    return None if native.load() else native.why_not() or "the native library could not be loaded"
+
+
+def _torch_declines(request: Request) -> str | None:
+    return None
+
+
+BACKENDS = (
+    Backend("native", _native_declines, operators.selective_scan, operators.ss2d_scan),
+    Backend("torch", _torch_declines, chunked.selective_scan, chunked.ss2d_scan),
+)
+_BY_NAME = {backend.name: backend for backend in BACKENDS}
+
+
+def choose(tensors: Sequence[Tensor], *, states: int) -> Backend:
+    """The first backend of the table that runs a scan of these tensors, or the one the environment forces.
+
+    Raises:
+        BackendError: The forced backend does not exist, or why it cannot run this scan.
+    """
+    double = any(t.dtype == torch.float64 for t in tensors)
+    forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    return _BY_NAME[_choose(forced, tensors[0].device.type, double, states, torch.compiler.is_compiling())]
+
+
+@lru_cache(maxsize=256)
+def _choose(forced: str, device: str, double: bool, states: int, compiling: bool) -> str:
+    request = Request(device, double, states, compiling)
+    if forced:
+        return _forced(forced, request)
+    name = next(backend.name for backend in BACKENDS if backend.declines(request) is None)
+    if device == "cpu" and not double and name == "torch":
+        _warn_without_native()
+    return name
+
+
+# Dynamo must take the answer as a constant, not trace the search. This is the mark that torch.compiler's
+# assume_constant_result sets; calling that would import the whole compiler with this package.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _forced(name: str, request: Request) -> str:
+    if name not in _BY_NAME:
+        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
+    reason = _BY_NAME[name].declines(request)
+    if reason is not None:
+        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
+    return name
+
+
+@lru_cache(maxsize=1)
+def _warn_without_native() -> None:
+    reason = _native_declines(Request("cpu"))
+    warnings.warn(
+        f"mambair: scans run on the slower pure-torch path, as the native library is not available: {reason}",
+        stacklevel=2,
+    )

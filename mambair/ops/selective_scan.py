@@ -1,0 +1,169 @@
+"""The one-dimensional selective scan: its contract and checks, and mamba_ssm's signature as a thin shell."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from mambair.ops import backends
+from mambair.ops.checks import check_dimensions, check_tensors
+
+
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+    delta_bias: Tensor | None = None, *, delta_softplus: bool = False, initial_state: Tensor | None = None,
+    index: Tensor | None = None, return_last_state: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+    delta_bias: Tensor | None = None, *, delta_softplus: bool = False, initial_state: Tensor | None = None,
+    index: Tensor | None = None, return_last_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    index: Tensor | None = None,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Run the recurrence of a selective state-space model along L tokens, channels last.
+
+    For every channel d, with state h of N numbers and h = ``initial_state`` (or 0) before the first token::
+
+        step = softplus(delta[t, d] + delta_bias[d])        (without softplus unless ``delta_softplus``)
+        h    = exp(step * A[d]) * h + step * u[t, d] * B[t, d // (D / G)]
+        y    = (sum(h * C[t, d // (D / G)]) + D[d] * u[t, d]) * silu(z[t, d])
+
+    Args:
+        u: Input [B, L, D].
+        delta: Step sizes [B, L, D]; meant to be positive after bias and softplus.
+        A: Decay rates [D, N], real; negative in every published network.
+        B: Input matrix of every token [B, L, G, N]; G divides D, and channel d uses group d // (D / G).
+        C: Output matrix of every token [B, L, G, N].
+        D: Skip weights [D], or None.
+        z: Gate [B, L, D], or None.
+        delta_bias: Added to ``delta`` before the softplus [D], or None.
+        delta_softplus: Whether ``delta`` goes through softplus.
+        initial_state: State before the first token [B, D, N], or None for zeros.
+        index: int64 [B, L], a permutation of 0 ... L - 1 in each row (not checked), or None. Token t of the scan reads
+            place ``index[b, t]`` of u, delta, B, C and z, and its output is written to that place of y.
+        return_last_state: Whether the state after the last token is returned too.
+
+    Returns:
+        y [B, L, D] in the dtype of ``u``; with ``return_last_state`` also the state [B, D, N] in float32.
+        Inputs may be float32, bfloat16 or float16 and need not agree; all arithmetic is float32, also under autocast.
+        A float64 input makes it float64 (and the state too). Gradients exist for every floating input and have its dtype.
+
+    Raises:
+        ValueError: A shape, dtype or device does not fit; the message names the argument, the rule and what was found.
+        mambair.ops.backends.BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
+    """
+    _check(u, delta, A, B, C, D, z, delta_bias, initial_state, index)
+    tensors = tuple(t for t in (u, delta, A, B, C, D, z, delta_bias, initial_state) if t is not None)
+    backend = backends.choose(tensors, states=A.shape[1])
+    y, state = backend.selective_scan(
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus=delta_softplus, initial_state=initial_state, index=index
+    )
+    return (y, state) if return_last_state else y
+
+
+def selective_scan_fn(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`selective_scan` with the signature and layout of mamba_ssm's ``selective_scan_fn``.
+
+    Args:
+        u, delta, z: [B, D, L].
+        A: [D, N], real.
+        B, C: [D, N] (the same for all tokens), [B, N, L] or [B, G, N, L].
+        D, delta_bias: [D].
+        delta_softplus: Whether ``delta`` goes through softplus.
+        return_last_state: Whether the last state [B, D, N] is returned too; it is differentiable here.
+
+    Returns:
+        y [B, D, L] in the dtype of ``u``, a transposed view of the channels-last result; and the last state if asked for.
+
+    Raises:
+        ValueError: As :func:`selective_scan`; also for the complex A that mamba_ssm's function takes.
+    """
+    check_dimensions("u", u, "[B, D, L]")
+    y, state = selective_scan(
+        u.transpose(1, 2), delta.transpose(1, 2), A, _channels_last("B", B, u), _channels_last("C", C, u), D,
+        None if z is None else z.transpose(1, 2), delta_bias, delta_softplus=delta_softplus, return_last_state=True,
+    )  # fmt: skip
+    return (y.transpose(1, 2), state) if return_last_state else y.transpose(1, 2)
+
+
+def _channels_last(name: str, t: Tensor, u: Tensor) -> Tensor:
+    """Any of mamba_ssm's three forms of B and C -> [B, L, G, N]."""
+    batch, channels, length = u.shape
+    if t.dim() == 2:  # [D, N]: every channel its own group, every token the same
+        return t.expand(batch, length, channels, t.shape[1]) if t.shape[0] == channels else _refuse(name, t)
+    if t.dim() == 3:
+        return t.transpose(1, 2).unsqueeze(2)
+    return t.permute(0, 3, 1, 2) if t.dim() == 4 else _refuse(name, t)
+
+
+def _refuse(name: str, t: Tensor) -> Tensor:
+    raise ValueError(f"{name} must be [D, N], [B, N, L] or [B, G, N, L]; found {list(t.shape)}")
+
+
+def _check(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    index: Tensor | None,
+) -> None:
+    check_dimensions("u", u, "[B, L, D]")
+    check_dimensions("A", A, "[D, N]")
+    check_dimensions("B", B, "[B, L, G, N]")
+    batch, length, channels = u.shape
+    states, groups = A.shape[1], B.shape[2]
+    if groups < 1 or channels % groups:
+        raise ValueError(f"B: the number of groups G must divide the {channels} channels of u; found G = {groups}")
+    wanted = {
+        "delta": (delta, (batch, length, channels), "[B, L, D] as u"),
+        "A": (A, (channels, states), "[D, N]"),
+        "B": (B, (batch, length, groups, states), "[B, L, G, N]"),
+        "C": (C, (batch, length, groups, states), "[B, L, G, N] as B"),
+        "D": (D, (channels,), "[D]"),
+        "z": (z, (batch, length, channels), "[B, L, D] as u"),
+        "delta_bias": (delta_bias, (channels,), "[D]"),
+        "initial_state": (initial_state, (batch, channels, states), "[B, D, N]"),
+    }
+    check_tensors("u", u, wanted)
+    if index is None:
+        return
+    if index.dtype != torch.int64:
+        raise ValueError(f"index must be int64; found {index.dtype}")
+    if index.shape != (batch, length) or index.device != u.device:
+        raise ValueError(
+            f"index must be [B, L] = {[batch, length]} on {u.device}; found {list(index.shape)} on {index.device}"
+        )
