@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mambair.archs.restoration_network import RestorationNetwork, residual_convolution
+from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
+from mambair.archs.restoration_network import RestorationNetwork, detect_frame, residual_convolution
 from mambair.layers import VSSBlock, as_image, as_tokens
 from mambair.layers.channel_attention import LightCab
 from mambair.layers.drop_path import linear_drop_rates
@@ -73,8 +75,8 @@ class MambaIR(RestorationNetwork):
         use_checkpoint: activation checkpointing of every block: less memory, about a third more time in training.
         upscale: factor of enlargement; default 2, or 1 without upsampler.
         img_range: the image is multiplied by it inside.
-        upsampler: "pixelshuffle" (classic and real super-resolution), "pixelshuffledirect" (light; also selects the light
-            convolution block), "" (denoising, JPEG: the output is added to the input).
+        upsampler: "pixelshuffle" (classic and real super-resolution), "pixelshuffledirect" (light; also selects the
+            light convolution block), "" (denoising, JPEG: the output is added to the input).
         resi_connection: "1conv" or "3conv" at the end of each group.
         light_cab: form of the light convolution block, see CAB; "legacy" for the published light weights from before
             October 2024.
@@ -136,3 +138,36 @@ class MambaIR(RestorationNetwork):
             norm_layer=norm_layer,
             patch_norm=patch_norm,
         )
+
+
+@register_detector(
+    "MambaIR",
+    r"conv_first\.weight",
+    r"layers\.0\.residual_group\.blocks\.0\.self_attention\.A_logs",
+    r"layers\.0\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight",
+)
+def detect_mambair(weights: Weights) -> dict[str, Any] | None:
+    """The arguments of MambaIR that its weights tell (not ``img_range`` and the training-time rates)."""
+    frame = detect_frame(weights)
+    groups = count(weights, r"layers\.(\d+)\.")
+    if frame is None or groups is None:
+        return None
+    depths = [count(weights, rf"layers\.{i}\.residual_group\.blocks\.(\d+)\.") for i in range(groups)]
+    if None in depths:
+        return None
+    block = "layers.0.residual_group.blocks.0."
+    inner = weights[block + "self_attention.out_norm.weight"].shape[0]
+    kwargs = frame | {
+        "depths": depths,
+        "d_state": weights[block + "self_attention.A_logs"].shape[1],
+        "mlp_ratio": shortest_ratio(frame["embed_dim"], inner),
+    }
+    if frame["upsampler"] == "pixelshuffledirect":
+        kwargs["light_cab"] = _detect_light_cab(weights, block + "conv_blk.cab.")
+    return kwargs
+
+
+def _detect_light_cab(weights: Weights, prefix: str) -> LightCab:
+    if prefix + "1.attention.1.weight" in weights:
+        return "depthwise"
+    return "dilated" if prefix + "5.attention.1.weight" in weights else "legacy"

@@ -1,17 +1,19 @@
 """Head, body and tail shared by MambaIR and MambaIRv2 (the frame of SwinIR, Liang et al., ICCVW 2021, figure 2).
 
-Image -> 3x3 convolution -> groups of blocks -> 3x3 convolution + long skip -> a tail that enlarges, or adds to the input.
+Image -> convolution -> groups of blocks -> convolution + long skip -> a tail that enlarges, or adds to the input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from math import isqrt
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mambair.archs.detectors import Weights
 from mambair.layers import TokenNorm, Upsample, UpsampleOneStep, as_image, as_tokens
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, taken off before the network and put back after it
@@ -177,3 +179,35 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+def detect_frame(weights: Weights) -> dict[str, Any] | None:
+    """The arguments of ``RestorationNetwork`` that weights tell, or None when they have no such frame."""
+    first = weights["conv_first.weight"]  # [C, in_chans, 3, 3]
+    tail = _detect_tail(weights, first.shape[1])
+    if tail is None or first.dim() != 4:
+        return None
+    return {
+        "in_chans": first.shape[1],
+        "embed_dim": first.shape[0],
+        "patch_norm": "patch_embed.norm.weight" in weights,
+        "upsampler": tail[0],
+        "upscale": tail[1],
+        "resi_connection": "1conv" if "conv_after_body.weight" in weights else "3conv",
+    }
+
+
+def _detect_tail(weights: Weights, out_channels: int) -> tuple[str, int] | None:
+    """Name of the upsampler and its factor."""
+    if "conv_up1.weight" in weights:
+        return "nearest+conv", 4
+    if "conv_before_upsample.0.weight" in weights:
+        scale = 1
+        for position in range(0, 32, 2):
+            step = weights.get(f"upsample.{position}.weight")
+            if step is None:
+                return "pixelshuffle", scale
+            scale *= isqrt(step.shape[0] // step.shape[1])
+    if "upsample.0.weight" in weights:
+        return "pixelshuffledirect", isqrt(weights["upsample.0.weight"].shape[0] // out_channels)
+    return ("", 1) if "conv_last.weight" in weights else None

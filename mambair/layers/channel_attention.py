@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-
 LightCab = Literal["dilated", "depthwise", "legacy"]
 LIGHT_CABS: tuple[str, ...] = get_args(LightCab)
 

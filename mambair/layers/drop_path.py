@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Zero the whole branch of a sample with probability ``drop_prob``; the kept ones are scaled by 1 / (1 - drop_prob).
+    """Zero the branch of a sample with probability ``drop_prob``; the kept ones are scaled by 1 / (1 - drop_prob).
 
     Args:
         drop_prob: in [0, 1]. Nothing happens at 0 and in eval mode.

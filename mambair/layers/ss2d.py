@@ -1,4 +1,4 @@
-"""SS2D: the 2-D selective scan layer of VMamba (Liu et al., 2024) as MambaIR uses it (Guo et al., ECCV 2024, figure 3)."""
+"""SS2D: the 2-D selective scan layer of VMamba (Liu et al., 2024) as MambaIR has it (Guo et al., ECCV 2024)."""
 
 from __future__ import annotations
 

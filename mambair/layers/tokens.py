@@ -1,4 +1,4 @@
-"""Images and token maps: the same memory, seen as [B, C, H, W] by convolutions and as [B, H, W, C] by everything else."""
+"""Images and token maps: one memory, seen as [B, C, H, W] by convolutions and as [B, H, W, C] by all else."""
 
 from __future__ import annotations
 

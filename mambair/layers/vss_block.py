@@ -13,6 +13,8 @@ from mambair.layers.drop_path import DropPath
 from mambair.layers.ss2d import SS2D
 from mambair.layers.tokens import as_image, as_tokens
 
+_DEFAULT_NORM = partial(nn.LayerNorm, eps=1e-6)  # the published default; the networks pass LayerNorm with eps 1e-5
+
 
 class VSSBlock(nn.Module):
     """A global step (SS2D) and a local step (CAB), each normalised and added to a scaled copy of its input.
@@ -32,7 +34,7 @@ class VSSBlock(nn.Module):
         self,
         hidden_dim: int,
         drop_path: float = 0.0,
-        norm_layer: Callable[[int], nn.Module] = partial(nn.LayerNorm, eps=1e-6),
+        norm_layer: Callable[[int], nn.Module] = _DEFAULT_NORM,
         attn_drop_rate: float = 0.0,
         d_state: int = 16,
         expand: float = 2.0,
