@@ -1,0 +1,154 @@
+"""Image files in and out: the one module that reads and writes them, and what it keeps of them.
+
+Read: PNG, JPEG (progressive, CMYK), TIFF, WebP, BMP, PPM/PGM, GIF (first frame), and AVIF where Pillow was built with
+it; the content decides, not the name. Kept: 8 and 16 bits exactly (PNG, TIFF, PPM/PGM), float32 (TIFF), grey or colour,
+alpha, ICC profile, EXIF and XMP. Changed: palettes become RGB or RGBA, one-bit becomes grey, CMYK becomes sRGB (through
+its profile if it has one), AVIF of 10 or 12 bits becomes 8; EXIF orientation is applied to the pixels and then reset.
+A truncated file is an error, never a picture that ends in grey.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+
+from mambair.atomic_file import atomic_path
+from mambair.data.image_content import ImageFile, ImageFileError
+from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode
+from mambair.data.image_encoders import FORMAT_OF_SUFFIX, encode
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "ImageFile",
+    "ImageFileError",
+    "list_images",
+    "natural_key",
+    "read_image",
+    "read_rgb",
+    "write_image",
+]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".avif")
+WRITABLE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
+MAX_PIXELS = 2**28
+"""Pictures above this many pixels (16384 x 16384) are refused unless the caller asks for more."""
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Read a picture, upright, at the depth its file has.
+
+    Args:
+        path: the file; its suffix does not matter.
+        max_pixels: refuse pictures with more, before decoding them.
+
+    Raises:
+        ImageFileError: the file cannot be read (missing, no permission, a folder), is empty, not an image, damaged,
+            truncated or too large, or needs OpenCV where that cannot be imported. The message names it and says why.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    try:
+        return decode(data, max_pixels)
+    except UnidentifiedImageError:
+        raise ImageFileError(f"{path}: is not an image of a known format, or its header is damaged") from None
+    except TooManyPixelsError as error:
+        raise ImageFileError(f"{path}: {error}; raise the limit if you trust the file") from None
+    except ImportError as error:
+        raise ImageFileError(
+            f"{path}: 16-bit and float colour need OpenCV, which cannot be imported ({error}). On a machine without a "
+            "display install the system package libgl1, or replace opencv-python by opencv-python-headless"
+        ) from error
+    except DECODING_FAULTS as error:
+        raise ImageFileError(f"{path}: is damaged or truncated, or of an unsupported kind ({error})") from error
+
+
+def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+    """Pixels only, as [H, W, 3] RGB; uint8, uint16 or float32 as in the file. Grey is repeated, alpha left out.
+
+    Raises:
+        ImageFileError: as ``read_image`` does.
+    """
+    return read_image(path).rgb()
+
+
+def write_image(path: str | os.PathLike[str], image: ImageFile, *, quality: int | None = None) -> None:
+    """Write a picture with its metadata; the suffix says the format, and the file appears only when it is complete.
+
+    PNG holds 8 and 16 bits, TIFF also float32, both with alpha; JPEG and BMP hold 8 bits without alpha, WebP and AVIF
+    8 bits with alpha (grey becomes RGB there, without its profile). BMP keeps no metadata.
+
+    Args:
+        path: where to; missing folders are made.
+        image: pixels as ``ImageFile`` describes them.
+        quality: 1 to 100 for JPEG, WebP and AVIF; by default 95 for JPEG, 90 for AVIF, and lossless for WebP.
+
+    Raises:
+        ImageFileError: unknown suffix, or a format that cannot hold this mode or dtype.
+        OSError: the file system refuses.
+    """
+    path = Path(path)
+    format = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if format is None:
+        raise ImageFileError(f"{path}: the suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ImageFileError(f"{path}: quality must be from 1 to 100, got {quality}")
+    try:
+        data = encode(image, format, quality)
+    except ImageFileError as error:
+        raise ImageFileError(f"{path}: {error}") from None
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
+    """Files with an image suffix, in natural order (``2.png`` before ``10.png``), hidden ones left out.
+
+    Broken links are listed, so that reading them can report them; linked folders are not walked.
+
+    Raises:
+        ImageFileError: ``folder`` is missing or no folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+        ]
+    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key in which runs of digits count as numbers; different names have different keys."""
+    parts = [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
+    return [*parts, (-1, 0, name)]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ImageFileError(f"{path}: is a folder, not an image file")
+        if path.exists() and not path.is_file():
+            raise ImageFileError(f"{path}: is not a regular file")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        reason = "is a broken link" if path.is_symlink() else "no such file"
+        raise ImageFileError(f"{path}: {reason}") from None
+    except PermissionError:
+        raise ImageFileError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise ImageFileError(f"{path}: is empty (0 bytes)")
+    return data

@@ -1,0 +1,70 @@
+"""Alpha: what a network may see under transparent pixels, and how alpha itself is enlarged."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mambair.data.imresize import imresize
+
+# MATLAB's bicubic reads two pixels to each side when it enlarges; the rest is margin
+_HALO = 4
+
+
+def fill_transparent(colour: NDArray[np.generic], alpha: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Replace the colour of fully transparent pixels by that of the nearest visible ones, at ever coarser levels.
+
+    Editors leave anything there, mostly black, and a network would draw it into the visible edge.
+
+    Args:
+        colour: [H, W, C], any real dtype; not written to.
+        alpha: [H, W]; 0 is transparent.
+
+    Returns:
+        [H, W, C] of the same dtype; ``colour`` itself if all or none of the pixels are transparent.
+    """
+    visible = alpha > 0
+    if visible.all() or not visible.any():
+        return colour
+    pyramid = [(np.where(visible[..., None], colour, 0).astype(np.float32), visible)]
+    while not pyramid[-1][1].all():
+        pyramid.append(_halved(*pyramid[-1]))
+    filled = pyramid.pop()[0]
+    for value, known in reversed(pyramid):
+        larger = filled.repeat(2, axis=0).repeat(2, axis=1)[: known.shape[0], : known.shape[1]]
+        filled = np.where(known[..., None], value, larger)
+    # the pixels that are visible keep their exact value, which float32 may not hold
+    return np.where(visible[..., None], colour, filled.astype(colour.dtype))
+
+
+def _halved(value: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Means of the known pixels in blocks of 2 x 2, and where there are any."""
+    height, width = known.shape
+    odd = ((0, height % 2), (0, width % 2))
+    weight = np.pad(known, odd).astype(np.float32)
+    total = np.pad(value, (*odd, (0, 0)))
+    count = sum(weight[row::2, column::2] for row in (0, 1) for column in (0, 1))
+    sums = sum(total[row::2, column::2] for row in (0, 1) for column in (0, 1))
+    return sums / np.maximum(count, 1)[..., None], count > 0
+
+
+def enlarged_rows(alpha: NDArray[np.generic], scale: int, start: int, stop: int) -> NDArray[np.generic]:
+    """Rows ``start`` to ``stop`` of ``imresize(alpha, scale)``, without computing the others.
+
+    Bicubic, so that a constant (opaque) alpha stays exactly that; clipped, as bicubic overshoots at edges.
+
+    Args:
+        alpha: [H, W] or [H, W, B]; uint8, uint16, or float in [0, 1].
+        scale: whole factor; 1 copies.
+        start, stop: output rows, multiples of ``scale``.
+
+    Returns:
+        [stop - start, W * scale] (and B), same dtype.
+    """
+    if scale == 1:
+        return alpha[start:stop].copy()
+    first = max(start // scale - _HALO, 0)
+    part = alpha[first : stop // scale + _HALO]
+    computed = part.astype(np.float32) if part.dtype == np.float16 else part
+    rows = imresize(computed, scale)[start - first * scale : stop - first * scale]
+    return (np.clip(rows, 0, 1) if rows.dtype.kind == "f" else rows).astype(alpha.dtype, copy=False)
