@@ -137,9 +137,10 @@ def _measure(
     if gt is None:
         raise ValueError(f"{name}: metrics need the ground truth, and the data set gives none; set dataroot_gt")
     if restored.shape[-3:] != gt.shape[-3:]:
+        found, wanted = tuple(restored.shape[-3:]), tuple(gt.shape[-3:])
         raise ValueError(
-            f"{name}: the result is {tuple(restored.shape[-3:])} and its ground truth {tuple(gt.shape[-3:])} (C, H, W); check "
-            "the scale of the network and of the data set"
+            f"{name}: the result is {found} and its ground truth {wanted} (C, H, W); check the scale of the network "
+            "and of the data set"
         )
     if not bool(torch.isfinite(restored).all()):
         logger.warning("%s: the network's output has values that are not finite; its metrics are NaN", name)
