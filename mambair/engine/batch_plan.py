@@ -1,0 +1,56 @@
+"""One meaning of batch size: how many images an optimiser step takes in all, and each process's share of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class BatchError(ValueError):
+    """The batch cannot be shared out evenly."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Images per optimiser step.
+
+    Attributes:
+        total: over all processes.
+        per_process: what each process loads for one step.
+        per_pass: what goes through the network at once; ``per_process`` / accumulation.
+    """
+
+    total: int
+    per_process: int
+    per_pass: int
+
+    def __str__(self) -> str:
+        processes, passes = self.total // self.per_process, self.per_process // self.per_pass
+        return f"{self.total} images a step = {processes} process(es) x {passes} pass(es) x {self.per_pass}"
+
+
+def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
+    """Share out ``datasets.train.total_batch_size``; BasicSR's ``batch_size_per_gpu`` counts once per process.
+
+    Args:
+        opt: checked options.
+        world_size: number of processes.
+
+    Raises:
+        BatchError: no batch size, or one that processes x accumulation does not divide.
+    """
+    data = opt["datasets"]["train"]
+    accumulation = int(opt["train"].get("accumulation", 1))
+    if data.get("total_batch_size"):
+        total = int(data["total_batch_size"])
+    elif data.get("batch_size_per_gpu"):
+        total = int(data["batch_size_per_gpu"]) * world_size * accumulation
+    else:
+        raise BatchError("datasets.train: total_batch_size is missing")
+    if total % (world_size * accumulation):
+        raise BatchError(
+            f"datasets.train: total_batch_size: {total} images cannot be shared out to {world_size} process(es) x "
+            f"train: accumulation {accumulation}; choose a multiple of {world_size * accumulation}"
+        )
+    return BatchPlan(total, total // world_size, total // world_size // accumulation)

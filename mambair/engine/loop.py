@@ -1,0 +1,155 @@
+"""The training loop around any model that speaks BasicSR's model protocol."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from mambair.engine.experiment import prune_checkpoints
+from mambair.engine.interruption import Interruption
+from mambair.engine.logs import RunLog, Stopwatch, peak_memory_mib
+from mambair.engine.processes import Processes
+from mambair.engine.randomness import seed_everything
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint could not be written; the ones before it are intact."""
+
+
+class Model(Protocol):
+    """The part of BasicSR's model protocol that the loop uses."""
+
+    device: torch.device
+
+    def feed_data(self, data: Any) -> None: ...
+    def optimize_parameters(self, current_iter: int) -> None: ...
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None: ...
+    def get_current_learning_rate(self) -> list[float]: ...
+    def get_current_log(self) -> Mapping[str, float]: ...
+    def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None: ...
+    def save(self, epoch: int, current_iter: int) -> None: ...
+    def resume_training(self, resume_state: Any) -> None: ...
+
+
+@dataclass
+class Loop:
+    """Runs iterations ``start + 1`` to ``train: total_iter``.
+
+    Attributes:
+        opt: checked options.
+        model: what is trained.
+        batches: one batch per iteration, beginning with that of iteration ``start + 1``.
+        validation_loaders: what ``model.validation`` takes, one for each data set.
+        run_log: where progress goes.
+        processes: this process and the others.
+        start: iterations done before.
+        seed: of the whole run.
+        epoch_iterations: iterations in which every image is seen once (may be a fraction), for the log.
+    """
+
+    opt: Mapping[str, Any]
+    model: Model
+    batches: Iterator[Mapping[str, Any]]
+    validation_loaders: Sequence[Any]
+    run_log: RunLog
+    processes: Processes
+    start: int
+    seed: int
+    epoch_iterations: float
+
+    def __post_init__(self) -> None:
+        self.total = int(self.opt["train"]["total_iter"])
+        self.stopwatch = Stopwatch()
+        self._validated_at = -1
+        self._saved_at = self.start
+
+    def run(self, interruption: Interruption) -> bool:
+        """Train until the end or until a signal asks to stop; both save. Returns whether the end was reached.
+
+        Raises:
+            CheckpointWriteError: the disk is full or not writable.
+            TrainingDiverged: (RestorationModel) the loss stayed non-finite.
+        """
+        every = self.opt["logger"]
+        validate_every = self.opt["val"].get("val_freq") if self.validation_loaders else None
+        self.stopwatch.reset()
+        for iteration in range(self.start + 1, self.total + 1):
+            self.step(iteration)
+            if iteration % every["print_freq"] == 0 or iteration == self.total:
+                self.report(iteration)
+            stopping = self.processes.any_true(interruption.requested)
+            if stopping or iteration == self.total or iteration % every["save_checkpoint_freq"] == 0:
+                self.save(iteration)
+            if stopping and iteration < self.total:
+                return False
+            if validate_every and iteration % validate_every == 0:
+                self.validate(iteration)
+        return True
+
+    def finish(self) -> None:
+        """After the last iteration: weights under the name ``latest``, and their validation."""
+        self._write(-1, -1)
+        if self._validated_at != self.total:
+            self.validate(self.total)
+
+    def step(self, iteration: int) -> None:
+        """One iteration: data, learning rate, optimiser step."""
+        asked = time.perf_counter()
+        batch = next(self.batches)
+        waited = time.perf_counter() - asked
+        seed_everything(self.seed, iteration, self.processes.rank)
+        self.model.update_learning_rate(iteration, warmup_iter=self.opt["train"].get("warmup_iter", -1))
+        self.model.feed_data(batch)
+        self.model.optimize_parameters(iteration)
+        self.stopwatch.iteration_done(waited)
+
+    def report(self, iteration: int) -> None:
+        """The progress line; every process takes part in averaging the losses."""
+        losses = dict(self.model.get_current_log())
+        seconds, waited = self.stopwatch.means()
+        if self.processes.is_main:
+            rates = self.model.get_current_learning_rate()
+            memory = peak_memory_mib(self.model.device)
+            self.run_log.report(iteration, self.epoch(iteration), losses, rates, seconds, waited, memory)
+        self.stopwatch.reset()
+
+    def epoch(self, iteration: int) -> int:
+        """How often every image has been seen."""
+        return int((iteration - 1) / self.epoch_iterations)
+
+    def save(self, iteration: int) -> None:
+        """Write a checkpoint that can be resumed from, and delete the oldest beyond ``logger: keep_checkpoints``."""
+        self._write(self.epoch(iteration), iteration)
+        if self.processes.is_main:
+            prune_checkpoints(self.opt, self.opt["logger"].get("keep_checkpoints"))
+            logger.info("checkpoint of iteration %d written", iteration)
+        self._saved_at = iteration
+        self.stopwatch.reset()
+
+    def _write(self, epoch: int, iteration: int) -> None:
+        try:
+            self.model.save(epoch, iteration)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointWriteError(
+                f"the checkpoint could not be written to {self.opt['path']['models']} ({error}); is the disk full? "
+                f"The newest complete one is that of iteration {self._saved_at}; make room and go on with --auto_resume"
+            ) from error
+
+    def validate(self, iteration: int) -> None:
+        """Validate on every data set."""
+        for loader in self.validation_loaders:
+            save_images = self.opt["val"].get("save_img", False)
+            self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)
+            if self.processes.is_main:
+                metrics = dict(getattr(self.model, "metric_results", {}))
+                self.run_log.record_validation(iteration, loader.dataset.opt["name"], metrics)
+        self.processes.barrier()
+        self._validated_at = iteration
+        self.stopwatch.reset()

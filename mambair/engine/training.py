@@ -1,0 +1,139 @@
+"""From a checked option dictionary to a finished training run: processes, folders, data, model, loop, exit code."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambair.checkpoint import CheckpointError
+from mambair.engine.batch_plan import BatchError, plan_batch
+from mambair.engine.experiment import (
+    ResumeError,
+    ResumePoint,
+    find_resume_point,
+    point_to_weights,
+    prepare_folders,
+)
+from mambair.engine.interruption import Interruption
+from mambair.engine.logs import start_logging, stop_logging
+from mambair.engine.loop import CheckpointWriteError, Loop
+from mambair.engine.processes import LaunchError, Processes, start_processes
+from mambair.engine.randomness import draw_seed, seed_everything
+from mambair.models import build_model
+from mambair.models.guard import TrainingDiverged
+from mambair.models.optimizers import OptimizerError
+from mambair.models.schedules import ScheduleError
+
+logger = logging.getLogger(__name__)
+
+# what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
+SETUP_FAULTS = (BatchError, CheckpointError, LaunchError, OptimizerError, ResumeError, ScheduleError)
+
+
+def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False) -> int:
+    """Run (or go on with) the training that ``opt`` describes.
+
+    Args:
+        opt: checked options, as `mambair.options.load_options` returns them; not changed.
+        option_file: copied into the experiment's folder and named in messages.
+        auto_resume: go on from the newest loadable state of this experiment, if there is one.
+
+    Returns:
+        The exit code: 0 finished, 1 stopped by a failure that is explained in the log, 143 or 130 ended by a signal.
+
+    Raises:
+        ValueError: one of SETUP_FAULTS: options that only show to be wrong here.
+    """
+    opt = copy.deepcopy(opt)
+    use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
+    processes = start_processes(use_gpu)
+    handlers = start_logging(None, is_main=processes.is_main)
+    try:
+        describe_processes(opt, processes, use_gpu)
+        point = find_resume_point(opt, auto_resume=auto_resume)
+        if processes.is_main:
+            prepare_folders(opt, option_file, keep_existing=point is not None)
+        processes.barrier()
+        log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
+        handlers += start_logging(log_file, is_main=processes.is_main)
+        return _run(opt, point, processes, option_file)
+    finally:
+        stop_logging(handlers)
+        processes.close()
+
+
+def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:
+    """Put the resolved device and this process's place into ``opt``, in BasicSR's keys, which models read."""
+    asked = opt.get("num_gpu", "auto")
+    if isinstance(asked, int) and asked > 1 and asked != processes.world_size:
+        logger.warning(
+            "num_gpu: %d, but this is 1 of %d process(es), and each uses one GPU; start with "
+            "torchrun --nproc_per_node=%d mambair/train.py ... to use %d",
+            asked,
+            processes.world_size,
+            asked,
+            asked,
+        )
+    if isinstance(asked, int) and asked > 0 and not use_gpu:
+        logger.warning("num_gpu: %d, but torch finds no CUDA GPU: training on the CPU", asked)
+    opt["num_gpu"] = 1 if use_gpu else 0
+    opt["dist"] = processes.distributed
+    opt["rank"], opt["world_size"], opt["local_rank"] = processes.rank, processes.world_size, processes.local_rank
+
+
+def _run(opt: dict[str, Any], point: ResumePoint | None, processes: Processes, option_file: Path | None) -> int:
+    start, state = (point.iteration, point.state) if point else (0, {})
+    seed = state.get("seed")
+    if seed is None:
+        seed = opt["manual_seed"] if opt.get("manual_seed") is not None else draw_seed()
+    opt["manual_seed"] = seed
+    logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
+    seed_everything(seed, 0, 0)  # the same first weights in every process
+    plan = plan_batch(opt, processes.world_size)
+    logger.info("batch: %s", plan)
+    batches, epoch_iterations = build_batches(opt, plan, processes, seed, start)
+    validation_loaders = build_validation_loaders(opt)
+    if point:
+        point_to_weights(opt, point)
+    model = build_model(copy.deepcopy(opt))
+    if point:
+        model.resume_training(state)
+        logger.info("going on from %s, iteration %d", point.source, start)
+    total = int(opt["train"]["total_iter"])
+    if start >= total:
+        logger.info("nothing to do: iteration %d of train: total_iter: %d is done", start, total)
+        return 0
+    run_log = open_run_log(opt, plan, processes)
+    loop = Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
+    try:
+        return run_to_exit_code(loop, option_file)
+    finally:
+        run_log.close()
+
+
+def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
+    """Run the loop under signal handling and say in the log how it ended."""
+    began = time.monotonic()
+    with Interruption() as interruption:
+        try:
+            finished = loop.run(interruption)
+            if finished:
+                loop.finish()
+        except (CheckpointWriteError, TrainingDiverged) as error:
+            logger.error("%s", error)
+            return 1
+    if not finished:
+        named = option_file or "<option file>"
+        logger.warning(
+            "stopped by signal %d; the state is saved. Go on with: python mambair/train.py -opt %s --auto_resume",
+            interruption.signal_number,
+            named,
+        )
+        return interruption.exit_code
+    logger.info("training finished after %.0f s; weights: %s", time.monotonic() - began, loop.opt["path"]["models"])
+    return 0

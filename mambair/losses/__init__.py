@@ -1,0 +1,24 @@
+"""Training losses, registered under BasicSR's names; `build_loss` makes one from an option file's ``*_opt`` block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
+from mambair.registry import LOSS_REGISTRY
+
+__all__ = ["CharbonnierLoss", "L1Loss", "MSELoss", "build_loss"]
+
+
+def build_loss(opt: Mapping[str, Any]) -> nn.Module:
+    """Build the loss named by ``opt["type"]`` with the other keys as its arguments.
+
+    Raises:
+        KeyError: nobody knows that type.
+        TypeError: an argument the loss does not have.
+    """
+    arguments = {key: value for key, value in opt.items() if key != "type"}
+    return LOSS_REGISTRY.get(opt["type"])(**arguments)

@@ -1,0 +1,34 @@
+"""The exponential moving average of a network's weights, which is what validation and the saved ``params_ema`` use."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class MovingAverage:
+    """A second copy of ``net`` whose weights follow it: average = decay x average + (1 - decay) x weight.
+
+    Args:
+        net: the network being trained.
+        decay: between 0 and 1; BasicSR's usual value is 0.999.
+
+    Raises:
+        ValueError: decay outside of (0, 1).
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay must lie between 0 and 1, found {decay}")
+        self.decay = decay
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Take one step towards the weights of ``net``; its buffers are copied as they are."""
+        averages, weights = list(self.net.parameters()), [weight.detach() for weight in net.parameters()]
+        torch._foreach_lerp_(averages, weights, 1 - self.decay)
+        for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,0 +1,306 @@
+"""RestorationModel: one training step and one validation of a network that turns an image into a better one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mambair.atomic_file import atomic_path
+from mambair.checkpoint import METADATA_KEY, load_weights, read_checkpoint
+from mambair.engine.processes import Processes
+from mambair.evaluation import Evaluation, evaluate
+from mambair.losses import build_loss
+from mambair.models.guard import NonFiniteGuard
+from mambair.models.moving_average import MovingAverage
+from mambair.models.optimizers import build_optimizer
+from mambair.models.schedules import build_schedule, warmed_up
+from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+logger = logging.getLogger(__name__)
+
+AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULT_NONFINITE_LIMIT = 20
+
+
+def build_network(opt: Mapping[str, Any]) -> nn.Module:
+    """Build the network of an option file's ``network_g`` block: ``type`` and the arguments of its class."""
+    arguments = {key: value for key, value in opt.items() if key != "type"}
+    return ARCH_REGISTRY.get(opt["type"])(**arguments)
+
+
+@MODEL_REGISTRY.register()
+class RestorationModel:
+    """Trains ``network_g`` with pixel losses and validates it with image metrics.
+
+    It speaks BasicSR's model protocol, so BasicSR's own training pipeline can run it, and it lives in the dictionary
+    that BasicSR's option files describe. Losses and gradients are in float32 whatever ``train: amp`` says.
+
+    Args:
+        opt: checked options; ``rank``, ``world_size`` and ``local_rank`` are set by the engine (alone without them).
+
+    Attributes:
+        net_g: the bare network, whatever wraps it while it trains.
+        average: the moving average of its weights, or None.
+        metric_results: metrics of the last validation.
+        best_metric_results: {data set: {metric: {"better", "val", "iter"}}}, as BasicSR keeps them.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.opt = opt
+        self.is_train = bool(opt["is_train"])
+        self.processes = Processes(opt.get("rank", 0), opt.get("world_size", 1), opt.get("local_rank", 0))
+        self.device = torch.device("cuda" if opt.get("num_gpu", 0) != 0 and torch.cuda.is_available() else "cpu")
+        self.net_g = build_network(opt["network_g"]).to(self.device)
+        self.average: MovingAverage | None = None
+        self.metric_results: dict[str, float] = {}
+        self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
+        count = sum(parameter.numel() for parameter in self.net_g.parameters())
+        logger.info("%s with %s parameters on %s", type(self.net_g).__name__, f"{count:,}", self.device)
+        self._load_pretrained(self.net_g, opt["path"].get("param_key_g"))
+        if self.is_train:
+            self._prepare_training(opt["train"])
+
+    def _load_pretrained(self, net: nn.Module, param_key: str | None) -> None:
+        """Load ``path.pretrain_network_g`` into ``net``, if one is named."""
+        path = self.opt["path"].get("pretrain_network_g")
+        if path:
+            checkpoint = read_checkpoint(path, param_key=param_key)
+            report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get("strict_load_g", True))
+            logger.info("weights of %s loaded%s", path, f", except\n{report}" if report else "")
+
+    def _prepare_training(self, train_opt: Mapping[str, Any]) -> None:
+        self.net_g.train()
+        if train_opt.get("ema_decay"):
+            self.average = MovingAverage(self.net_g, train_opt["ema_decay"])
+            self._load_average()
+        if not train_opt.get("pixel_opt"):
+            raise ValueError("train: pixel_opt is missing: there is no loss to train with")
+        self.criteria = nn.ModuleDict({"l_pix": build_loss(train_opt["pixel_opt"])}).to(self.device)
+        self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
+        self.optimizers = [self.optimizer_g]
+        self.base_rates = [group["lr"] for group in self.optimizer_g.param_groups]
+        self.schedule = build_schedule(train_opt.get("scheduler"), int(train_opt["total_iter"]))
+        self.autocast_type = AMP_TYPES[train_opt.get("amp", "off")]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_type is torch.float16)
+        self.grad_clip = train_opt.get("grad_clip") or float("inf")
+        self.accumulation = int(train_opt.get("accumulation", 1))
+        self.guard = NonFiniteGuard(train_opt.get("nonfinite_limit", DEFAULT_NONFINITE_LIMIT))
+        self.training_net: nn.Module = self.net_g
+        if self.processes.distributed:
+            gpu = [self.processes.local_rank] if self.device.type == "cuda" else None
+            self.training_net = nn.parallel.DistributedDataParallel(self.net_g, device_ids=gpu)
+        self._losses: dict[str, Tensor] = {}
+
+    def _load_average(self) -> None:
+        """Go on from a checkpoint's own averaged weights where it has them."""
+        path = self.opt["path"].get("pretrain_network_g")
+        if path and self.average is not None:
+            keys = torch.load(path, map_location="cpu", weights_only=True).keys() if path.endswith(".pth") else ()
+            if "params_ema" in keys:
+                self._load_pretrained(self.average.net, "params_ema")
+
+    # -- one training step -------------------------------------------------------------------------------------------
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch: ``lq`` [B, C, h, w] and, for training, ``gt`` [B, C, H, W], RGB float in [0, 1]."""
+        self.lq: Tensor = data["lq"].to(self.device, non_blocking=True)
+        self.gt: Tensor | None = data["gt"].to(self.device, non_blocking=True) if "gt" in data else None
+        self.files: list[str] = list(data.get("lq_path", ()))
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One optimiser step on the fed batch, in ``train: accumulation`` equal parts; non-finite steps are skipped.
+
+        Raises:
+            TrainingDiverged: too many skipped steps in a row.
+            ValueError: the batch cannot be split into so many equal parts.
+        """
+        if self.gt is None:
+            raise ValueError("training needs 'gt' in every batch; the data set gave only 'lq'")
+        if len(self.lq) % self.accumulation:
+            raise ValueError(
+                f"a batch of {len(self.lq)} cannot be split into accumulation={self.accumulation} equal parts"
+            )
+        self.optimizer_g.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
+        for index, (lq, gt) in enumerate(parts):
+            last = index == len(parts) - 1
+            for name, loss in self._accumulate(lq, gt, last=last).items():
+                sums[name] = sums[name] + loss if name in sums else loss
+        self._losses = sums
+        self._step(current_iter)
+
+    def _accumulate(self, lq: Tensor, gt: Tensor, *, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of one part; returns its share of each loss. Gradients are exchanged at the last part."""
+        net = self.training_net
+        waiting = isinstance(net, nn.parallel.DistributedDataParallel) and not last
+        with net.no_sync() if waiting else contextlib.nullcontext():
+            with torch.autocast(self.device.type, self.autocast_type, enabled=self.autocast_type is not None):
+                self.output = net(lq)
+            losses: dict[str, Tensor] = {}
+            for name, criterion in self.criteria.items():
+                share = 1.0 if getattr(criterion, "reduction", "mean") == "sum" else 1.0 / self.accumulation
+                losses[name] = criterion(self.output.float(), gt) * share
+            self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _step(self, current_iter: int) -> None:
+        """Clip, and step unless something is not finite; every process decides alike."""
+        self.scaler.unscale_(self.optimizer_g)
+        norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
+        finite = bool(torch.isfinite(torch.stack([norm, *self._losses.values()])).all())
+        if self.processes.any_true(not finite):
+            self.scaler.update()
+            self.guard.step_skipped(current_iter, self.get_current_log(), self.files)
+            return
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        self.guard.step_taken()
+        if self.average is not None:
+            self.average.update(self.net_g)
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the rate of iteration ``current_iter`` (counted from 1): the schedule's, scaled during warm-up."""
+        for group, base in zip(self.optimizer_g.param_groups, self.base_rates, strict=True):
+            group["lr"] = warmed_up(self.schedule(current_iter - 1, base), current_iter, warmup_iter)
+
+    def get_current_learning_rate(self) -> list[float]:
+        """The rate of every parameter group."""
+        return [group["lr"] for group in self.optimizer_g.param_groups]
+
+    def get_current_log(self) -> dict[str, float]:
+        """The losses of the last step, means over processes: every process must call it."""
+        if not self._losses:
+            return {}
+        values = self.processes.mean(torch.stack(list(self._losses.values())))
+        return dict(zip(self._losses, values.tolist(), strict=True))
+
+    # -- validation --------------------------------------------------------------------------------------------------
+
+    def restore(self, lq: Tensor) -> Tensor:
+        """Run the averaged network (without averaging the trained one) on [B, C, h, w], without gradients."""
+        net = self.net_g if self.average is None else self.average.net
+        was_training = net.training
+        net.eval()
+        with torch.no_grad():
+            restored = net(lq.to(self.device))
+        net.train(was_training)
+        return restored
+
+    def test(self) -> None:
+        """Restore the fed batch; see `get_current_visuals`."""
+        self.output = self.restore(self.lq)
+
+    def get_current_visuals(self) -> dict[str, Tensor]:
+        """``lq``, ``result`` and, if fed, ``gt`` on the CPU."""
+        visuals = {"lq": self.lq, "result": self.output}
+        if self.gt is not None:
+            visuals["gt"] = self.gt
+        return {name: image.detach().cpu() for name, image in visuals.items()}
+
+    def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
+        """Evaluate on ``dataloader.dataset``; log the metrics and remember the best ones.
+
+        Args:
+            dataloader: anything with a ``dataset``; images are taken from that one by one.
+            current_iter: for the log and the images' names.
+            tb_logger: a SummaryWriter or None.
+            save_img: write the restored images to ``path.visualization``.
+        """
+        if not self.processes.is_main:
+            return
+        dataset = dataloader.dataset
+        name = dataset.opt["name"]
+        folder = Path(self.opt["path"]["visualization"]) / name if save_img else None
+        metrics = self.opt["val"].get("metrics") or {}
+        suffix = str(current_iter)
+        evaluation = evaluate(self.restore, dataset, metrics, save_folder=folder, suffix=suffix, progress=False)
+        self.metric_results = dict(evaluation.mean)
+        self._remember_best(name, metrics, current_iter)
+        self._log_validation(name, evaluation, current_iter, tb_logger)
+
+    def _remember_best(self, dataset: str, metrics: Mapping[str, Any], current_iter: int) -> None:
+        records = self.best_metric_results.setdefault(dataset, {})
+        for metric, value in self.metric_results.items():
+            better = metrics.get(metric, {}).get("better", "higher")
+            record = records.get(metric)
+            if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
+                records[metric] = {"better": better, "val": value, "iter": current_iter}
+
+    def _log_validation(self, dataset: str, evaluation: Evaluation, current_iter: int, tb_logger: Any) -> None:
+        records = self.best_metric_results[dataset]
+        told = [
+            f"{metric} {value:.4f} (best {records[metric]['val']:.4f} at {records[metric]['iter']})"
+            for metric, value in self.metric_results.items()
+        ]
+        logger.info("validation of %s at iter %d: %s", dataset, current_iter, ", ".join(told) or "no metrics asked for")
+        if tb_logger is not None:
+            for metric, value in self.metric_results.items():
+                tb_logger.add_scalar(f"metrics/{dataset}/{metric}", value, current_iter)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Write the weights and then, as the mark that both are complete, the training state; -1 writes ``latest``."""
+        if self.processes.is_main:
+            self.save_network(current_iter)
+            self.save_training_state(epoch, current_iter)
+
+    def save_network(self, current_iter: int) -> None:
+        """Write ``models/net_g_<iter>.pth`` as BasicSR does: {"params": ..., "params_ema": ... if averaging}."""
+        label = "latest" if current_iter == -1 else current_iter
+        content: dict[str, Any] = {"params": _on_cpu(self.net_g)}
+        if self.average is not None:
+            content["params_ema"] = _on_cpu(self.average.net)
+        content[METADATA_KEY] = describe_network(self.opt)
+        with atomic_path(Path(self.opt["path"]["models"]) / f"net_g_{label}.pth") as temporary:
+            torch.save(content, temporary)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write ``training_states/<iter>.state``, tensors and numbers only, so that a safe load reads it; -1: none."""
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "seed": self.opt.get("manual_seed"),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [],
+            "scaler": self.scaler.state_dict(),
+            "best_metric_results": self.best_metric_results,
+        }
+        with atomic_path(Path(self.opt["path"]["training_states"]) / f"{current_iter}.state") as temporary:
+            torch.save(state, temporary)
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Go on from a training state; the weights come with ``path.pretrain_network_g``.
+
+        Raises:
+            ValueError: the state belongs to another optimiser or network.
+        """
+        states = resume_state["optimizers"]
+        if len(states) != len(self.optimizers):
+            raise ValueError(f"the training state has {len(states)} optimisers, this model {len(self.optimizers)}")
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        if self.scaler.is_enabled() and resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
+        self.best_metric_results = resume_state.get("best_metric_results", {})
+
+
+def describe_network(opt: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata that lets `mambair.load` rebuild the network: architecture, arguments and task."""
+    arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
+    task = "sr" if opt.get("scale", 1) > 1 else "restoration"
+    return {"mambair.arch": opt["network_g"]["type"], "mambair.kwargs": json.dumps(arguments), "mambair.task": task}
+
+
+def _on_cpu(net: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
