@@ -127,8 +127,8 @@ def _read_pickle(path: Path) -> Any:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         asks = f"its pickle asks for {wanted.group(1)}" if wanted else "it is damaged, or its pickle asks for objects"
         raise CheckpointError(
-            f"{path}: refused, nothing of it was executed: {asks}, and only tensors, numbers and text are safe to read. "
-            "If you trust where it comes from, load it there and save only the state dict."
+            f"{path}: refused, nothing of it was executed: {asks}, and only tensors, numbers and text are safe to "
+            "read. If you trust where it comes from, load it there and save only the state dict."
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: not a whole checkpoint ({type(error).__name__}: {error})") from error
