@@ -14,7 +14,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, in BasicSR's words."""
     parser = argparse.ArgumentParser(
         prog="train.py",
-        description="Train a network as an option file says. Several processes: torchrun --nproc_per_node=N mambair/train.py",
+        description="Train a network as an option file says; N processes: torchrun --nproc_per_node=N mambair/train.py",
     )
     parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
     parser.add_argument(

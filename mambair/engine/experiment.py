@@ -136,7 +136,8 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except READER_ERRORS as error:
-        raise ResumeError(f"{path} is damaged ({type(error).__name__}: {str(error).splitlines()[0][:200]})") from error
+        reason = str(error).partition("\n")[0][:200]
+        raise ResumeError(f"{path} is damaged ({type(error).__name__}: {reason})") from error
     if not isinstance(content, dict):
         raise ResumeError(f"{path} holds a {type(content).__name__}, not a dictionary")
     return content

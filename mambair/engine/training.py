@@ -11,16 +11,18 @@ from typing import Any
 import torch
 
 from mambair.checkpoint import CheckpointError
-from mambair.engine.batch_plan import BatchError, plan_batch
+from mambair.engine.batch_plan import BatchError, BatchPlan, plan_batch
+from mambair.engine.batches import build_batches, build_validation_loaders
 from mambair.engine.experiment import (
     ResumeError,
     ResumePoint,
     find_resume_point,
     point_to_weights,
     prepare_folders,
+    tensorboard_folder,
 )
 from mambair.engine.interruption import Interruption
-from mambair.engine.logs import start_logging, stop_logging
+from mambair.engine.logs import RunLog, open_tensorboard, start_logging, stop_logging
 from mambair.engine.loop import CheckpointWriteError, Loop
 from mambair.engine.processes import LaunchError, Processes, start_processes
 from mambair.engine.randomness import draw_seed, seed_everything
@@ -114,6 +116,16 @@ def _run(opt: dict[str, Any], point: ResumePoint | None, processes: Processes, o
         return run_to_exit_code(loop, option_file)
     finally:
         run_log.close()
+
+
+def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:
+    """Where this process's progress goes: the main one writes metrics.jsonl and, if asked to, TensorBoard's files."""
+    total, tensorboard, metrics_file = int(opt["train"]["total_iter"]), None, None
+    if processes.is_main:
+        metrics_file = Path(opt["path"]["experiments_root"]) / "metrics.jsonl"
+        if opt["logger"].get("use_tb_logger"):
+            tensorboard = open_tensorboard(tensorboard_folder(opt))
+    return RunLog(opt["name"], total, plan.total, metrics_file, tensorboard)
 
 
 def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
