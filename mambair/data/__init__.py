@@ -1,0 +1,24 @@
+"""Images in and out, and the data sets that are made of them; importing this package registers the data sets."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mambair.data.bicubic_dataset import BicubicDataset
+from mambair.data.gaussian_denoising_dataset import GaussianDenoisingDataset
+from mambair.data.image_folders import DatasetError
+from mambair.data.paired_image_dataset import PairedImageDataset
+from mambair.registry import DATASET_REGISTRY
+
+__all__ = ["BicubicDataset", "DatasetError", "GaussianDenoisingDataset", "PairedImageDataset", "build_dataset"]
+
+
+def build_dataset(opt: dict[str, Any]) -> Any:
+    """The data set that ``opt["type"]`` names, ours or basicsr's, made with a copy of ``opt``.
+
+    Raises:
+        KeyError: nobody knows the type.
+        DatasetError: one of ours cannot be made of these options.
+    """
+    return DATASET_REGISTRY.get(opt["type"])(copy.deepcopy(opt))

@@ -216,7 +216,9 @@ def _wide_ppm_pixels(data: bytes) -> NDArray[np.uint16] | None:
     return np.floor(values * (65535 / white) + 0.5).astype(np.uint16).reshape(height, width, 3)
 
 
-def _decode_with_opencv(data: bytes, *, is_grey: bool = False) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+def _decode_with_opencv(
+    data: bytes, *, is_grey: bool = False
+) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
     """16-bit and float colour; OpenCV gives BGR(A), and grey with alpha as BGRA."""
     import cv2  # at first need: it is slow to import and needs system libraries that servers often lack
 
@@ -263,7 +265,9 @@ def _decode_wide_tiff(data: bytes, directory: TiffImagePlugin.ImageFileDirectory
             raise OSError("image file is truncated")
     photometric = directory.get(262)
     if photometric not in (0, 1, 2):
-        raise OSError(f"16-bit and float TIFF must be grey or RGB, this one has photometric interpretation {photometric}")
+        raise OSError(
+            f"16-bit and float TIFF must be grey or RGB, this one has photometric interpretation {photometric}"
+        )
     pixels, alpha = _decode_with_opencv(data, is_grey=photometric != 2)
     channels = pixels.shape[2] + (alpha is not None)
     if pixels.dtype == np.uint8 or channels != directory.get(277):

@@ -80,9 +80,7 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def contributions(
-    in_length: int, out_length: int, scale: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def contributions(in_length: int, out_length: int, scale: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Which input pixels make up each output pixel of one axis, and with which weights.
 
     Returns:

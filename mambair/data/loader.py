@@ -1,0 +1,153 @@
+"""Which sample comes when: every sample and its randomness is a function of (seed, number), in any worker, at any time.
+
+The global random generators are neither read nor written.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+# first words of the seeds of the two independent streams
+_ORDER, _SAMPLE = 0, 1
+
+
+class SampleSequence:
+    """An endless sequence of samples: number n -> (image, source of randomness), shuffled anew in every epoch.
+
+    Args:
+        length: number of images.
+        seed: of the whole training, >= 0.
+        shuffle: False goes through the images in order.
+    """
+
+    def __init__(self, length: int, seed: int, *, shuffle: bool = True) -> None:
+        if length < 1:
+            raise ValueError(f"length: must be positive, got {length}: the data set is empty")
+        if seed < 0:
+            raise ValueError(f"seed: must not be negative, got {seed}")
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self._order: tuple[int, np.ndarray | None] = (-1, None)
+
+    def index(self, number: int) -> int:
+        """The image of sample ``number`` (from 0); each epoch of ``length`` numbers has every image once."""
+        epoch, place = divmod(number, self.length)
+        if not self.shuffle:
+            return place
+        known, order = self._order
+        if known != epoch or order is None:
+            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length)
+            self._order = (epoch, order)
+        return int(order[place])
+
+    def rng(self, number: int) -> np.random.Generator:
+        """A fresh source of randomness for sample ``number``."""
+        return np.random.default_rng([self.seed, _SAMPLE, number])
+
+
+class NumberedSamples(Dataset[Any]):
+    """A data set indexed by the number of a sample in a sequence instead of by image.
+
+    Data sets with ``sample(index, rng)`` get the sequence's generator. Others, such as basicsr's, draw from the global
+    generators: these are seeded for the call and put back after it.
+    """
+
+    def __init__(self, dataset: Any, sequence: SampleSequence) -> None:
+        self.dataset = dataset
+        self.sequence = sequence
+
+    def __getitem__(self, number: int) -> Any:
+        index, rng = self.sequence.index(number), self.sequence.rng(number)
+        if hasattr(self.dataset, "sample"):
+            return self.dataset.sample(index, rng)
+        return _with_global_generators(self.dataset, index, rng)
+
+
+def _with_global_generators(dataset: Any, index: int, rng: np.random.Generator) -> Any:
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(int(rng.integers(2**63)))
+        np.random.seed(int(rng.integers(2**32)))
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        return dataset[index]
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+
+
+class _BatchNumbers(Sampler[list[int]]):
+    """The numbers of each batch of one process, without end."""
+
+    def __init__(self, batch_size: int, start: int, rank: int, world_size: int) -> None:
+        self.batch_size, self.start, self.rank, self.world_size = batch_size, start, rank, world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.start + self.rank * self.batch_size
+        while True:
+            yield list(range(first, first + self.batch_size))
+            first += self.batch_size * self.world_size
+
+
+def build_train_loader(
+    dataset: Any,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    prefetch_factor: int = 2,
+) -> DataLoader[Any]:
+    """Batches without end: ``{"lq": [B, C, h, w], "gt": [B, C, H, W], "lq_path": [...], "gt_path": [...]}``.
+
+    The batches of all processes together are the numbers ``start``, ``start`` + 1, ... of the sequence, whatever the
+    number of workers; a training that took n samples goes on with ``start=n``.
+
+    Args:
+        dataset: map-style; its ``sample(index, rng)`` is used if it has one.
+        batch_size: of this process.
+        seed: of the whole training; the same in every process.
+        start: number of the first sample, counted over all processes.
+        num_workers: processes that read ahead; 0 reads in this one.
+        rank, world_size: which of how many training processes this is.
+        pin_memory: page-locked batches, for copies to a GPU.
+        prefetch_factor: batches that each worker keeps ready.
+
+    Raises:
+        ValueError: a count out of range, or an empty data set.
+    """
+    if batch_size < 1 or start < 0 or num_workers < 0 or not 0 <= rank < world_size:
+        raise ValueError(
+            "batch_size must be >= 1, start and num_workers >= 0 and 0 <= rank < world_size, got "
+            f"{batch_size}, {start}, {num_workers}, {rank}, {world_size}"
+        )
+    return DataLoader(
+        NumberedSamples(dataset, SampleSequence(len(dataset), seed)),
+        batch_sampler=_BatchNumbers(batch_size, start, rank, world_size),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=prefetch_factor if num_workers else None,
+        # without a generator of its own, DataLoader takes a number from the global one
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def build_test_loader(dataset: Any, *, num_workers: int = 0, pin_memory: bool = False) -> DataLoader[Any]:
+    """Every image once, whole, in order, as batches of one."""
+    return DataLoader(
+        dataset,
+        batch_size=1,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+    )
