@@ -44,14 +44,18 @@ def check_datasets(
 
 
 def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:
+    wanted = ("train", "val") if is_train else ("test",)
     for label in found:
         if not _PHASE.fullmatch(label):
-            hint = nearest(label, ("train", "val", "val_1", "test", "test_1"))
-            faults.add(("datasets", label), f"unknown phase; {hint}")
+            examples = ("train", "val", "val_1") if is_train else ("test", "test_1")
+            faults.add(("datasets", label), f"unknown phase; {nearest(label, examples)}")
+        elif label.partition("_")[0] not in wanted:
+            here, there = ("train.py", "test.py") if is_train else ("test.py", "train.py")
+            faults.add(("datasets", label), f"{here} has no use for it; delete it, or run {there} with this file")
     if is_train and "train" not in found:
-        faults.add(("datasets",), "the required key datasets.train is missing; test files are for test.py")
+        faults.add(("datasets",), "the required key datasets.train is missing (files for test.py have none)")
     if not is_train and not any(label.startswith("test") for label in found):
-        faults.add(("datasets",), "no data set to test on; write datasets.test_1 (training files are for train.py)")
+        faults.add(("datasets",), "no data set to test on; write datasets.test_1 (files for train.py have none)")
 
 
 def _check_dataset(
@@ -128,23 +132,24 @@ def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None
             faults.add(("datasets", label, "name"), f"{name!r} is the name of datasets.{other} too; choose another")
 
 
-def settle_batch_size(train: dict[str, Any], num_gpu: int | str) -> None:
-    """Set ``total_batch_size``: as written, or BasicSR's batch size of one GPU times the number of them.
+def settle_batch_size(opt: dict[str, Any]) -> None:
+    """Set ``datasets.train.total_batch_size``: as written, or BasicSR's batch size of one GPU times their number.
 
     That number is the file's ``num_gpu``, whatever this machine has: the recipe stays the same everywhere. With
-    ``auto`` it is the number of processes that were started.
+    ``auto`` it is the number of processes that were started. ``train.accumulation`` multiplies.
     """
+    train, num_gpu = opt["datasets"]["train"], opt["num_gpu"]
     if train.get("total_batch_size"):
         return
-    processes = os.environ.get("WORLD_SIZE", "")
-    if isinstance(num_gpu, int):
-        count = max(num_gpu, 1)
-    else:
-        count = int(processes) if processes.isdecimal() and int(processes) else 1
-    train["total_batch_size"] = train["batch_size_per_gpu"] * count
+    if num_gpu == "auto":
+        processes = os.environ.get("WORLD_SIZE", "")
+        num_gpu = int(processes) if processes.isdecimal() else 1
+    steps = opt["train"]["accumulation"]
+    train["total_batch_size"] = train["batch_size_per_gpu"] * max(num_gpu, 1) * steps
     logger.info(
-        "total batch size: %d (batch_size_per_gpu %d x %d); total_batch_size states it directly",
+        "total batch size: %d = batch_size_per_gpu %d x %d GPUs x accumulation %d; total_batch_size states it directly",
         train["total_batch_size"],
         train["batch_size_per_gpu"],
-        count,
+        max(num_gpu, 1),
+        steps,
     )

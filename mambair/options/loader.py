@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
+import os
+import secrets
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,14 @@ def load_options(
     file = read_option_file(path)
     apply_overrides(file, overrides)
     data, faults, dropped = file.data, FaultList(file.places, file.name), Dropped()
-    foreign = _take_out_foreign(data, faults, dropped)
+    is_foreign = _names_foreign_model(data, faults)
+    aside = _set_aside(data, dropped, is_foreign=is_foreign)
     check_network(data, faults, dropped)
     if is_train:
         check_train_parts(data.get("train"), faults)
     check_metrics(data.get("val"), faults)
     datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
-    _check_sections_agree(data, faults, is_train=is_train)
+    _check_sections_agree(data, faults, is_train=is_train, is_foreign=is_foreign)
     opt = validate(Options, data, (), faults)
     if isinstance(data.get("name"), str):
         check_name(data["name"], faults)
@@ -60,38 +63,47 @@ def load_options(
     faults.raise_if_any()
     assert opt is not None, "without faults there is a result"
     dropped.warn(file.name)
-    _put_back(opt, foreign)
+    _put_back(opt, aside)
     opt["datasets"] = datasets
     opt["is_train"] = is_train
     return _settled(opt)
 
 
 def _settled(opt: dict[str, Any]) -> dict[str, Any]:
-    """Fix what the file leaves open: the seed, the number of GPUs, the total batch size."""
-    import torch
-
+    """Fix what the file leaves open: the total batch size and the seed."""
     if opt["is_train"]:
-        settle_batch_size(opt["datasets"]["train"], opt["num_gpu"])
-    available = torch.cuda.device_count()
-    opt["num_gpu"] = available if opt["num_gpu"] == "auto" else min(opt["num_gpu"], available)
+        settle_batch_size(opt)
     if opt["manual_seed"] is None:
-        opt["manual_seed"] = random.SystemRandom().randint(1, 10_000)
+        opt["manual_seed"] = _drawn_seed()
         logger.info("manual_seed: %d (drawn; write it into the option file to repeat this run)", opt["manual_seed"])
     return opt
 
 
-def _take_out_foreign(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> dict[str, dict[str, Any]]:
-    """Keys of the top and its sections that our schema does not hold: set aside for basicsr's models, else dropped."""
+def _drawn_seed() -> int:
+    """A seed by chance; processes of one training, which cannot ask each other yet, get the same from their launch."""
+    launch = [os.environ.get(key, "") for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")]
+    if any(launch):
+        return zlib.crc32(":".join(launch).encode())
+    return secrets.randbelow(2**31)
+
+
+def _names_foreign_model(data: dict[str, Any], faults: FaultList) -> bool:
+    """Whether ``model_type`` is one of basicsr's; a fault when it is nobody's."""
     name = data.get("model_type")
-    known = isinstance(name, str) and look_up_name(MODEL_REGISTRY, name, ("model_type",), faults) is not None
-    is_foreign = known and not MODEL_REGISTRY.is_ours(str(name))
+    if not isinstance(name, str) or look_up_name(MODEL_REGISTRY, name, ("model_type",), faults) is None:
+        return False
+    return not MODEL_REGISTRY.is_ours(name)
+
+
+def _set_aside(data: dict[str, Any], dropped: Dropped, *, is_foreign: bool) -> dict[str, dict[str, Any]]:
+    """Take out the keys our schema does not hold: returned if a model of basicsr reads them, dropped otherwise."""
     aside: dict[str, dict[str, Any]] = {}
     for label in ("", "path", "train", "val", "logger"):
-        section = data if not label else data.get(label)
+        section = data.get(label) if label else data
         if not isinstance(section, dict):
             continue
         if is_foreign:
-            keys = [key for key in section if key in BASICSR_ONLY.get(label, ())]
+            keys = [key for key in section if key in BASICSR_ONLY[label]]
             aside[label] = {key: section.pop(key) for key in keys}
         dropped.take_out(section, (label,) if label else (), IGNORED.get(label, frozenset()))
     return aside
@@ -99,16 +111,18 @@ def _take_out_foreign(data: dict[str, Any], faults: FaultList, dropped: Dropped)
 
 def _put_back(opt: dict[str, Any], aside: dict[str, dict[str, Any]]) -> None:
     for label, keys in aside.items():
-        section = opt if not label else opt[label]
+        section = opt[label] if label else opt
         section.update(keys)
 
 
-def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:
+def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: bool, is_foreign: bool) -> None:
     """What one section promises and another does not keep."""
     if not is_train:
         return
     if "train" not in data:
         faults.add(("train",), "this required section is missing; files without it are for test.py")
+    elif isinstance(data["train"], dict) and data["train"].get("pixel_opt") is None and not is_foreign:
+        faults.add(("train",), "the required key train.pixel_opt is missing: there is no loss to train with")
     datasets, val = data.get("datasets"), data.get("val")
     if not isinstance(datasets, dict):
         return

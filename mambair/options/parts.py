@@ -46,7 +46,7 @@ def type_name(found: dict[str, Any], path: KeyPath, faults: FaultList) -> str | 
 
 
 def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> None:
-    """``network_g`` against the signature of its class, ``scale`` against its upscale, and one trial construction."""
+    """``network_g`` against the signature of its class, by one trial construction, and against ``scale``."""
     found, path = data.get("network_g"), ("network_g",)
     if not isinstance(found, dict):
         return
@@ -59,31 +59,29 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
     check_arguments(network, found, path, faults)
     if faults.has(path):
         return
-    _check_scale(data, found, known, faults)
-    if ARCH_REGISTRY.is_ours(found["type"]) and not faults.has(path):
-        _try_construction(network, found, faults)
-
-
-def _check_scale(data: dict[str, Any], found: dict[str, Any], known: dict[str, Any], faults: FaultList) -> None:
+    scale_key = next((key for key in ("upscale", "scale") if key in known), None)
+    if ARCH_REGISTRY.is_ours(found["type"]):
+        upscale = _construct(network, found, faults)
+    else:
+        upscale = found.get(scale_key, known[scale_key].default) if scale_key else None
     scale = data.get("scale")
-    for key in ("upscale", "scale"):
-        if key in known and isinstance(scale, int):
-            upscale = found.get(key, known[key].default)
-            if isinstance(upscale, int) and upscale != scale:
-                written = "" if key in found else f" (the default of {found['type']})"
-                text = f"found {upscale}{written}, but scale is {scale}; the two must be equal"
-                faults.add(("network_g", key), text)
+    if isinstance(upscale, int) and isinstance(scale, int) and upscale != scale:
+        key = scale_key or "type"
+        written = "" if key in found else " (as it is not given)"
+        faults.add((*path, key), f"found {upscale}{written}, but scale is {scale}; the two must be equal")
 
 
-def _try_construction(network: Callable[..., Any], found: dict[str, Any], faults: FaultList) -> None:
-    """Our classes refuse values that make no sense; on the meta device that costs no memory."""
+def _construct(network: Callable[..., Any], found: dict[str, Any], faults: FaultList) -> int | None:
+    """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
     import torch
 
     try:
         with torch.device("meta"):
-            network(**{key: value for key, value in found.items() if key != "type"})
+            built = network(**{key: value for key, value in found.items() if key != "type"})
     except ValueError as error:
         faults.add(("network_g",), f"{found['type']} refuses these values: {error}")
+        return None
+    return built.upscale
 
 
 def check_train_parts(train: object, faults: FaultList) -> None:
@@ -122,8 +120,6 @@ def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> 
     complete = validate(SCHEDULES[name], {key: value for key, value in found.items() if key != "type"}, path, faults)
     if complete is None:
         return
-    if "T_max" in complete and complete["T_max"] is None:
-        complete["T_max"] = train.get("total_iter")
     steps = complete.get("periods", complete.get("restarts"))
     for key in ("restart_weights", "eta_mins"):
         if steps is not None and key in complete and len(complete[key]) != len(steps):

@@ -65,10 +65,14 @@ class TrainOptions(Section):
 
     total_iter: Count = Field(description="Number of optimiser steps.")
     optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD) and the arguments of torch's class.")
-    scheduler: Part = Field(description="Learning rate schedule: `type` and its keys, see below.")
-    pixel_opt: Part | None = Field(None, description="Pixel loss: `type` and the arguments of the loss.")
+    scheduler: Part | None = Field(None, description="Learning rate schedule: `type` and its keys; null is constant.")
+    pixel_opt: Part | None = Field(None, description="The loss: `type` and its arguments. Required by our models.")
     warmup_iter: Whole = Field(-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
+    amp: Literal["off", "bf16", "fp16"] = Field("off", description="Mixed precision; the scan stays in float32.")
+    accumulation: Count = Field(1, description="Parts in which a step's images go through the network: saves memory.")
+    grad_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; null does not clip.")
+    nonfinite_limit: Count = Field(20, description="So many steps in a row with NaN or infinity end the training.")
 
 
 class MultiStepSchedule(Section):
@@ -133,6 +137,7 @@ class LoggerOptions(Section):
 
     print_freq: Count = Field(100, description="Steps between two progress lines.")
     save_checkpoint_freq: Count = Field(5000, description="Steps between two checkpoints.")
+    keep_checkpoints: Count | None = Field(None, description="How many of the newest are kept; null keeps all.")
     use_tb_logger: bool = Field(False, description="Write TensorBoard files to `tb_logger/<name>`, if installed.")
 
 
