@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, in BasicSR's words."""
     parser = argparse.ArgumentParser(
         prog="test.py",
-        description="Measure a network on the test sets of an option file; tables go to the screen and to results/NAME.",
+        description="Measure a network on the test sets of an option file; tables go to the screen and results/NAME.",
     )
     parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
     parser.add_argument(
