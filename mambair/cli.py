@@ -1,4 +1,4 @@
-"""The commands that restore images: arguments first, torch after; exit code 0 all done, 1 some failed, 2 wrong usage."""
+"""The commands that restore images: arguments first, torch after. Exit codes: 0 all done, 1 some failed, 2 usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restorer over files and folders: which file goes where, one after the other, and what is said about those that fail."""
+"""A restorer over files and folders: which result goes where, one file after the other, and why some failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image through one network: modes, depths, alpha and tiles on the way in, the same kind of image on the way out."""
+"""One image through one network: modes, depths, alpha and tiles on the way in, the same kind of image back."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class Restorer:
 
     @torch.inference_mode()
     def _run(self, tile: Tensor, white: float) -> Tensor:
-        """The network on one batch of tiles [B, C, h, w]: float32 [B, C, h * scale, w * scale], on the tile's device."""
+        """The network on tiles [B, C, h, w]: float32 [B, C, h * scale, w * scale] on the device of ``tile``."""
         x = tile.to(self.device).to(torch.float32) / white
         images, channels = x.shape[:2]
         if channels < self.in_chans:  # grey through an RGB network
@@ -308,5 +308,5 @@ def _check_values(pixels: Tensor) -> None:
     if not pixels.is_floating_point():
         return
     low, high = (float(value) for value in pixels.aminmax())
-    if not (-_FARTHEST <= low and high <= _FARTHEST):  # also true of NaN
+    if not (low >= -_FARTHEST and high <= _FARTHEST):  # so that NaN is refused too
         raise ValueError(f"image: floats must be finite and in [0, 1], got {low:g} to {high:g}; divide by the maximum")

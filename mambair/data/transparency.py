@@ -23,7 +23,7 @@ def fill_transparent(colour: NDArray[np.generic], alpha: NDArray[np.generic]) ->
     Returns:
         [H, W, C] of the same dtype; ``colour`` itself if all or none of the pixels are transparent.
     """
-    visible = alpha > 0
+    visible = alpha.astype(bool)
     if visible.all() or not visible.any():
         return colour
     pyramid = [(np.where(visible[..., None], colour, 0).astype(np.float32), visible)]
@@ -43,8 +43,8 @@ def _halved(value: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[NDArr
     odd = ((0, height % 2), (0, width % 2))
     weight = np.pad(known, odd).astype(np.float32)
     total = np.pad(value, (*odd, (0, 0)))
-    count = sum(weight[row::2, column::2] for row in (0, 1) for column in (0, 1))
-    sums = sum(total[row::2, column::2] for row in (0, 1) for column in (0, 1))
+    count = np.sum([weight[row::2, column::2] for row in (0, 1) for column in (0, 1)], axis=0)
+    sums = np.sum([total[row::2, column::2] for row in (0, 1) for column in (0, 1)], axis=0)
     return sums / np.maximum(count, 1)[..., None], count > 0
 
 
