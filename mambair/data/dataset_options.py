@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # Keys of BasicSR's option files that are the loader's, or nobody's: a data set passes over them.
 LOADER_KEYS = frozenset(
@@ -50,20 +50,24 @@ class DatasetOptions(StrictOptions):
     color: Literal["rgb", "gray", "y"] = Field(
         "rgb", description="Channels: `rgb`; `gray` (one, full range); `y` (one, the luma of BT.601, 16 to 235)."
     )
-    gt_size: int | None = Field(None, ge=1, description="Side of the training patches in ground-truth pixels.")
+    gt_size: int | None = Field(
+        None, ge=1, validate_default=True, description="Side of the training patches in ground-truth pixels."
+    )
     use_hflip: bool = Field(False, description="Flip half of the patches left to right.")
     use_rot: bool = Field(False, description="Flip half of the patches upside down, and turn half by 90 degrees.")
     cache: bool | None = Field(
         None, description="Keep decoded images in memory; null: up to 256 MiB in each reading process."
     )
 
-    @model_validator(mode="after")
-    def _patches_fit_the_scale(self) -> DatasetOptions:
-        if self.phase == "train" and self.gt_size is None:
-            raise ValueError("gt_size is missing: the side of the training patches in ground-truth pixels")
-        if self.gt_size is not None and self.gt_size % self.scale:
-            raise ValueError(f"gt_size: must be a multiple of scale ({self.scale}), got {self.gt_size}")
-        return self
+    @field_validator("gt_size")
+    @classmethod
+    def _is_whole_in_both_sizes(cls, gt_size: int | None, info: ValidationInfo) -> int | None:
+        scale = info.data.get("scale", 1)
+        if gt_size is None and info.data.get("phase") == "train":
+            raise ValueError("phase train needs the side of the patches, in ground-truth pixels")
+        if gt_size is not None and gt_size % scale:
+            raise ValueError(f"must be a multiple of scale ({scale})")
+        return gt_size
 
     @property
     def is_train(self) -> bool:
@@ -83,7 +87,7 @@ class PairedOptions(DatasetOptions):
     @classmethod
     def _has_one_place(cls, template: str) -> str:
         if template.count("{}") != 1 or template.replace("{}", "").count("{") or template.replace("{}", "").count("}"):
-            raise ValueError(f"must hold {{}} once, for the name of the ground truth, got {template!r}")
+            raise ValueError("must hold {} once, for the name of the ground truth")
         return template
 
 
@@ -95,16 +99,22 @@ class GaussianDenoisingOptions(DatasetOptions):
     )
     noise_seed: int = Field(0, ge=0, description="Seed of the noise of every validation and test image.")
 
-    @model_validator(mode="after")
-    def _noise_is_possible(self) -> GaussianDenoisingOptions:
-        bounds = self.sigma if isinstance(self.sigma, list) else [self.sigma]
-        if self.scale != 1:
-            raise ValueError(f"scale: must be 1, denoising keeps the size, got {self.scale}")
+    @field_validator("scale")
+    @classmethod
+    def _keeps_the_size(cls, scale: int) -> int:
+        if scale != 1:
+            raise ValueError("must be 1: denoising keeps the size")
+        return scale
+
+    @field_validator("sigma")
+    @classmethod
+    def _is_possible(cls, sigma: float | list[float], info: ValidationInfo) -> float | list[float]:
+        bounds = sigma if isinstance(sigma, list) else [sigma]
         if len(bounds) not in (1, 2) or min(bounds) < 0 or bounds != sorted(bounds):
-            raise ValueError(f"sigma: must be a number >= 0 or [low, high] with low <= high, got {self.sigma}")
-        if len(bounds) == 2 and not self.is_train:
-            raise ValueError(f"sigma: must be one number in phase {self.phase}, got {self.sigma}")
-        return self
+            raise ValueError("must be a number >= 0, or [low, high] with low <= high")
+        if len(bounds) == 2 and info.data.get("phase") != "train":
+            raise ValueError(f"must be one number in phase {info.data.get('phase')}; only training draws from a range")
+        return sigma
 
 
 def own_options(opt: dict[str, Any]) -> dict[str, Any]:
