@@ -18,7 +18,6 @@ from mambair.registry import DATASET_REGISTRY
 logger = logging.getLogger(__name__)
 
 _PHASE = re.compile(r"train|val(_\d+)?|test(_\d+)?")
-_ALWAYS = ("type", "name", "phase", "scale")
 _LOADER = frozenset(LoaderOptions.model_fields)
 
 
@@ -35,10 +34,12 @@ def check_datasets(
         path = ("datasets", label)
         if not _PHASE.fullmatch(label) or not isinstance(options, dict):
             continue
-        phase = label.partition("_")[0]
-        complete[label] = _check_dataset(options, path, phase, data.get("scale"), faults, dropped)
+        dataset = look_up(DATASET_REGISTRY, options, path, faults)
+        facts = {"phase": label.partition("_")[0], "name": label, "scale": data.get("scale")}
+        complete[label] = _check_keys(dataset, options, path, facts, faults, dropped)
         _resolve_paths(complete[label], path, faults, check=check_paths)
-        _check_sizes(complete[label], path, faults)
+        if check_paths and hasattr(dataset, "check") and not faults.has(path):
+            _check_files(dataset, complete[label], path, faults)
     _check_names(complete, faults)
     return complete
 
@@ -58,35 +59,44 @@ def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -
         faults.add(("datasets",), "no data set to test on; write datasets.test_1 (files for train.py have none)")
 
 
-def _check_dataset(
-    options: dict[str, Any], path: KeyPath, phase: str, scale: object, faults: FaultList, dropped: Dropped
+def _check_keys(
+    dataset: Any | None,
+    options: dict[str, Any],
+    path: KeyPath,
+    facts: dict[str, Any],
+    faults: FaultList,
+    dropped: Dropped,
 ) -> dict[str, Any]:
+    """The data set's own keys against its ``Options`` (a class without them reads what it reads), and the loader's."""
     loader = {key: value for key, value in options.items() if key in _LOADER}
-    dataset = look_up(DATASET_REGISTRY, options, path, faults)
-    complete = validate(LoaderOptions, loader, path, faults) or {}
-    complete = {key: value for key, value in complete.items() if value is not None}
-    _check_batch_keys(loader, path, phase, faults)
+    _check_batch_keys(loader, path, facts["phase"], faults)
+    _check_facts(options, path, facts, faults)
+    complete = {**facts, **(validate(LoaderOptions, loader, path, faults) or {})}
     model = getattr(dataset, "Options", None)
     if model is None:
-        complete = {**complete, **options}  # a class of somebody else: it reads what it reads
+        complete |= options
     else:
-        known = set(model.model_fields)
+        known = frozenset(model.model_fields)
         dropped.take_out(options, path, IGNORED["datasets"] - known)
-        if "io_backend" not in known and options.get("io_backend") == {"type": "disk"}:
-            del options["io_backend"]  # what every file says and what happens anyway
-        own = {key: value for key, value in options.items() if key in known or key not in (*_ALWAYS, *_LOADER)}
-        facts = {"phase": phase, "scale": scale, "name": path[-1], "type": options.get("type")}
+        own = {key: value for key, value in options.items() if key not in _LOADER}
         own |= {key: value for key, value in facts.items() if key in known and key not in own and value is not None}
-        own_complete = validate(model, own, path, faults) or own
-        complete |= {key: value for key, value in own_complete.items() if value is not None or key in own}
-    for key in ("name", "type"):
-        if key in options and not isinstance(options[key], str):
-            faults.add((*path, key), f"found {shown(options[key])}; text is right")
-    if options.get("scale", scale) != scale:
-        faults.add((*path, "scale"), f"found {shown(options['scale'])}, but scale is {scale}; leave it out here")
-    complete |= {"type": options.get("type"), "phase": phase, "scale": scale}
-    complete["name"] = options.get("name", path[-1])
-    return complete
+        complete |= validate(model, own, path, faults) or own
+    # basicsr asks whether a key is there, not whether it says something
+    return {key: value for key, value in complete.items() if value is not None or key in options}
+
+
+def _check_facts(options: dict[str, Any], path: KeyPath, facts: dict[str, Any], faults: FaultList) -> None:
+    """What the place of a data set says already may be repeated in it, not contradicted."""
+    for key in ("phase", "scale"):
+        if options.get(key, facts[key]) != facts[key]:
+            faults.add((*path, key), f"found {shown(options[key])}; {shown(facts[key])} is right here: leave it out")
+
+
+def _check_files(dataset: Any, options: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """Let the data set list its folders: empty ones, unpaired images; no image is decoded."""
+    for fault in dataset.check(options):
+        key, colon, text = fault.partition(": ")
+        faults.add((*path, key) if colon and key in options else path, text if colon and key in options else fault)
 
 
 def _check_batch_keys(loader: dict[str, Any], path: KeyPath, phase: str, faults: FaultList) -> None:
@@ -110,20 +120,13 @@ def _resolve_paths(options: dict[str, Any], path: KeyPath, faults: FaultList, *,
             options[key] = resolve(value, (*path, key), faults, kind="file", check=check)
 
 
-def _check_sizes(options: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
-    size, scale = options.get("gt_size"), options.get("scale")
-    if isinstance(size, int) and isinstance(scale, int) and scale > 0 and size % scale:
-        below = size // scale * scale
-        text = f"found {size}; a multiple of scale ({scale}) is right, such as {below or scale} or {below + scale}"
-        faults.add((*path, "gt_size"), text)
-
-
 def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None:
     """Results are filed by the name of the data set, so two of one phase may not share one."""
     first: dict[tuple[str, str], str] = {}
     for label, options in datasets.items():
         name = options["name"]
         if not isinstance(name, str):
+            faults.add(("datasets", label, "name"), f"found {shown(name)}; text is right")
             continue
         if "/" in name or "\\" in name or name.startswith("."):
             faults.add(("datasets", label, "name"), f"found {shown(name)}; a plain word is right: it names a folder")

@@ -31,34 +31,35 @@ class FaultList:
     def __init__(self, places: dict[KeyPath, str], name: str) -> None:
         self._places = places
         self._name = name
-        self._faults: dict[tuple[KeyPath, str], str] = {}
+        self._faults: dict[tuple[KeyPath, str], tuple[int, str]] = {}  # (line number, line of the message)
 
     def add(self, path: KeyPath, text: str, place: str | None = None) -> None:
         """Note one fault at the key ``path`` (and in the line ``place``, if not the key's); twice counts once."""
-        self._faults.setdefault((path, text), f"{place or self.place(path)}: {dotted(path)}: {text}")
+        place = place or self.place(path)
+        number = place.rpartition(":")[2]
+        line = f"{place}: {dotted(path)}: {text}"
+        self._faults.setdefault((path, text), (int(number) if number.isdigit() else 0, line))
 
     def has(self, path: KeyPath) -> bool:
         """Whether a fault is noted at ``path`` or below it: checks that need the value are then pointless."""
         return any(known[: len(path)] == path for known, _ in self._faults)
 
     def place(self, path: KeyPath) -> str:
-        """ "file:line" of the key, or of its nearest parent that was written down."""
+        """Where the key stands, or else its nearest parent that was written down."""
         for length in range(len(path), 0, -1):
             place = self._places.get(path[:length])
             if place is not None:
                 return place
         return f"{self._name}:1"
 
+    def lines(self) -> list[str]:
+        """The faults as lines of a message, in the order of the file."""
+        return [line for _, line in sorted(self._faults.values(), key=lambda fault: fault[0])]
+
     def raise_if_any(self) -> None:
-        """Raise OptionsError when a fault was noted, in the order of the lines of the file."""
+        """Raise OptionsError when a fault was noted."""
         if self._faults:
-            raise OptionsError(sorted(self._faults.values(), key=_line_order))
-
-
-def _line_order(fault: str) -> tuple[str, int]:
-    name, _, rest = fault.partition(":")
-    number = rest.partition(":")[0]
-    return name, int(number) if number.isdigit() else 0
+            raise OptionsError(self.lines())
 
 
 def dotted(path: KeyPath) -> str:

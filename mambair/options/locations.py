@@ -10,8 +10,6 @@ from typing import Any
 from mambair.options.faults import FaultList, KeyPath, shown
 
 REPOSITORY = Path(__file__).resolve().parents[2]  # of the package in site-packages: the folder it is installed in
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-
 _FORBIDDEN_IN_NAMES = re.compile(r'[\x00-\x1f/\\<>:"|?*]')
 
 
@@ -52,24 +50,10 @@ def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: boo
             places = "" if Path(path).expanduser().is_absolute() else f" (looked in {Path.cwd()} and {REPOSITORY})"
             faults.add(key, f"there is no {kind} {path}{places}; correct the path or put the data there")
         return str(Path.cwd() / Path(path).expanduser())
-    if check and kind == "file" and not found.is_file():
-        faults.add(key, f"{path} is a folder; the path of a file is right")
-    if check and kind == "folder":
-        _check_folder(found, path, key, faults)
+    if check and (found.is_file() if kind == "folder" else found.is_dir()):
+        other = "file" if kind == "folder" else "folder"
+        faults.add(key, f"{path} is a {other}; the path of a {kind} is right")
     return str(found)
-
-
-def _check_folder(folder: Path, written: str, key: KeyPath, faults: FaultList) -> None:
-    if not folder.is_dir():
-        faults.add(key, f"{written} is a file; the path of a folder of images is right")
-    elif folder.suffix != ".lmdb" and not has_images(folder):
-        faults.add(key, f"the folder {written} holds no image; put images there ({', '.join(sorted(IMAGE_SUFFIXES))})")
-
-
-def has_images(folder: Path) -> bool:
-    """Whether an image file lies in the folder or below it; stops at the first."""
-    names = (name for _, _, files in os.walk(folder) for name in files)
-    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
 
 
 def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:

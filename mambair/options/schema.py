@@ -12,15 +12,9 @@ def _integral(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _as_list(value: object) -> object:
-    """One folder stands for a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
 Whole = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
 NotNegative = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-Folders = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 Part = dict[str, Any]  # checked against the signature of the class its `type` names
 
 
@@ -42,7 +36,6 @@ class LoaderOptions(Section):
     num_worker_per_gpu: NotNegative = Field(0, description="Processes that read images, for each training process.")
     dataset_enlarge_ratio: Count = Field(1, description="How often the data set is repeated in one epoch.")
     pin_memory: bool = Field(False, description="Page-locked host memory: faster copies to a GPU.")
-    persistent_workers: bool = Field(False, description="Keep the reading processes between epochs.")
 
 
 class PathOptions(Section):

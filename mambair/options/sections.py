@@ -34,6 +34,9 @@ def validate(model: type[BaseModel], found: object, path: KeyPath, faults: Fault
         for detail in error.errors(include_url=False):
             where = _key_of(detail["loc"], found)
             text = _in_words(model, where, detail)
+            key, colon, rest = text.partition(": ")
+            if colon and key in fields_at(model, where):  # a check of several keys that names the one at fault
+                where, text = (*where, key), rest
             by_key.setdefault((*path, *where), []).append(text)
         for key, texts in by_key.items():
             faults.add(key, _joined(list(dict.fromkeys(texts))))
@@ -82,11 +85,11 @@ def _in_words(model: type[BaseModel], where: KeyPath, detail: Any) -> str:
         return f"unknown key; {hint}"
     if kind == "missing":
         return "this required key is missing"
+    if kind == "value_error":
+        return str(context["error"])
     found = shown(detail["input"])
     if kind == "literal_error":
         return f"found {found}; {context['expected']} is right"
-    if kind == "value_error":
-        return f"found {found}; {context['error']}"
     right = _RIGHT.get(kind)
     if right is None:
         right = detail["msg"].removeprefix("Input should be ").removeprefix("Value should have ")

@@ -96,7 +96,7 @@ def in_words(annotation: Any) -> str:
     if origin is typing.Annotated:
         return in_words(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        options = [option for option in arguments if option in _WORDS or not _is_class_of_objects(option)]
+        options = [option for option in arguments if not _is_class_of_objects(option)]
         return " or ".join(dict.fromkeys(in_words(option) for option in options))
     if origin is typing.Literal:
         return "one of " + ", ".join(shown(choice) for choice in arguments)
@@ -122,7 +122,8 @@ def _is_class_of_objects(annotation: Any) -> bool:
     """Whether the annotation names a class of which YAML has no values (a Tensor, a layer type)."""
     if typing.get_origin(annotation) in (type, collections.abc.Callable):
         return True
-    return isinstance(annotation, type) and annotation not in _WORDS and annotation is not object
+    plain = (*_WORDS, *_SEQUENCES, *_MAPPINGS, object)
+    return isinstance(annotation, type) and annotation not in plain
 
 
 def _whole(value: object, annotation: Any) -> object:

@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 IGNORED: dict[str, frozenset[str]] = {
     "network_g of MambaIR": frozenset({"window_size", "interval", "num_heads"}),
     "network_g of MambaIRUNet": frozenset({"window_size", "interval", "heads"}),
-    "datasets": frozenset({"task", "noise", "use_shuffle", "prefetch_mode", "num_prefetch_queue"}),
+    "datasets": frozenset(
+        {"task", "noise", "use_shuffle", "prefetch_mode", "num_prefetch_queue", "persistent_workers"}
+    ),
     "val": frozenset({"selfensemble_testing", "patchwise_testing", "pbar"}),
     "logger": frozenset({"wandb"}),
     "path": frozenset({"ignore_resume_networks"}),
