@@ -126,7 +126,8 @@ ALL_REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTR
 
 def basicsr_installed() -> bool:
     """Whether a package named basicsr can be found; it is not imported."""
-    return "basicsr" in sys.modules or importlib.util.find_spec("basicsr") is not None
+    # None in sys.modules is Python's way of blocking an import; find_spec knows it, and that is not installed
+    return sys.modules.get("basicsr") is not None or importlib.util.find_spec("basicsr") is not None
 
 
 def import_basicsr() -> types.ModuleType:

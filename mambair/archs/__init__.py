@@ -7,5 +7,5 @@ from mambair.registry import ARCH_REGISTRY, connect_basicsr
 
 __all__ = ["MambaIR"]
 
-if "basicsr" in sys.modules:
+if sys.modules.get("basicsr") is not None:
     connect_basicsr(ARCH_REGISTRY)
