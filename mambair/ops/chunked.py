@@ -12,15 +12,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Numbers in one [S, Z, G, N, P] array of a block. On a CPU a block should stay in the cache; elsewhere the
-# count of kernel launches decides, and so does the size of the graph while compiling.
-_CPU_BLOCK = 2**18
-_WIDE_BLOCK = 2**24
+
+class _Sizes(NamedTuple):
+    """How many numbers one [S, Z, G, N, P] array of a block, and the states of M runs side by side, may have."""
+
+    block: int
+    runs: int
+
+
+# On a CPU a block should stay in the cache, and a step should outweigh the call that makes it.
+_CPU = _Sizes(block=2**19, runs=2**13)
+# Elsewhere the number of launches decides; while compiling, the size of the graph.
+_WIDE = _Sizes(block=2**24, runs=2**24)
 
 
 def selective_scan(
@@ -80,7 +89,7 @@ def ss2d_scan(
         packed = torch.stack([_tokens(projection[:, :, :, k], d) for k, d in enumerate(directions)], dim=2).to(dtype)
         dt, B, C = packed.split([rank, states, states], dim=-1)
         delta = F.softplus(torch.einsum("zlkr,kpr->zlkp", dt, dt_weight.to(dtype)) + dt_bias.to(dtype))
-        decay_rate = A.to(dtype).transpose(1, 2)
+        decay_rate = A.to(dtype).transpose(1, 2).contiguous()  # [K, N, P]
         y, _ = _scan(u, delta, decay_rate, B, C, x.new_zeros((x.shape[0], *decay_rate.shape), dtype=dtype))
         total = image * D.to(dtype).sum(0)
         for k, direction in enumerate(directions):
@@ -90,28 +99,33 @@ def ss2d_scan(
 
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """u, delta [Z, L, G, P], A [G, N, P], B, C [Z, L, G, N], state [Z, G, N, P] -> y [Z, L, G, P], last state."""
-    length = u.shape[1]
-    wide = u.device.type != "cpu" or torch.compiler.is_compiling()
-    tokens = max(1, (_WIDE_BLOCK if wide else _CPU_BLOCK) // max(1, state.numel()))
+    tokens = max(1, _sizes(u).block // max(1, state.numel()))
     outputs = []
     for block in zip(*(t.split(tokens, dim=1) for t in (u, delta, B, C)), strict=True):
-        y, state = _Block.apply(*block, A, state)
+        y, state = _Block.apply(*block, A.unsqueeze(0), state)
         outputs.append(y)
     return (torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]), state
 
 
 class _Block(torch.autograd.Function):
-    """The scan of one block; backward computes the states again, so only the inputs and the first state are kept."""
+    """The scan of one block; backward computes the states again, so only the inputs and the first state are kept.
 
-    generate_vmap_rule = True
+    u, delta [Z, S, G, P], B, C [Z, S, G, N], A [1 or Z, G, N, P], state [Z, G, N, P] -> y [Z, S, G, P], last state.
+    """
 
     @staticmethod
     def forward(u: Tensor, delta: Tensor, B: Tensor, C: Tensor, A: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        length = u.shape[1]
-        u, delta, B, C = _fold(length, u, delta, B, C)
-        _, states, last = _states(u, delta, B, A, state)
-        y = torch.matmul(C.unsqueeze(-2), states).squeeze(-2)  # [T, Z, M, G, P]
-        return _unfold(y, length), last
+        length, runs = u.shape[1], _runs(u, state)
+        u, delta, B, C = _fold(runs, u, delta, B, C)
+        rate = A.unsqueeze(1)
+        decay = torch.mul(delta.unsqueeze(-2), rate).exp_()  # [T, Z, M, G, N, P]
+        states = torch.mul((delta * u).unsqueeze(-2), B.unsqueeze(-1))
+        steps, drive = decay.unbind(0), states.unbind(0)
+        entry = _entries(steps, drive, _through(delta, rate), state)
+        for a, h in zip(steps, drive, strict=True):
+            entry = h.addcmul_(a, entry)
+        y = torch.matmul(C.unsqueeze(-2), states).squeeze(-2)
+        return _unfold(y, length), entry[:, -1].clone()
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -123,80 +137,100 @@ class _Block(torch.autograd.Function):
         with _without_autocast(u):
             return _block_backward(u, delta, B, C, A, state, grad_y, grad_last)
 
+    @staticmethod
+    def vmap(info, in_dims, u, delta, B, C, A, state):
+        """Fold the mapped dimension into Z."""
+        count, samples = info.batch_size, state.shape[0 if in_dims[5] != 0 else 1]
+
+        def folded(t: Tensor, dim: int | None) -> Tensor:
+            mapped = t.unsqueeze(0) if dim is None else t.movedim(dim, 0)
+            return mapped.expand(count, samples, *mapped.shape[2:]).flatten(0, 1)
+
+        inputs = [folded(t, d) for t, d in zip((u, delta, B, C, A, state), in_dims, strict=True)]
+        y, last = _Block.apply(*inputs)
+        return (y.unflatten(0, (count, samples)), last.unflatten(0, (count, samples))), (0, 0)
+
 
 def _block_backward(
     u: Tensor, delta: Tensor, B: Tensor, C: Tensor, A: Tensor, state: Tensor, grad_y: Tensor, grad_last: Tensor
 ) -> tuple[Tensor, ...]:
-    """Gradients of a block from its inputs; itself made of differentiable operations for second derivatives."""
-    length = u.shape[1]
-    u, delta, B, C, grad_y = _fold(length, u, delta, B, C, grad_y)
-    drive = delta * u
-    decay, states, _ = _states(u, delta, B, A, state)
-    # What the state before a token passes on: decay[t + 1] reaches back from token t + 1 to token t.
+    """Gradients of a block from its inputs; made of differentiable operations, for second derivatives and vmap."""
+    length, runs = u.shape[1], _runs(u, state)
+    u, delta, B, C, grad_y = _fold(runs, u, delta, B, C, grad_y)
+    drive, rate = delta * u, A.unsqueeze(1)
+    decay = torch.exp(delta.unsqueeze(-2) * rate).unbind(0)
+    states = _recurrence(decay, (drive.unsqueeze(-2) * B.unsqueeze(-1)).unbind(0), _through(delta, rate), state)
+    # The state after token t reaches token t + 1 through decay[t + 1], also when that is in the next run.
     next_delta = torch.cat([delta[1:], _next_run(delta[0], 0.0).unsqueeze(0)])
     next_decay = [*decay[1:], _next_run(decay[0], 1.0)]
-    source = C.unsqueeze(-1) * grad_y.unsqueeze(-2)
-    through = torch.exp(next_delta.sum(0).unsqueeze(-2) * A)
-    adjoint, first = _recurrence(next_decay[::-1], source.unbind(0)[::-1], through, grad_last, reverse=True)
-    adjoint = adjoint.flip(0)
-    before = torch.cat([_previous_run(states[-1], state).unsqueeze(0), states[:-1]])
-    decay = torch.stack(decay)
-    flow = adjoint * decay * before  # gradient of delta * A
+    source = (C.unsqueeze(-1) * grad_y.unsqueeze(-2)).unbind(0)
+    adjoints = _recurrence(next_decay[::-1], source[::-1], _through(next_delta, rate), grad_last, reverse=True)
+    grad_state = decay[0][:, 0] * adjoints[-1][:, 0]
+    before = torch.stack([_previous_run(states[-1], state), *states[:-1]])
+    adjoint, decay, states = torch.stack(adjoints[::-1]), torch.stack(decay), torch.stack(states)
+    grad_exponent = adjoint * decay * before  # of delta * A
     grad_drive = torch.matmul(B.unsqueeze(-2), adjoint).squeeze(-2)
-    grad_delta = grad_drive * u + (flow * A).sum(-2)
-    grad_A = (flow * delta.unsqueeze(-2)).sum((0, 1, 2))
+    grad_delta = grad_drive * u + (grad_exponent * rate).sum(-2)
+    grad_A = (grad_exponent * delta.unsqueeze(-2)).sum((0, 2)).sum_to_size(A.shape)
     grad_B = torch.matmul(adjoint, drive.unsqueeze(-1)).squeeze(-1)
     grad_C = torch.matmul(states, grad_y.unsqueeze(-1)).squeeze(-1)
-    grad_state = decay[0, :, 0] * first
     unfolded = (_unfold(t, length) for t in (grad_drive * delta, grad_delta, grad_B, grad_C))
     return (*unfolded, grad_A, grad_state)
 
 
-def _states(
-    u: Tensor, delta: Tensor, B: Tensor, A: Tensor, state: Tensor
-) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Decays (T of [Z, M, G, N, P]), states after every token [T, Z, M, G, N, P] and the last state [Z, G, N, P]."""
-    decay = torch.exp(delta.unsqueeze(-2) * A).unbind(0)
-    drive = ((delta * u).unsqueeze(-2) * B.unsqueeze(-1)).unbind(0)
-    through = torch.exp(delta.sum(0).unsqueeze(-2) * A)
-    states, last = _recurrence(decay, drive, through, state)
-    return decay, states, last
-
-
 def _recurrence(
     decay: Sequence[Tensor], drive: Sequence[Tensor], through: Tensor, state: Tensor, *, reverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    """h[t] = decay[t] * h[t - 1] + drive[t] inside each of M runs, the runs joined in order (from the last if reverse).
+) -> list[Tensor]:
+    """h[t] = decay[t] * h[t - 1] + drive[t] in each of M runs, the runs joined in order (from the last if reverse).
 
-    decay, drive: T of [Z, M, G, N, P]; through [Z, M, G, N, P]: decay of a whole run. Returns all h [T, ...] and the last.
+    decay, drive: T of [Z, M, G, N, P]; through [Z, M, G, N, P]: decay of a whole run. Returns the T states h.
     """
-    runs = through.shape[1]
-    if runs == 1:
-        entry = state.unsqueeze(1)
-    else:
-        end = drive[0]
-        for a, b in zip(decay[1:], drive[1:], strict=True):
-            end = torch.addcmul(b, a, end)
-        entries = [state]
-        order = range(runs - 1, 0, -1) if reverse else range(runs - 1)
-        for m in order:
-            entries.append(torch.addcmul(end[:, m], through[:, m], entries[-1]))
-        entry = torch.stack(entries[::-1] if reverse else entries, dim=1)
+    state = _entries(decay, drive, through, state, reverse=reverse)
     states = []
     for a, b in zip(decay, drive, strict=True):
-        entry = torch.addcmul(b, a, entry)
-        states.append(entry)
-    return torch.stack(states), entry[:, 0 if reverse else -1]
+        state = torch.addcmul(b, a, state)
+        states.append(state)
+    return states
 
 
-def _fold(length: int, *tensors: Tensor) -> list[Tensor]:
+def _entries(
+    decay: Sequence[Tensor], drive: Sequence[Tensor], through: Tensor, state: Tensor, *, reverse: bool = False
+) -> Tensor:
+    """The state before each of the M runs [Z, M, G, N, P]; arguments as for :func:`_recurrence`."""
+    runs = through.shape[1]
+    if runs == 1:
+        return state.unsqueeze(1)
+    end = drive[0]  # where each run ends when it starts from zero
+    for a, b in zip(decay[1:], drive[1:], strict=True):
+        end = torch.addcmul(b, a, end)
+    entries = [state]
+    for m in range(runs - 1, 0, -1) if reverse else range(runs - 1):
+        entries.append(torch.addcmul(end[:, m], through[:, m], entries[-1]))
+    return torch.stack(entries[::-1] if reverse else entries, dim=1)
+
+
+def _through(delta: Tensor, rate: Tensor) -> Tensor:
+    """Decay of every whole run [Z, M, G, N, P] from the steps [T, Z, M, G, P]."""
+    return torch.exp(delta.sum(0).unsqueeze(-2) * rate)
+
+
+def _sizes(t: Tensor) -> _Sizes:
+    return _CPU if t.device.type == "cpu" and not torch.compiler.is_compiling() else _WIDE
+
+
+def _runs(u: Tensor, state: Tensor) -> int:
+    """Number M of runs: about as many as steps in two sweeps, fewer if the states of fewer are work enough."""
+    return max(1, min(math.isqrt(2 * u.shape[1]), _sizes(u).runs // max(1, state.numel())))
+
+
+def _fold(runs: int, *tensors: Tensor) -> list[Tensor]:
     """[Z, S, ...] -> [T, Z, M, ...]. Missing tokens are zeros, which leave the state as it is."""
-    runs = max(1, math.isqrt(2 * length)) if length > 8 else 1
+    length = tensors[0].shape[1]
     steps = -(-length // runs)
-    runs = -(-length // steps)
+    missing = runs * steps - length
     folded = []
     for t in tensors:
-        padded = F.pad(t, (0, 0, 0, 0, 0, runs * steps - length)) if runs * steps > length else t
+        padded = F.pad(t, (0, 0, 0, 0, 0, missing)) if missing else t
         folded.append(padded.unflatten(1, (runs, steps)).permute(2, 0, 1, 3, 4).contiguous())
     return folded
 
