@@ -108,9 +108,6 @@ def _show(plan: Plan, skip_existing: bool) -> int:
 def _conclude(report: Report, output: Path) -> int:
     from mambair.restore_files import printable
 
-    # once more at the end: in a long run the bar and thousands of files lie between the fault and the reader
-    for source, reason in report.failed:
-        print(f"failed: {printable(source)}: {reason}", file=sys.stderr)
     print(f"{report.summary()}: {printable(output)}")
     if report.interrupted:
         print("what is finished stays; the same command with --skip-existing goes on", file=sys.stderr)

@@ -40,11 +40,13 @@ class Plan:
         jobs: in the natural order of their names; no two have the same target, and no target is a source.
         folder: the folder that everything is written in.
         notes: what the user should know, a line each.
+        unreadable: folders that cannot be listed, and why.
     """
 
     jobs: list[Job]
     folder: Path
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -101,14 +103,18 @@ def plan_jobs(
         raise PlanError(f"suffix: becomes part of a file name, so it may have no separator, got {suffix!r}")
     if not source.exists():
         raise PlanError(f"input: there is no file or folder {printable(source)}")
+    notes: list[str] = []
+    unreadable: list[tuple[Path, str]] = []
     if source.is_dir():
-        folder, sources, notes = source, *_images_of(source, output)
+        folder = source
+        sources = list_images(source, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
+        sources, notes = _outside(sources, source, output)
     elif output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
         if _real(output) == _real(source):
             raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
-        return Plan([Job(source, output)], output.parent, [])
+        return Plan([Job(source, output)], output.parent)
     else:
-        folder, sources, notes = source.parent, [source], []
+        folder, sources = source.parent, [source]
     if output.exists() and not output.is_dir():
         raise PlanError(f"output: {printable(output)} is a file; name a folder")
     if _real(folder) == _real(output):
@@ -117,17 +123,21 @@ def plan_jobs(
             notes.append(f"the results lie beside their inputs, so their names end in {suffix!r}")
         if source.is_dir():
             sources = _without_results(sources, suffix)
-    if not sources:
+    if not sources and not unreadable:
         raise PlanError(f"input: no image in {printable(source)} (looked for {', '.join(SUFFIXES)})")
     targets, renamed = _targets(sources, folder, output, suffix, ending)
-    return Plan([Job(*pair) for pair in zip(sources, targets, strict=True)], output, [*notes, *renamed])
+    jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
+    return Plan(jobs, output, [*notes, *renamed], unreadable)
 
 
-def _images_of(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
-    """The images under ``folder`` that do not lie in the output folder, and a note where some do."""
-    sources = list_images(folder, recursive=True)
+def _folder_fault(error: OSError) -> tuple[Path, str]:
+    return Path(error.filename), f"the folder cannot be listed ({error.strerror})"
+
+
+def _outside(sources: list[Path], folder: Path, output: Path) -> tuple[list[Path], list[str]]:
+    """The images of ``folder`` that do not lie in the output folder, and a note where some do."""
     results = _real(output)
-    if results == _real(folder):
+    if results == _real(folder) or not _is_within(results, _real(folder)):
         return sources, []
     parents = {parent: _is_within(_real(parent), results) for parent in {path.parent for path in sources}}
     kept = [path for path in sources if not parents[path.parent]]
@@ -202,9 +212,11 @@ def restore_files(restorer: Restorer, plan: Plan, *, skip_existing: bool = False
         skip_existing: pass over a source whose target exists.
         quiet: no progress bar.
     """
-    report = Report(len(plan.jobs))
+    report = Report(len(plan.jobs), failed=list(plan.unreadable))
     started = time.perf_counter()
     with _progress_bar(len(plan.jobs), quiet) as bar:
+        for folder, reason in plan.unreadable:
+            bar.write(f"failed: {printable(folder)}: {reason}", file=sys.stderr)
         try:
             for index, job in enumerate(plan.jobs):
                 bar.set_description(printable(job.source.name), refresh=False)

@@ -17,6 +17,8 @@ from mambair.checkpoint import CheckpointError, write_checkpoint
 from mambair.registry import ARCH_REGISTRY
 from mambair.restorer import NonFiniteOutputError, Restorer
 
+KEPT = ("L", "LA", "RGB", "RGBA", "I;16", "F")
+
 
 class Replicate(nn.Module):
     """A network that repeats pixels, and remembers what it was given."""
@@ -130,8 +132,7 @@ def test_a_tensor_that_needs_gradients_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "mode, kept",
-    [("L", "L"), ("LA", "LA"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16"), ("F", "F"), ("1", "L")]
-    + [("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("PA", "RGBA")],
+    [*zip(KEPT, KEPT, strict=True), ("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("PA", "RGBA")],
 )
 @pytest.mark.parametrize("in_chans", [1, 3])
 def test_pil_modes(mode: str, kept: str, in_chans: int) -> None:
@@ -308,5 +309,5 @@ def test_threads_share_one_restorer(tiny_x2: Path) -> None:
 def test_broken_weights_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.safetensors"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="broken.safetensors"):
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors"):
         Restorer.from_checkpoint(path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +108,17 @@ def write_image(path: str | os.PathLike[str], image: ImageFile, *, quality: int 
         temporary.write_bytes(data)
 
 
-def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
+def list_images(
+    folder: str | os.PathLike[str], *, recursive: bool = False, unreadable: Callable[[OSError], None] | None = None
+) -> list[Path]:
     """Files with an image suffix, in natural order (``2.png`` before ``10.png``), hidden ones left out.
 
     Broken links are listed, so that reading them can report them; linked folders are not walked.
+
+    Args:
+        folder: where to look.
+        recursive: also in the folders below.
+        unreadable: called with the error for each folder that cannot be listed; by default those are passed over.
 
     Raises:
         ImageFileError: ``folder`` is missing or no folder.
@@ -119,7 +127,7 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     if not folder.is_dir():
         raise ImageFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [
             Path(parent, name)

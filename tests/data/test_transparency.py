@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,7 @@ def test_rows_are_those_of_the_whole_enlarged_alpha(shape: tuple[int, int], scal
     whole = imresize(alpha, scale) if scale > 1 else alpha
     whole = np.clip(whole, 0, 1) if dtype == "float32" else whole
     cuts = sorted({0, shape[0] // 3, shape[0] // 2, shape[0]})
-    rows = [enlarged_rows(alpha, scale, a * scale, b * scale) for a, b in zip(cuts, cuts[1:], strict=False)]
+    rows = [enlarged_rows(alpha, scale, a * scale, b * scale) for a, b in pairwise(cuts)]
     joined = np.concatenate(rows)
     assert joined.dtype == alpha.dtype
     # one unit in the last place of float32: the same numbers are added in matrices of another shape
