@@ -1,0 +1,81 @@
+"""What importing costs: heavy packages come in only where they are needed, and ``--help`` answers without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OPTIONAL = {"cv2", "timm", "torchvision", "basicsr", "pydantic"}
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMMAND_FOLDERS = ("mambair", "inference", "scripts", "benchmarks")
+
+
+def commands() -> list[str]:
+    """Every file that is meant to be run, relative to the repository."""
+    return [
+        str(path.relative_to(REPOSITORY))
+        for folder in COMMAND_FOLDERS
+        for path in sorted((REPOSITORY / folder).glob("*.py"))
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    ]
+
+
+def clean_environment() -> dict[str, str]:
+    """Without PYTHONPATH: the commands must find the package by themselves."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def imported_by(statements: list[str]) -> list[set[str]]:
+    """Top-level packages in sys.modules after each statement, in one fresh interpreter."""
+    code = "\n".join(
+        ["import json, sys", f"sys.path.insert(0, {str(REPOSITORY)!r})", "found = []"]
+        + [f"{each}\nfound.append(sorted({{name.split('.')[0] for name in sys.modules}}))" for each in statements]
+        + ["print(json.dumps(found))"]
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [set(names) for names in json.loads(done.stdout.splitlines()[-1])]
+
+
+def test_the_package_is_free() -> None:
+    (found,) = imported_by(["import mambair"])
+    assert not found & {*OPTIONAL, "torch", "numpy", "PIL", "yaml"}
+
+
+def test_networks_need_torch_only() -> None:
+    statements = ["import torch", "import mambair.ops", "import mambair.layers", "import mambair.archs"]
+    torch_alone, *found = imported_by(statements)
+    for statement, names in zip(statements[1:], found, strict=True):
+        assert not (names - torch_alone) & OPTIONAL, f"{statement} brings in {(names - torch_alone) & OPTIONAL}"
+
+
+def test_there_are_commands() -> None:
+    assert {"mambair/train.py", "mambair/test.py", "inference/inference_sr.py"} <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_answers_without_torch(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(REPOSITORY / command), "--help"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    rest = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert done.returncode == 0, rest
+    assert "usage:" in done.stdout
+    assert "argparse" in imported, "the list of imports was not read"
+    heavy = sorted({"torch", "cv2", "torchvision", "basicsr", "timm"} & imported)
+    assert not heavy, f"{command} --help imports {heavy}"
+    assert list(tmp_path.iterdir()) == [], f"{command} --help leaves files behind"
