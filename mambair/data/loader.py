@@ -6,6 +6,7 @@ The global random generators are neither read nor written.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +97,12 @@ class _BatchNumbers(Sampler[list[int]]):
             first += self.batch_size * self.world_size
 
 
+def _leave_signals_to_the_training(worker: int) -> None:
+    """A Ctrl-C or SIGTERM for the whole process group must not take the data away from the iteration being finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def build_train_loader(
     dataset: Any,
     *,
@@ -137,6 +144,7 @@ def build_train_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=prefetch_factor if num_workers else None,
+        worker_init_fn=_leave_signals_to_the_training,
         # without a generator of its own, DataLoader takes a number from the global one
         generator=torch.Generator().manual_seed(seed),
     )

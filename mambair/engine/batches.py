@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from mambair.data import build_dataset
-from mambair.data.loader import build_train_loader
+from mambair.data.loader import build_test_loader, build_train_loader
 from mambair.engine.batch_plan import BatchPlan
 from mambair.engine.processes import Processes
 
@@ -31,15 +31,25 @@ def build_batches(
     dataset = build_dataset(data_opt)
     images = len(dataset) * data_opt.get("dataset_enlarge_ratio", 1)
     logger.info("training data %s: %d images", data_opt.get("name", "train"), len(dataset))
-    return iter(build_train_loader(dataset, data_opt)), images / plan.total
+    loader = build_train_loader(
+        dataset,
+        batch_size=plan.per_process,
+        seed=seed,
+        start=start * plan.total,
+        num_workers=data_opt.get("num_worker_per_gpu", 0),
+        rank=processes.rank,
+        world_size=processes.world_size,
+        pin_memory=data_opt.get("pin_memory", False) and opt["num_gpu"] != 0,
+    )
+    return iter(loader), images / plan.total
 
 
 def build_validation_loaders(opt: Mapping[str, Any]) -> list[DataLoader[Any]]:
     """One loader per ``datasets.val*``, image by image in order, as BasicSR's models expect them."""
-    loaders = []
+    loaders: list[DataLoader[Any]] = []
     for label, data_opt in opt["datasets"].items():
         if label.partition("_")[0] == "val":
             dataset = build_dataset(data_opt)
             logger.info("validation data %s: %d images", data_opt.get("name", label), len(dataset))
-            loaders.append(DataLoader(dataset, batch_size=1))
+            loaders.append(build_test_loader(dataset))
     return loaders

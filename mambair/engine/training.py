@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mambair.checkpoint import CheckpointError
+from mambair.data import DatasetError
 from mambair.engine.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.engine.batches import build_batches, build_validation_loaders
 from mambair.engine.experiment import (
@@ -34,7 +35,7 @@ from mambair.models.schedules import ScheduleError
 logger = logging.getLogger(__name__)
 
 # what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
-SETUP_FAULTS = (BatchError, CheckpointError, LaunchError, OptimizerError, ResumeError, ScheduleError)
+SETUP_FAULTS = (BatchError, CheckpointError, DatasetError, LaunchError, OptimizerError, ResumeError, ScheduleError)
 
 
 def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False) -> int:

@@ -92,11 +92,19 @@ class RestorationModel:
         self.grad_clip = train_opt.get("grad_clip") or float("inf")
         self.accumulation = int(train_opt.get("accumulation", 1))
         self.guard = NonFiniteGuard(train_opt.get("nonfinite_limit", DEFAULT_NONFINITE_LIMIT))
-        self.training_net: nn.Module = self.net_g
+        self._losses: dict[str, Tensor] = {}
+        self._wrap(train_opt)
+
+    def _wrap(self, train_opt: Mapping[str, Any]) -> None:
+        """Make ``training_net``, what a training step calls: ``net_g``, perhaps synchronised and compiled."""
+        if train_opt.get("channels_last"):
+            self.net_g.to(memory_format=torch.channels_last)
+        self._synchronised: nn.parallel.DistributedDataParallel | None = None
         if self.processes.distributed:
             gpu = [self.processes.local_rank] if self.device.type == "cuda" else None
-            self.training_net = nn.parallel.DistributedDataParallel(self.net_g, device_ids=gpu)
-        self._losses: dict[str, Tensor] = {}
+            self._synchronised = nn.parallel.DistributedDataParallel(self.net_g, device_ids=gpu)
+        net: nn.Module = self._synchronised or self.net_g
+        self.training_net = torch.compile(net) if train_opt.get("compile") else net
 
     def _load_average(self) -> None:
         """Go on from a checkpoint's own averaged weights where it has them."""
@@ -139,11 +147,10 @@ class RestorationModel:
 
     def _accumulate(self, lq: Tensor, gt: Tensor, *, last: bool) -> dict[str, Tensor]:
         """Add the gradients of one part; returns its share of each loss. Gradients are exchanged at the last part."""
-        net = self.training_net
-        waiting = isinstance(net, nn.parallel.DistributedDataParallel) and not last
-        with net.no_sync() if waiting else contextlib.nullcontext():
+        alone = contextlib.nullcontext() if last or self._synchronised is None else self._synchronised.no_sync()
+        with alone:
             with torch.autocast(self.device.type, self.autocast_type, enabled=self.autocast_type is not None):
-                self.output = net(lq)
+                self.output = self.training_net(lq)
             losses: dict[str, Tensor] = {}
             for name, criterion in self.criteria.items():
                 share = 1.0 if getattr(criterion, "reduction", "mean") == "sum" else 1.0 / self.accumulation

@@ -1,0 +1,316 @@
+"""RestorationModel: what each training option does to the weights, measured; saving and resuming."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mambair.checkpoint import read_checkpoint
+from mambair.models import build_model
+from mambair.models.guard import TrainingDiverged
+from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+
+@ARCH_REGISTRY.register(name="TwoConvolutionsForTests")
+class TwoConvolutions(nn.Module):
+    """The smallest network with an upscale."""
+
+    def __init__(self, width: int = 4, upscale: int = 2) -> None:
+        super().__init__()
+        self.upscale, self.in_chans = upscale, 3
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3 * upscale**2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pixel_shuffle(self.last(self.first(x).relu()), self.upscale)
+
+
+def options(folder: Path, **train: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "is_train": True,
+        "model_type": "RestorationModel",
+        "scale": 2,
+        "num_gpu": 0,
+        "manual_seed": 5,
+        "network_g": {"type": "TwoConvolutionsForTests"},
+        "path": {
+            "models": str(folder / "models"),
+            "training_states": str(folder / "training_states"),
+            "visualization": str(folder / "visualization"),
+        },
+        "train": {
+            "total_iter": 100,
+            "optim_g": {"type": "Adam", "lr": 1e-2, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "MultiStepLR", "milestones": [5], "gamma": 0.5},
+            "pixel_opt": {"type": "L1Loss"},
+            **train,
+        },
+        "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2}}},
+        "logger": {},
+    }
+
+
+def batch(number: int, count: int = 4) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(number)
+    lq, gt = torch.rand(count, 3, 6, 5, generator=generator), torch.rand(count, 3, 12, 10, generator=generator)
+    return {"lq": lq, "gt": gt, "lq_path": [f"image_{number}.png"]}
+
+
+def make(folder: Path, **train: Any) -> Any:
+    torch.manual_seed(0)
+    return build_model(options(folder, **train))
+
+
+def run(model: Any, first: int, last: int) -> None:
+    for iteration in range(first, last + 1):
+        model.update_learning_rate(iteration)
+        model.feed_data(batch(iteration))
+        model.optimize_parameters(iteration)
+
+
+def weights(model: Any) -> Tensor:
+    return nn.utils.parameters_to_vector(model.net_g.parameters()).detach().clone()
+
+
+def gradients(model: Any) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.net_g.parameters()])
+
+
+@pytest.mark.parametrize("name", ["SRModel", "MambaIRModel", "MambaIRv2Model", "MambaIRv2LightModel"])
+def test_published_names(name: str) -> None:
+    assert MODEL_REGISTRY.get(name) is MODEL_REGISTRY.get("RestorationModel")
+
+
+def test_loss_falls_on_one_batch(tmp_path: Path) -> None:
+    model = make(tmp_path)
+    losses = []
+    for iteration in range(1, 31):
+        model.feed_data(batch(0))
+        model.optimize_parameters(iteration)
+        losses.append(model.get_current_log()["l_pix"])
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("loss", ["mean", "sum"])
+def test_accumulation_equals_the_whole_batch(tmp_path: Path, loss: str) -> None:
+    found = []
+    for accumulation in (1, 2, 4):
+        model = make(tmp_path, accumulation=accumulation, pixel_opt={"type": "L1Loss", "reduction": loss})
+        model.feed_data(batch(0))
+        model.optimize_parameters(1)
+        found.append((gradients(model), model.get_current_log()["l_pix"]))
+    for gradient, value in found[1:]:
+        # the same float32 terms, summed in another order
+        assert (gradient - found[0][0]).abs().max() < 1e-6 * max(1.0, float(found[0][0].abs().max()))
+        assert value == pytest.approx(found[0][1], rel=1e-6)
+
+
+def test_a_batch_that_cannot_be_split_is_refused(tmp_path: Path) -> None:
+    model = make(tmp_path, accumulation=3)
+    model.feed_data(batch(0))
+    with pytest.raises(ValueError, match="a batch of 4 cannot be split into accumulation=3"):
+        model.optimize_parameters(1)
+
+
+def test_clipping_bounds_the_norm(tmp_path: Path) -> None:
+    model = make(tmp_path, grad_clip=1e-3)
+    model.feed_data(batch(0))
+    model.optimize_parameters(1)
+    assert gradients(model).norm() == pytest.approx(1e-3, rel=1e-3)  # clip_grad_norm_ adds 1e-6 below the line
+
+
+def test_average_follows_and_is_what_validation_uses(tmp_path: Path) -> None:
+    model = make(tmp_path, ema_decay=0.9)
+    before = weights(model)
+    run(model, 1, 1)
+    average = nn.utils.parameters_to_vector(model.average.net.parameters())
+    torch.testing.assert_close(average, 0.9 * before + 0.1 * weights(model))
+    model.feed_data(batch(9))
+    model.test()
+    torch.testing.assert_close(model.get_current_visuals()["result"], model.average.net(batch(9)["lq"]))
+    assert model.net_g.training
+
+
+@pytest.mark.parametrize(
+    ("option", "tolerance"),
+    # bf16 keeps 8 bits of a number; the others only change the order of sums
+    [({"amp": "bf16"}, 2e-2), ({"channels_last": True}, 1e-5)],
+    ids=["bf16", "channels_last"],
+)
+def test_faster_arithmetic_keeps_the_gradient(tmp_path: Path, option: dict[str, Any], tolerance: float) -> None:
+    plain, fast = make(tmp_path), make(tmp_path, **option)
+    for model in (plain, fast):
+        model.feed_data(batch(0))
+        model.optimize_parameters(1)
+    difference = (gradients(fast) - gradients(plain)).norm() / gradients(plain).norm()
+    assert difference < tolerance
+    assert gradients(fast).dtype == torch.float32
+
+
+def test_amp_really_computes_in_bf16(tmp_path: Path) -> None:
+    model = make(tmp_path, amp="bf16")
+    seen = []
+    model.net_g.first.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run(model, 1, 1)
+    assert seen == [torch.bfloat16]
+
+
+def test_channels_last_really_changes_the_layout(tmp_path: Path) -> None:
+    model = make(tmp_path, channels_last=True)
+    assert model.net_g.last.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_compiled_training_follows_the_plain_one(tmp_path: Path) -> None:
+    plain, compiled = make(tmp_path), make(tmp_path, compile=True)
+    for model in (plain, compiled):
+        run(model, 1, 3)
+    assert compiled.training_net is not compiled.net_g
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_block_checkpointing_keeps_less_for_the_backward_pass(tmp_path: Path) -> None:
+    kept = {}
+    for use_checkpoint in (False, True):
+        opt = options(tmp_path)
+        opt["network_g"] = {"type": "MambaIR", "upscale": 2, "upsampler": "pixelshuffledirect", "embed_dim": 8}
+        opt["network_g"] |= {"depths": [2, 2], "d_state": 2, "use_checkpoint": use_checkpoint}
+        torch.manual_seed(0)
+        model = build_model(opt)
+        total = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        model.feed_data(batch(0))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.optimize_parameters(1)
+        kept[use_checkpoint] = total
+    assert kept[True] < 0.5 * kept[False]
+
+
+class Poison:
+    """Makes chosen iterations non-finite by their input."""
+
+    def __init__(self, *iterations: int) -> None:
+        self.iterations = iterations
+
+    def run(self, model: Any, last: int) -> None:
+        for iteration in range(1, last + 1):
+            data = batch(iteration)
+            if iteration in self.iterations:
+                data["lq"][0, 0, 0, 0] = float("nan")
+            model.update_learning_rate(iteration)
+            model.feed_data(data)
+            model.optimize_parameters(iteration)
+
+
+def test_a_non_finite_step_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = make(tmp_path, ema_decay=0.9)
+    Poison().run(model, 2)
+    before, average = weights(model), model.average.net.last.weight.clone()
+    moments = {key: value.clone() for key, value in model.optimizer_g.state[model.net_g.last.weight].items()}
+    with caplog.at_level(logging.WARNING):
+        model.feed_data({**batch(3), "lq": torch.full((4, 3, 6, 5), float("nan"))})
+        model.optimize_parameters(3)
+    assert torch.equal(weights(model), before)
+    assert torch.equal(model.average.net.last.weight, average)
+    after = model.optimizer_g.state[model.net_g.last.weight]
+    assert all(torch.equal(after[key], value) for key, value in moments.items())
+    assert "iteration 3" in caplog.text and "image_3.png" in caplog.text and "1 in a row" in caplog.text
+    run(model, 4, 4)
+    assert not torch.equal(weights(model), before)
+
+
+def test_too_many_in_a_row_end_the_training(tmp_path: Path) -> None:
+    Poison(2, 3, 5, 6).run(make(tmp_path, nonfinite_limit=3), 7)
+    with pytest.raises(TrainingDiverged, match=r"iteration 4: .*3 steps in a row.*Lower the learning rate"):
+        Poison(2, 3, 4).run(make(tmp_path, nonfinite_limit=3), 7)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9], ids=["plain", "averaged"])
+def test_ten_steps_equal_five_and_five_bit_for_bit(tmp_path: Path, optimizer: str, ema_decay: float) -> None:
+    train = {"optim_g": {"type": optimizer, "lr": 1e-2}, "ema_decay": ema_decay}
+    whole = make(tmp_path / "whole", **train)
+    run(whole, 1, 10)
+    first = make(tmp_path, **train)
+    run(first, 1, 5)
+    first.save(0, 5)
+    opt = options(tmp_path, **train)
+    opt["path"] |= {"pretrain_network_g": str(tmp_path / "models" / "net_g_5.pth"), "param_key_g": "params"}
+    second = build_model(opt)
+    second.resume_training(torch.load(tmp_path / "training_states" / "5.state", weights_only=True))
+    run(second, 6, 10)
+    assert torch.equal(weights(second), weights(whole))
+    if ema_decay:
+        for ours, theirs in zip(second.average.net.parameters(), whole.average.net.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_saved_files_are_basicsr_s(tmp_path: Path) -> None:
+    model = make(tmp_path, ema_decay=0.9)
+    run(model, 1, 2)
+    model.save(0, 2)
+    model.save(-1, -1)
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"net_g_2.pth", "net_g_latest.pth"}
+    assert [path.name for path in (tmp_path / "training_states").iterdir()] == ["2.state"]
+    content = torch.load(tmp_path / "models" / "net_g_2.pth", weights_only=True)
+    assert {"params", "params_ema"} < content.keys()
+    checkpoint = read_checkpoint(tmp_path / "models" / "net_g_latest.pth")
+    assert torch.equal(checkpoint.state_dict["last.weight"], model.average.net.last.weight)
+    assert checkpoint.metadata["mambair.arch"] == "TwoConvolutionsForTests"
+
+
+def test_fine_tuning_starts_from_the_averaged_weights(tmp_path: Path) -> None:
+    model = make(tmp_path, ema_decay=0.9)
+    run(model, 1, 3)
+    model.save(-1, -1)
+    opt = options(tmp_path)
+    opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_latest.pth")
+    assert torch.equal(build_model(opt).net_g.last.weight, model.average.net.last.weight)
+
+
+def test_without_a_loss_nothing_starts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pixel_opt is missing"):
+        make(tmp_path, pixel_opt=None)
+
+
+class TwoImages:
+    """A validation set in memory."""
+
+    opt = {"name": "Two"}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= 2:
+            raise IndexError
+        data = batch(index, 1)
+        return {"lq": data["lq"][0], "gt": data["gt"][0], "lq_path": f"image_{index}.png"}
+
+
+def test_validation_measures_saves_and_remembers_the_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = make(tmp_path)
+    loader = torch.utils.data.DataLoader(TwoImages())
+    with caplog.at_level(logging.INFO):
+        model.validation(loader, 1, None, save_img=True)
+        first = model.metric_results["psnr"]
+        for _ in range(20):
+            model.feed_data(batch(0, 1))
+            model.optimize_parameters(1)
+        model.validation(loader, 2, None)
+    best = model.best_metric_results["Two"]["psnr"]
+    assert best == {"better": "higher", "val": max(first, model.metric_results["psnr"]), "iter": 2}
+    names = sorted(path.name for path in (tmp_path / "visualization" / "Two").iterdir())
+    assert names == ["image_0_1.png", "image_1_1.png"]
+    assert "validation of Two at iter 2: psnr" in caplog.text
