@@ -48,7 +48,7 @@ def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -
     wanted = ("train", "val") if is_train else ("test",)
     for label in found:
         if not _PHASE.fullmatch(label):
-            examples = ("train", "val", "val_1") if is_train else ("test", "test_1")
+            examples = ("train", "val") if is_train else ("test_1",)
             faults.add(("datasets", label), f"unknown phase; {nearest(label, examples)}")
         elif label.partition("_")[0] not in wanted:
             here, there = ("train.py", "test.py") if is_train else ("test.py", "train.py")

@@ -25,12 +25,12 @@ class FaultList:
 
     Args:
         places: "file:line" of every key that was read; a key without a place gets that of its nearest parent.
-        name: the option file as the user named it, for faults that belong to no key.
+        start: the place of faults that belong to no key.
     """
 
-    def __init__(self, places: dict[KeyPath, str], name: str) -> None:
+    def __init__(self, places: dict[KeyPath, str], start: str) -> None:
         self._places = places
-        self._name = name
+        self._start = start
         self._faults: dict[tuple[KeyPath, str], tuple[int, str]] = {}  # (line number, line of the message)
 
     def add(self, path: KeyPath, text: str, place: str | None = None) -> None:
@@ -50,7 +50,7 @@ class FaultList:
             place = self._places.get(path[:length])
             if place is not None:
                 return place
-        return f"{self._name}:1"
+        return self._start
 
     def lines(self) -> list[str]:
         """The faults as lines of a message, in the order of the file."""
@@ -74,10 +74,16 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     """What to write instead of an unknown ``found``: the nearest valid names, or all of them."""
     names = sorted(valid)
     near = difflib.get_close_matches(found, names, n=2, cutoff=0.6)
+    if len(near) == 2 and _likeness(found, near[1]) < _likeness(found, near[0]) - 0.1:
+        near = near[:1]
     near = near or [name for name in names if name.lower() == found.lower()]
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"known here: {', '.join(names)}" if names else "no keys are known here"
+
+
+def _likeness(found: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, found).ratio()
 
 
 def shown(value: object) -> str:

@@ -43,7 +43,7 @@ def load_options(
     """
     file = read_option_file(path)
     apply_overrides(file, overrides)
-    data, faults, dropped = file.data, FaultList(file.places, file.name), Dropped()
+    data, faults, dropped = file.data, FaultList(file.places, f"{file.name}:1"), Dropped()
     is_foreign = _names_foreign_model(data, faults)
     aside = _set_aside(data, dropped, is_foreign=is_foreign)
     check_network(data, faults, dropped)
@@ -70,9 +70,14 @@ def load_options(
 
 
 def _settled(opt: dict[str, Any]) -> dict[str, Any]:
-    """Fix what the file leaves open: the total batch size and the seed."""
+    """Fix what the file leaves open: the total batch size, the seed and, for testing, the number of GPUs."""
+    import torch
+
     if opt["is_train"]:
         settle_batch_size(opt)
+    else:
+        available = torch.cuda.device_count()
+        opt["num_gpu"] = min(available, 1 if opt["num_gpu"] == "auto" else opt["num_gpu"])
     if opt["manual_seed"] is None:
         opt["manual_seed"] = _drawn_seed()
         logger.info("manual_seed: %d (drawn; write it into the option file to repeat this run)", opt["manual_seed"])
@@ -116,20 +121,26 @@ def _put_back(opt: dict[str, Any], aside: dict[str, dict[str, Any]]) -> None:
 
 
 def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: bool, is_foreign: bool) -> None:
-    """What one section promises and another does not keep."""
+    """What one section promises and another does not keep, or needs and another does not give."""
+    sections = {
+        key: data[key] if isinstance(data.get(key), dict) else {} for key in ("path", "train", "val", "datasets")
+    }
+    train, val = sections["train"], sections["val"]
+    if data.get("network_g") is None and (is_train or is_foreign or not sections["path"].get("pretrain_network_g")):
+        hint = "" if is_train or is_foreign else " (or path.pretrain_network_g, to take it from the weights)"
+        faults.add(("network_g",), f"this required section is missing{hint}")
     if not is_train:
         return
-    if "train" not in data:
+    if data.get("train") is None:
         faults.add(("train",), "this required section is missing; files without it are for test.py")
-    elif isinstance(data["train"], dict) and data["train"].get("pixel_opt") is None and not is_foreign:
+    elif train and train.get("pixel_opt") is None and not is_foreign:
         faults.add(("train",), "the required key train.pixel_opt is missing: there is no loss to train with")
-    datasets, val = data.get("datasets"), data.get("val")
-    if not isinstance(datasets, dict):
-        return
-    validated = [label for label in datasets if label.startswith("val")]
-    has_frequency = isinstance(val, dict) and val.get("val_freq") is not None
-    if validated and not has_frequency:
+    validated = [label for label in sections["datasets"] if label.startswith("val")]
+    if validated and val.get("val_freq") is None:
         key = ("datasets", validated[0])
         faults.add(key, f"{dotted(key)} is never used: val.val_freq (steps between validations) is missing")
-    if not validated and has_frequency:
+    if not validated and val.get("val_freq") is not None:
         faults.add(("val", "val_freq"), "there is nothing to validate on: datasets.val is missing")
+    for key in ("tile", "overlap"):
+        if key in val:
+            faults.add(("val", key), "validation during training takes whole images; delete this key (test.py has it)")

@@ -40,8 +40,8 @@ def _apply(file: OptionFile, override: str) -> None:
         mapping = mapping[key]
         if not isinstance(mapping, dict):
             raise OptionsError([f"{place}: {'.'.join(keys[:depth])} holds {shown(mapping)}; it has no keys below it"])
-    mapping[keys[-1]] = read_value(text, place)
     path = tuple(keys)
+    mapping[keys[-1]] = read_value(text, place, path)
     for stale in [known for known in file.places if known[: len(path)] == path]:
         del file.places[stale]
     file.places[path] = place

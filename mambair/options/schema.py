@@ -120,6 +120,10 @@ class ValOptions(Section):
     val_freq: Count | None = Field(None, description="Steps between two validations. Required for `datasets.val`.")
     save_img: bool = Field(False, description="Write the restored images.")
     suffix: str | None = Field(None, description="End of the names of written images; null is the experiment's name.")
+    tile: NotNegative = Field(
+        0, description="Side of the tiles, in pixels of the input; 0: whole images. Testing only."
+    )
+    overlap: NotNegative = Field(32, description="Pixels of the input that neighbouring tiles share. Testing only.")
     metrics: dict[str, Part] | None = Field(
         None, description="A name of your choice for each: `type` (calculate_psnr, calculate_ssim) and its arguments."
     )
@@ -143,7 +147,11 @@ class Options(Section):
     num_gpu: NotNegative | Literal["auto"] = Field("auto", description="0 trains on the CPU; auto takes what is there.")
     manual_seed: NotNegative | None = Field(None, description="Seed of all randomness; null draws one and logs it.")
     datasets: dict[str, Part] = Field(description="`train`, `val`, `val_2` ... or `test_1`, `test_2` ...: see below.")
-    network_g: Part = Field(description="The network: `type` and the arguments of its class.")
+    network_g: Part | None = Field(
+        None,
+        description="The network: `type` and the arguments of its class. Testing without it takes the network that "
+        "belongs to the weights.",
+    )
     path: PathOptions = Field(default_factory=PathOptions, description="See below.")
     train: TrainOptions | None = Field(None, description="See below. Training only, and required there.")
     val: ValOptions = Field(default_factory=ValOptions, description="See below.")

@@ -6,6 +6,7 @@ Safe by construction: nodes are turned into plain values here, so no tag can nam
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 30
 MAX_DIGITS = 100
+
+Place = Callable[[int], str]  # a line number -> what a message starts with
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = "plain"  # the tag of an unquoted scalar without a tag of its own
@@ -63,27 +66,34 @@ def read_option_file(path: str | Path) -> OptionFile:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise OptionsError([f"{name}:{line}: not UTF-8 text; save the file as UTF-8"]) from error
-    node = _compose(text, name)
     places: dict[KeyPath, str] = {}
-    faults = FaultList(places, name)
-    data = _Reader(name, places, faults).value(node, ()) if node is not None else None
-    faults.raise_if_any()
+    data = _read(text, lambda line: f"{name}:{line}", (), places)
     if not isinstance(data, dict):
         raise OptionsError([f"{name}:1: found {shown(data)}; an option file is a mapping ('name: experiment')"])
     return OptionFile(name, data, places)
 
 
-def read_value(text: str, place: str) -> Any:
+def read_value(text: str, place: str, path: KeyPath) -> Any:
     """Read one value written as YAML (``20``, ``1e-4``, ``[1, 2]``), as ``--force_yml`` gives it.
 
+    Args:
+        text: the value.
+        place: what messages start with.
+        path: the key whose value it is.
+
     Raises:
-        OptionsError: not a YAML value; the message starts with ``place``.
+        OptionsError: not a YAML value.
     """
+    return _read(text, lambda line: place, path, {})
+
+
+def _read(text: str, place: Place, path: KeyPath, places: dict[KeyPath, str]) -> Any:
+    """The plain value of a YAML text; the places of its keys are added to ``places``."""
     node = _compose(text, place)
     if node is None:
         return None
-    faults = FaultList({}, place)
-    value = _Reader(place, {}, faults).value(node, ())
+    faults = FaultList(places, place(1))
+    value = _Reader(place, places, faults).value(node, path)
     faults.raise_if_any()
     return value
 
@@ -97,19 +107,19 @@ class _Loader(yaml.SafeLoader):
         return super().resolve(kind, value, implicit)
 
 
-def _compose(text: str, name: str) -> yaml.Node | None:
+def _compose(text: str, place: Place) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise OptionsError([f"{name}:{line}: {_syntax_fault(error, text, line)}"]) from error
+        raise OptionsError([f"{place(line)}: {_syntax_fault(error, text, line)}"]) from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         fault = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; delete it"
-        raise OptionsError([f"{name}:{line}: {fault}"]) from error
+        raise OptionsError([f"{place(line)}: {fault}"]) from error
     except RecursionError as error:
-        raise OptionsError([f"{name}:1: nested too deeply; option files have at most {MAX_DEPTH} levels"]) from error
+        raise OptionsError([f"{place(1)}: nested too deeply; option files have at most {MAX_DEPTH} levels"]) from error
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
@@ -130,22 +140,22 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 class _Reader:
     """Turns YAML nodes into plain values, noting places and faults, within a budget of values."""
 
-    def __init__(self, name: str, places: dict[KeyPath, str], faults: FaultList) -> None:
-        self._name = name
+    def __init__(self, place: Place, places: dict[KeyPath, str], faults: FaultList) -> None:
+        self._place = place
         self._places = places
         self._faults = faults
         self._values = 0
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
-        line = node.start_mark.line + 1
+        place = self._place(node.start_mark.line + 1)
         self._values += 1
         if self._values > MAX_VALUES:
-            raise OptionsError([f"{self._name}:{line}: expands to more than {MAX_VALUES:,} values; remove the aliases"])
+            raise OptionsError([f"{place}: expands to more than {MAX_VALUES:,} values; remove the aliases"])
         if len(path) > MAX_DEPTH:
             text = f"nested more than {MAX_DEPTH} levels deep; does an alias (*name) contain itself?"
-            raise OptionsError([f"{self._name}:{line}: {text}"])
+            raise OptionsError([f"{place}: {text}"])
         if path:
-            self._places.setdefault(path, f"{self._name}:{line}")
+            self._places.setdefault(path, place)
         if isinstance(node, yaml.MappingNode):
             self._check_tag(node.tag, path, "map")
             return self._mapping(node, path)
@@ -158,7 +168,7 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            place = f"{self._name}:{key_node.start_mark.line + 1}"
+            place = self._place(key_node.start_mark.line + 1)
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in (_PLAIN, f"{_TAG}str"):
                 self._faults.add(path, "a key that is not a plain word; write 'key: value'", place)

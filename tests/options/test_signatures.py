@@ -99,20 +99,20 @@ class Network:
     ids=["fits", "whole float", "missing", "misspelt", "no list", "fraction", "flag", "unannotated", "self"],
 )
 def test_check_arguments(found: dict[str, Any], faults: list[str]) -> None:
-    collected = FaultList({}, "file.yml")
+    collected = FaultList({}, "file.yml:1")
     check_arguments(Network, found, ("net",), collected)
     assert collected.lines() == [f"file.yml:1: {fault}" for fault in faults]
 
 
 def test_a_whole_float_becomes_an_int() -> None:
     found = {"depths": [1], "embed_dim": 16.0, "ratio": 2.0}
-    check_arguments(Network, found, ("net",), FaultList({}, "file.yml"))
+    check_arguments(Network, found, ("net",), FaultList({}, "file.yml:1"))
     assert type(found["embed_dim"]) is int
     assert type(found["ratio"]) is float
 
 
 def test_arguments_the_program_passes_are_neither_needed_nor_allowed() -> None:
-    faults = FaultList({}, "file.yml")
+    faults = FaultList({}, "file.yml:1")
     check_arguments(torch.optim.Adam, {"lr": 1e-4, "betas": [0.9, 0.99]}, ("o",), faults, given=frozenset({"params"}))
     assert faults.lines() == []
     check_arguments(torch.optim.Adam, {"params": []}, ("o",), faults, given=frozenset({"params"}))
