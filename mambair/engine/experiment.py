@@ -76,17 +76,14 @@ def tensorboard_folder(opt: Mapping[str, Any]) -> Path:
 
 
 def find_resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | None:
-    """What ``path.resume_state`` names or, with ``auto_resume``, the newest loadable state of this experiment.
+    """With ``auto_resume`` the newest loadable state of this experiment, else what ``path.resume_state`` names.
 
     A newest state that is damaged, or whose weights are, is passed over with a warning for the one before.
 
     Raises:
         ResumeError: ``path.resume_state`` cannot be used, or no state of several can be.
     """
-    named = opt["path"].get("resume_state")
-    if named and not auto_resume:
-        return read_resume_point(Path(named), Path(opt["path"]["models"]))
-    states = list_states(Path(opt["path"]["training_states"]))
+    states = list_states(Path(opt["path"]["training_states"])) if auto_resume else []
     for state in reversed(states):
         try:
             return read_resume_point(state, Path(opt["path"]["models"]))
@@ -97,6 +94,9 @@ def find_resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoi
             f"none of the {len(states)} training states in {states[0].parent} can be loaded; "
             "start without --auto_resume (the folder is archived), or from weights by path.pretrain_network_g"
         )
+    named = opt["path"].get("resume_state")
+    if named:
+        return read_resume_point(Path(named), Path(opt["path"]["models"]))
     if auto_resume:
         logger.info("--auto_resume: no training state yet, starting from the beginning")
     return None

@@ -1,0 +1,268 @@
+"""Training from an option file, end to end: on the example images, resumed, killed, interrupted, and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mambair.train import main
+
+OPTIONS = """
+name: tiny
+model_type: RestorationModel
+scale: 2
+num_gpu: 0
+manual_seed: 3
+datasets:
+  train:
+    type: BicubicDataset
+    dataroot_gt: {gt}
+    gt_size: 16
+    use_hflip: true
+    use_rot: true
+    total_batch_size: 2
+    num_worker_per_gpu: {workers}
+  val:
+    name: example
+    type: BicubicDataset
+    dataroot_gt: {val}
+network_g:
+  type: MambaIR
+  upscale: 2
+  upsampler: pixelshuffledirect
+  embed_dim: 8
+  depths: [1]
+  d_state: 2
+  mlp_ratio: 1.0
+train:
+  total_iter: 10
+  ema_decay: 0.9
+  optim_g: {{type: AdamW, lr: 2e-3, weight_decay: 1e-4}}
+  scheduler: {{type: MultiStepLR, milestones: [7]}}
+  pixel_opt: {{type: L1Loss}}
+val:
+  val_freq: 1000
+  metrics:
+    psnr: {{type: calculate_psnr, crop_border: 2}}
+logger:
+  print_freq: 1
+  save_checkpoint_freq: 5
+"""
+
+
+@pytest.fixture(scope="session")
+def images(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small cuts of the example images, for training (train/) and validation (val/)."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("images")
+    for name, count in (("train", 3), ("val", 1)):
+        (root / name).mkdir()
+        for path in sorted((repository / "datasets" / "example" / "gt").iterdir())[:count]:
+            Image.open(path).convert("RGB").crop((0, 0, 32, 24)).save(root / name / path.name)
+    return root
+
+
+@pytest.fixture
+def option_file(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An option file in a working folder of its own, where experiments/ will be."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yml"
+    path.write_text(OPTIONS.format(gt=images / "train", val=images / "val", workers=0))
+    return path
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def final_weights(folder: Path) -> dict:
+    return torch.load(folder / "models" / "net_g_latest.pth", weights_only=True)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = final_weights(one), final_weights(other)
+    assert first.keys() == second.keys() == {"params", "params_ema", "metadata"}
+    for key in ("params", "params_ema"):
+        for name, value in first[key].items():
+            assert torch.equal(value, second[key][name]), f"{key}: {name}"
+
+
+def test_twenty_iterations_on_the_example_images_and_the_loss_falls(
+    option_file: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = repository / "datasets" / "example" / "gt"
+    changes = ["train:total_iter=20", f"datasets:train:dataroot_gt={example}", "val:save_img=true"]
+    changes += ["datasets:train:use_hflip=false", "datasets:train:use_rot=false", "train:optim_g:lr=5e-3"]
+    assert main(["-opt", str(option_file), "--force_yml", *changes]) == 0
+    run = option_file.parent / "experiments" / "tiny"
+    losses = [record["l_pix"] for record in records(run) if "l_pix" in record]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    (validation,) = [record for record in records(run) if "validation" in record]
+    assert validation["validation"] == "example" and validation["psnr"] > 5
+    assert (run / "tiny.yml").is_file() and list(run.glob("train_tiny_*.log"))
+    assert len(list((run / "visualization" / "example").glob("*_20.png"))) == 1
+    assert sorted(path.name for path in (run / "training_states").iterdir()) == [
+        "10.state",
+        "15.state",
+        "20.state",
+        "5.state",
+    ]
+
+
+def test_ten_iterations_equal_five_and_five_bit_for_bit(option_file: Path) -> None:
+    root = option_file.parent / "experiments"
+    assert main(["-opt", str(option_file), "--force_yml", "name=whole"]) == 0
+    assert main(["-opt", str(option_file), "--force_yml", "train:total_iter=5"]) == 0
+    assert main(["-opt", str(option_file), "--auto_resume"]) == 0
+    assert_same_weights(root / "whole", root / "tiny")
+    by_iteration = [
+        {record["iter"]: record["l_pix"] for record in records(root / name) if "l_pix" in record}
+        for name in ("whole", "tiny")
+    ]
+    assert by_iteration[0] == by_iteration[1]
+
+
+def test_a_named_state_is_gone_on_from_in_a_kept_folder(option_file: Path) -> None:
+    root = option_file.parent / "experiments"
+    assert main(["-opt", str(option_file)]) == 0
+    (root / "tiny").rename(root / "tiny_first")
+    state = root / "tiny_first" / "training_states" / "5.state"
+    assert main(["-opt", str(option_file), "--force_yml", f"path:resume_state={state}"]) == 0
+    assert_same_weights(root / "tiny_first", root / "tiny")
+
+
+def test_a_second_start_archives_the_first(option_file: Path) -> None:
+    arguments = ["-opt", str(option_file), "--force_yml", "train:total_iter=1"]
+    assert main(arguments) == main(arguments) == 0
+    names = [path.name for path in (option_file.parent / "experiments").iterdir()]
+    assert len(names) == 2 and any(name.startswith("tiny_archived_") for name in names)
+
+
+def test_a_finished_training_has_nothing_to_do(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-opt", str(option_file)]) == 0
+    before = (option_file.parent / "experiments" / "tiny" / "models" / "net_g_latest.pth").stat().st_mtime_ns
+    assert main(["-opt", str(option_file), "--auto_resume"]) == 0
+    assert "nothing to do: iteration 10" in capsys.readouterr().out
+    assert (option_file.parent / "experiments" / "tiny" / "models" / "net_g_latest.pth").stat().st_mtime_ns == before
+
+
+def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
+    assert main(["-opt", str(option_file), "--debug", "--force_yml", "train:total_iter=8"]) == 0
+    run = option_file.parent / "experiments" / "debug_tiny"
+    assert [record["iter"] for record in records(run) if "validation" in record] == [8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (["train:total_itre=3"], "total_itre"),
+        (["network_g:depth=[1]"], "depth"),
+        (["train:accumulation=3"], "multiple of 3"),
+        (["path:pretrain_network_g=nowhere.pth"], "nowhere.pth"),
+    ],
+    ids=["key", "network argument", "batch", "weights"],
+)
+def test_faults_of_the_options_exit_with_2(
+    option_file: Path, changes: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-opt", str(option_file), "--force_yml", *changes]) == 2
+    assert text in capsys.readouterr().err
+
+
+def start(option_file: Path, *arguments: str, repository: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(repository / "mambair" / "train.py"), "-opt", str(option_file), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    """Read the log until a line with ``text``."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    pytest.fail(f"the training ended without saying {text!r}:\n{''.join(seen)}")
+
+
+def test_killed_after_a_checkpoint_and_resumed(option_file: Path, repository: Path) -> None:
+    root = option_file.parent / "experiments"
+    endless = ["--force_yml", "train:total_iter=100000"]
+    process = start(option_file, *endless, repository=repository)
+    wait_for(process, "checkpoint of iteration 5 written")
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    newest = max(int(path.stem) for path in (root / "tiny" / "training_states").glob("*.state"))
+    total = f"train:total_iter={newest + 3}"
+    assert main(["-opt", str(option_file), "--auto_resume", "--force_yml", total]) == 0
+    assert main(["-opt", str(option_file), "--force_yml", "name=whole", total]) == 0
+    assert_same_weights(root / "whole", root / "tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_says_how_to_go_on(option_file: Path, repository: Path, number: int, code: int) -> None:
+    process = start(option_file, "--force_yml", "train:total_iter=100000", repository=repository)
+    wait_for(process, "iter 2/")
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == code, rest
+    assert "--auto_resume" in rest and "the state is saved" in rest
+    assert list((option_file.parent / "experiments" / "tiny" / "training_states").iterdir())
+
+
+@pytest.mark.slow
+def test_three_workers_give_the_same_bits_as_none(option_file: Path) -> None:
+    root = option_file.parent / "experiments"
+    workers = "datasets:train:num_worker_per_gpu=3"
+    assert main(["-opt", str(option_file), "--force_yml", "name=whole"]) == 0
+    assert main(["-opt", str(option_file), "--force_yml", "train:total_iter=5", workers]) == 0
+    assert main(["-opt", str(option_file), "--auto_resume", "--force_yml", workers]) == 0
+    assert_same_weights(root / "whole", root / "tiny")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_still_the_same_weights(option_file: Path, repository: Path) -> None:
+    """kill -9 at twenty moments spread over start-up, iterations and writing; the end is that of a quiet run."""
+    root = option_file.parent / "experiments"
+    often = ["logger:save_checkpoint_freq=1", "logger:keep_checkpoints=3", "logger:print_freq=1000"]
+    generator = torch.Generator().manual_seed(11)
+    kills, total = 0, 60
+    changes = ["--force_yml", *often, f"train:total_iter={total}"]
+    for _ in range(200):
+        process = start(option_file, "--auto_resume", *changes, repository=repository)
+        if kills < 20:
+            wait_for(process, "checkpoint of iteration")
+            time.sleep(0.3 * torch.rand((), generator=generator).item())
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        elif process.wait() == 0:
+            break
+    assert kills == 20
+    assert main(["-opt", str(option_file), *changes[:1], "name=whole", *changes[1:]]) == 0
+    assert_same_weights(root / "whole", root / "tiny")
+    assert len(list((root / "tiny" / "training_states").iterdir())) == 3
+
+
+def test_help_does_not_import_torch(repository: Path) -> None:
+    program = (
+        "import runpy, sys\n"
+        "sys.argv = ['train.py', '--help']\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=repository / "mambair", check=True, stdout=subprocess.DEVNULL)
