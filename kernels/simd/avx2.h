@@ -1,0 +1,103 @@
+// Eight lanes of float32 on AVX2 with FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace mambair {
+
+struct Avx2 {
+  static constexpr int lanes = 8;
+  static constexpr int forward_tokens = 8;
+  static constexpr const char* name = "avx2";
+
+  __m256 value;
+
+  static __m256i first(int count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Avx2 load(const float* from) { return {_mm256_loadu_ps(from)}; }
+  static Avx2 load_some(const float* from, int count) { return {_mm256_maskload_ps(from, first(count))}; }
+  void store(float* to) const { _mm256_storeu_ps(to, value); }
+  void store_some(float* to, int count) const { _mm256_maskstore_ps(to, first(count), value); }
+  static Avx2 all(float number) { return {_mm256_set1_ps(number)}; }
+
+  static Avx2 load_bfloat16(const uint16_t* from, int count) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(from, count)), 16))};
+  }
+  static Avx2 load_float16(const uint16_t* from, int count) { return {_mm256_cvtph_ps(load_halves(from, count))}; }
+  void store_bfloat16(uint16_t* to, int count) const {
+    const __m256i bits = _mm256_castps_si256(value);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+    const __m256i safe = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), is_nan);
+    const __m256i high = _mm256_srli_epi32(safe, 16);
+    store_halves(to, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)), count);
+  }
+  void store_float16(uint16_t* to, int count) const {
+    store_halves(to, _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT), count);
+  }
+
+  friend Avx2 operator+(Avx2 a, Avx2 b) { return {_mm256_add_ps(a.value, b.value)}; }
+  friend Avx2 operator-(Avx2 a, Avx2 b) { return {_mm256_sub_ps(a.value, b.value)}; }
+  friend Avx2 operator*(Avx2 a, Avx2 b) { return {_mm256_mul_ps(a.value, b.value)}; }
+  friend Avx2 operator/(Avx2 a, Avx2 b) { return {_mm256_div_ps(a.value, b.value)}; }
+  static Avx2 fma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmadd_ps(a.value, b.value, c.value)}; }
+  static Avx2 fms(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmsub_ps(a.value, b.value, c.value)}; }
+  static Avx2 abs(Avx2 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value)}; }
+  // A NaN in the second argument is kept, one in the first is dropped.
+  static Avx2 max(Avx2 a, Avx2 b) { return {_mm256_max_ps(a.value, b.value)}; }
+  static Avx2 min(Avx2 a, Avx2 b) { return {_mm256_min_ps(a.value, b.value)}; }
+  // False in a lane whenever a NaN takes part.
+  static bool all_at_most(Avx2 a, Avx2 b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a.value, b.value, _CMP_LE_OQ)) == 0xff;
+  }
+  // Lanes where a > b take `yes`, the others (NaN too) `no`.
+  static Avx2 select_greater(Avx2 a, Avx2 b, Avx2 yes, Avx2 no) {
+    return {_mm256_blendv_ps(no.value, yes.value, _mm256_cmp_ps(a.value, b.value, _CMP_GT_OQ))};
+  }
+  // p * 2^n for |n| <= 126, where shifted = n + 1.5 * 2^23: its low mantissa bits are n, moved up to the exponent.
+  static Avx2 scale(Avx2 p, Avx2 /*n*/, Avx2 shifted) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted.value), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.value), exponent))};
+  }
+
+  // Lane i of the result is the sum of the lanes of rows[i].
+  static Avx2 sums(const Avx2* rows) {
+    __m256 r[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) r[i] = merge_halves(rows[i].value, rows[i + 4].value);
+    return {_mm256_hadd_ps(merge_pairs(r[0], r[1]), merge_pairs(r[2], r[3]))};
+  }
+
+ private:
+  // Partial halves go through a small buffer: AVX2 has no masked load of 16-bit numbers.
+  static __m128i load_halves(const uint16_t* from, int count) {
+    if (count == lanes) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    alignas(16) uint16_t padded[lanes] = {};
+    std::memcpy(padded, from, static_cast<std::size_t>(count) * sizeof(uint16_t));
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(padded));
+  }
+  static void store_halves(uint16_t* to, __m128i halves, int count) {
+    if (count == lanes) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to), halves);
+      return;
+    }
+    alignas(16) uint16_t padded[lanes];
+    _mm_store_si128(reinterpret_cast<__m128i*>(padded), halves);
+    std::memcpy(to, padded, static_cast<std::size_t>(count) * sizeof(uint16_t));
+  }
+  // [a_low b_high] + [a_high b_low]
+  static __m256 merge_halves(__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xf0), _mm256_permute2f128_ps(a, b, 0x21));
+  }
+  // within halves [a0 a1 b2 b3] + [a2 a3 b0 b1]
+  static __m256 merge_pairs(__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xcc), _mm256_shuffle_ps(a, b, 0x4e));
+  }
+};
+
+}  // namespace mambair

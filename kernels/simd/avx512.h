@@ -1,0 +1,100 @@
+// Sixteen lanes of float32 on AVX-512 (F, BW, DQ, VL).
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace mambair {
+
+struct Avx512 {
+  static constexpr int lanes = 16;
+  static constexpr int forward_tokens = 16;  // tokens whose outputs stay in registers
+  static constexpr const char* name = "avx512";
+
+  __m512 value;
+
+  static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+  static Avx512 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  static Avx512 load_some(const float* from, int count) { return {_mm512_maskz_loadu_ps(first(count), from)}; }
+  void store(float* to) const { _mm512_storeu_ps(to, value); }
+  void store_some(float* to, int count) const { _mm512_mask_storeu_ps(to, first(count), value); }
+  static Avx512 all(float number) { return {_mm512_set1_ps(number)}; }
+
+  static Avx512 load_bfloat16(const uint16_t* from, int count) {
+    return from_bfloat16(_mm256_maskz_loadu_epi16(first(count), from));
+  }
+  static Avx512 load_float16(const uint16_t* from, int count) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), from))};
+  }
+  void store_bfloat16(uint16_t* to, int count) const {
+    const __m512i bits = _mm512_castps_si512(value);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    const __m512i safe = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc00000));
+    _mm256_mask_storeu_epi16(to, first(count), _mm512_cvtepi32_epi16(_mm512_srli_epi32(safe, 16)));
+  }
+  void store_float16(uint16_t* to, int count) const {
+    _mm256_mask_storeu_epi16(to, first(count), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  friend Avx512 operator+(Avx512 a, Avx512 b) { return {_mm512_add_ps(a.value, b.value)}; }
+  friend Avx512 operator-(Avx512 a, Avx512 b) { return {_mm512_sub_ps(a.value, b.value)}; }
+  friend Avx512 operator*(Avx512 a, Avx512 b) { return {_mm512_mul_ps(a.value, b.value)}; }
+  friend Avx512 operator/(Avx512 a, Avx512 b) { return {_mm512_div_ps(a.value, b.value)}; }
+  static Avx512 fma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmadd_ps(a.value, b.value, c.value)}; }
+  static Avx512 fms(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmsub_ps(a.value, b.value, c.value)}; }
+  static Avx512 abs(Avx512 a) { return {_mm512_abs_ps(a.value)}; }
+  // A NaN in the second argument is kept, one in the first is dropped.
+  static Avx512 max(Avx512 a, Avx512 b) { return {_mm512_max_ps(a.value, b.value)}; }
+  static Avx512 min(Avx512 a, Avx512 b) { return {_mm512_min_ps(a.value, b.value)}; }
+  // False in a lane whenever a NaN takes part.
+  static bool all_at_most(Avx512 a, Avx512 b) {
+    return _mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ) == 0xffff;
+  }
+  // Lanes where a > b take `yes`, the others (NaN too) `no`.
+  static Avx512 select_greater(Avx512 a, Avx512 b, Avx512 yes, Avx512 no) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.value, b.value, _CMP_GT_OQ), no.value, yes.value)};
+  }
+  // p * 2^n, where n is integral and shifted = n + 1.5 * 2^23.
+  static Avx512 scale(Avx512 p, Avx512 n, Avx512 /*shifted*/) { return {_mm512_scalef_ps(p.value, n.value)}; }
+
+  // Lane i of the result is the sum of the lanes of rows[i]: log2(16) rounds, each adding one half of a vector to
+  // the other half while two vectors are merged into one.
+  static Avx512 sums(const Avx512* rows) {
+    __m512 r[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) r[i] = merge_halves(rows[i].value, rows[i + 8].value);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) r[i] = merge_quarters(r[i], r[i + 4]);
+    r[0] = merge_pairs(r[0], r[2]);
+    r[1] = merge_pairs(r[1], r[3]);
+    return {merge_singles(r[0], r[1])};
+  }
+
+ private:
+  static Avx512 from_bfloat16(__m256i bits) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+  }
+  // 128-bit quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
+  static __m512 merge_halves(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
+  }
+  // quarters [a0 b1 a2 b3] + [a1 b0 a3 b2]
+  static __m512 merge_quarters(__m512 a, __m512 b) {
+    const __m512i swap = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_permutex2var_ps(a, swap, b));
+  }
+  // within quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
+  static __m512 merge_pairs(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
+  }
+  // within pairs [a0 b1] + [a1 b0]
+  static __m512 merge_singles(__m512 a, __m512 b) {
+    const __m512i swap = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, a, b), _mm512_permutex2var_ps(a, swap, b));
+  }
+};
+
+}  // namespace mambair

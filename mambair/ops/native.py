@@ -1,0 +1,316 @@
+"""The native CPU library of the scans: finding a prebuilt one, compiling one at first use, loading it.
+
+The sources use LibTorch's stable C interface only, so one binary serves every torch from 2.10 on.
+``MAMBAIR_NATIVE``: ``auto`` (prebuilt, else compiled), ``prebuilt`` (never compile) or ``off``.
+``MAMBAIR_ISA`` forces an instruction set: ``avx512``, ``avx2`` or ``portable``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mambair.atomic_file import atomic_path
+
+logger = logging.getLogger(__name__)
+
+MODE_VARIABLE = "MAMBAIR_NATIVE"
+MODES = ("auto", "prebuilt", "off")
+PREBUILT_NAME = "libmambair_native.so"
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FLAGS = (
+    "-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-fno-math-errno",
+    "-ffp-contract=off", "-w", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL",
+)  # fmt: skip
+_AVX2 = ("-mavx2", "-mfma", "-mf16c")
+_AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
+_X86_FLAGS = {"avx2.cpp": _AVX2, "avx512.cpp": _AVX512}  # elsewhere these files compile to nothing
+
+
+class NativeError(ValueError):
+    """``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` asks for something that does not exist here."""
+
+
+class _Unavailable(Exception):
+    """Why there is no native library; the text is for the user."""
+
+
+@dataclass
+class _State:
+    tried: bool = False
+    reason: str | None = None
+    path: Path | None = None
+
+
+_state = _State()
+_lock = threading.Lock()
+
+
+def load() -> bool:
+    """Load the native library if that can be done; compiles it at the first use on this machine (5 to 20 s).
+
+    Returns:
+        Whether the CPU implementations of the ``mambair`` operators are there. The work is done once per process;
+        :func:`why_not` has the reason of a failure.
+
+    Raises:
+        NativeError: ``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` has a value that is unknown or not supported here.
+    """
+    with _lock:
+        if not _state.tried:
+            mode = os.environ.get(MODE_VARIABLE, "auto") or "auto"
+            if mode not in MODES:
+                raise NativeError(f"{MODE_VARIABLE}={mode}: must be one of {', '.join(MODES)}")
+            try:
+                _state.path = _find_and_load(mode)
+                _state.reason = None
+            except _Unavailable as unavailable:
+                _state.reason = str(unavailable)
+            _state.tried = True
+            if _state.path is not None:
+                _check_isa()
+        return _state.path is not None
+
+
+def why_not() -> str | None:
+    """Why :func:`load` found no native library, and what would help; None when it is loaded or was not tried."""
+    return _state.reason
+
+
+def library_path() -> Path | None:
+    """The loaded library's file, or None."""
+    return _state.path
+
+
+def isa() -> str:
+    """The instruction set in use. The library must be loaded."""
+    return torch.ops.mambair.native_isa("")
+
+
+def use_isa(name: str) -> str:
+    """Use another instruction set from now on in this process; an empty name goes back to the default.
+
+    Raises:
+        NativeError: The name is unknown, or this processor does not support it.
+    """
+    try:
+        return torch.ops.mambair.native_isa(name)
+    except RuntimeError as error:
+        raise NativeError(str(error).splitlines()[0]) from error
+
+
+def supported_isas() -> list[str]:
+    """Names of the instruction sets this processor can run, best first. The library must be loaded."""
+    return torch.ops.mambair.native_supported_isas().split()
+
+
+def sources() -> Path:
+    """The folder with the C++ sources: inside an installed package, else of the checkout."""
+    installed = _PACKAGE / "_kernels"
+    return installed if (installed / "scan").is_dir() else _PACKAGE.parent / "kernels"
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept: per user, made when needed."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    if named:
+        base = Path(named)
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path.home() / ".cache"
+    return base / "mambair" / "native"
+
+
+def compile_library(target: Path, compiler: list[str] | None = None) -> None:
+    """Compile the sources into the shared library ``target``, files in parallel.
+
+    Raises:
+        NativeError: There is no compiler, or it failed; the message has its last lines.
+    """
+    try:
+        _compile(target, compiler or _find_compiler())
+    except _Unavailable as unavailable:
+        raise NativeError(str(unavailable)) from unavailable
+
+
+def _check_isa() -> None:
+    try:
+        use_isa("")
+    except NativeError:
+        _state.tried, _state.path = False, None  # a corrected MAMBAIR_ISA may be tried in the same process
+        raise
+
+
+def _find_and_load(mode: str) -> Path:
+    if mode == "off":
+        raise _Unavailable(f"{MODE_VARIABLE}=off")
+    prebuilt = _PACKAGE / "_kernels" / PREBUILT_NAME
+    if prebuilt.is_file():
+        problem = _try_to_load(prebuilt)
+        if problem is None:
+            return prebuilt
+        if mode == "prebuilt":
+            raise _Unavailable(f"the prebuilt library cannot be loaded: {problem}")
+    elif mode == "prebuilt":
+        raise _Unavailable(f"{MODE_VARIABLE}=prebuilt, but this installation carries no {PREBUILT_NAME}")
+    return _load_compiled()
+
+
+def _load_compiled() -> Path:
+    compiler = _find_compiler()
+    path = cache_folder() / f"mambair-{_key(compiler)}.so"
+    try:
+        with _exclusive(path.with_suffix(".lock")):
+            if not _is_intact(path):
+                _build(path, compiler)
+        problem = _try_to_load(path)
+    except OSError as error:
+        raise _Unavailable(
+            f"the compiled library cannot be kept: {error}; set XDG_CACHE_HOME to a folder you can write to"
+        ) from error
+    if problem is not None:
+        raise _Unavailable(f"{path} cannot be loaded: {problem}; delete it to have it compiled again")
+    return path
+
+
+def _try_to_load(path: Path) -> str | None:
+    """None, or why the library cannot be loaded."""
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        return str(error.__cause__ or error)
+    return None
+
+
+def _build(path: Path, compiler: list[str]) -> None:
+    logger.info("compiling the native scan with %s into %s (once, about 10 s)", compiler[0], path)
+    started = time.monotonic()
+    with atomic_path(path) as temporary:
+        _compile(temporary, compiler)
+        digest = _digest(temporary)
+    with atomic_path(_checksum_file(path)) as temporary:
+        temporary.write_text(digest, encoding="ascii")
+    logger.debug("compiled in %.1f s", time.monotonic() - started)
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether the file is there and is what was written: loading a damaged library could end the process."""
+    checksum = _checksum_file(path)
+    return path.is_file() and checksum.is_file() and checksum.read_text(encoding="ascii") == _digest(path)
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _find_compiler() -> list[str]:
+    """The command of a C++ compiler: ``CXX``, else c++, g++ or clang++."""
+    if sys.platform == "win32":
+        raise _Unavailable("it cannot be compiled on Windows; install a wheel that carries it")
+    named = os.environ.get("CXX")
+    if named:
+        command = shlex.split(named)
+        if shutil.which(command[0]) is None:
+            raise _Unavailable(f"CXX={named}: there is no such compiler")
+        return command
+    for name in ("c++", "g++", "clang++"):
+        if shutil.which(name) is not None:
+            return [name]
+    raise _Unavailable(
+        "there is no C++ compiler (c++, g++, clang++); install one (Debian and Ubuntu: apt install g++, "
+        "Fedora: dnf install gcc-c++, macOS: xcode-select --install) or a wheel of mambair that carries the library"
+    )
+
+
+def _source_files() -> list[Path]:
+    folder = sources()
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".h", ".cpp"))
+    if not files:
+        raise _Unavailable(f"its sources are missing from {folder}; reinstall mambair")
+    return files
+
+
+def _flags(source: Path) -> list[str]:
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return [*_FLAGS, *(_X86_FLAGS.get(source.name, ()) if is_x86 else ())]
+
+
+def _key(compiler: list[str]) -> str:
+    """Changes with the sources, the compiler and the flags; not with torch, whose interface here is stable."""
+    folder = sources()
+    content = hashlib.sha256()
+    for path in _source_files():
+        content.update(f"{path.relative_to(folder)} {_flags(path)}\n".encode())
+        content.update(path.read_bytes())
+    content.update(_run([*compiler, "--version"]).encode())
+    content.update(f"{compiler} {platform.machine()} {sys.platform}".encode())
+    return content.hexdigest()[:24]
+
+
+def _compile(target: Path, compiler: list[str]) -> None:
+    folder = sources()
+    torch_folder = Path(torch.__file__).parent
+    include = [f"-I{folder}", "-isystem", str(torch_folder / "include")]
+    with tempfile.TemporaryDirectory(prefix="mambair-") as scratch:
+        jobs = [
+            (source, Path(scratch) / f"{source.relative_to(folder).with_suffix('')}.o".replace(os.sep, "_"))
+            for source in _source_files()
+            if source.suffix == ".cpp"
+        ]
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            compiled = [
+                pool.submit(_run, [*compiler, *_flags(source), *include, "-c", str(source), "-o", str(to)])
+                for source, to in jobs
+            ]
+            for job in compiled:
+                job.result()
+        objects = [str(to) for _, to in jobs]
+        undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+        library = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", *undefined]
+        _run([*compiler, "-shared", *objects, *library, "-o", str(target)])
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise _Unavailable(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode != 0:
+        last_lines = "\n".join(done.stderr.strip().splitlines()[-12:])
+        raise _Unavailable(f"{command[0]} failed (it must know C++20: GCC 11 or Clang 14 and newer):\n{last_lines}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; the lock goes with the process that holds it."""
+    import fcntl  # not on Windows, where nothing is compiled
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
