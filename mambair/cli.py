@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mambair.weights import default_weights
 
 if TYPE_CHECKING:
-    from mambair.restore_files import Plan, Report
+    from mambair.restore_files import Report
+    from mambair.restore_plan import Plan
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
 
@@ -72,8 +73,12 @@ def _packaged(parser: argparse.ArgumentParser, task: str, degree: int) -> Path:
 def _run(
     parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path, scale: int | None, marker: str
 ) -> int:
+    for path in (options.input, weights):
+        if not path.exists():
+            parser.error(f"there is no file or folder {path}")
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.restore_files import plan_jobs, restore_files
+    from mambair.restore_files import restore_files
+    from mambair.restore_plan import plan_jobs
     from mambair.restorer import Restorer
 
     try:
@@ -97,7 +102,7 @@ def _run(
 
 
 def _show(plan: Plan, skip_existing: bool) -> int:
-    from mambair.restore_files import printable
+    from mambair.restore_plan import printable
 
     for job in plan.jobs:
         verb = "skip" if skip_existing and job.target.exists() else "write"
@@ -106,7 +111,7 @@ def _show(plan: Plan, skip_existing: bool) -> int:
 
 
 def _conclude(report: Report, output: Path) -> int:
-    from mambair.restore_files import printable
+    from mambair.restore_plan import printable
 
     print(f"{report.summary()}: {printable(output)}")
     if report.interrupted:

@@ -21,7 +21,9 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("layers",), 1),
     **dict.fromkeys(("archs", "backbones"), 2),
     **dict.fromkeys(("data", "losses", "metrics", "checkpoint", "tiling", "options", "weights"), 3),
-    **dict.fromkeys(("models", "engine", "evaluation", "benchmark", "load", "restorer", "restore_files", ROOT), 4),
+    **dict.fromkeys(
+        ("models", "engine", "evaluation", "benchmark", "load", "restorer", "restore_plan", "restore_files", ROOT), 4
+    ),
     **dict.fromkeys(("train", "test", "cli"), 5),
 }
 SHELLS = ("inference", "scripts", "benchmarks")  # layer 6
