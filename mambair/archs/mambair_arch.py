@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
-from mambair.archs.restoration_network import RestorationNetwork, detect_frame, residual_convolution
-from mambair.layers import VSSBlock, as_image, as_tokens
+from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
+from mambair.layers import VSSBlock
 from mambair.layers.channel_attention import LightCab
 from mambair.layers.drop_path import linear_drop_rates
 from mambair.registry import ARCH_REGISTRY
@@ -36,24 +36,6 @@ class BlockSequence(nn.Module):
             else:
                 tokens = block(tokens)
         return tokens
-
-
-class ResidualGroup(nn.Module):
-    """Blocks, a convolution and a skip around both ("residual state-space group", figure 2).
-
-    Args:
-        residual_group: the blocks, [B, H, W, C] -> [B, H, W, C].
-        dim: channels C.
-        resi_connection: see ``residual_convolution``.
-    """
-
-    def __init__(self, residual_group: nn.Module, dim: int, resi_connection: str = "1conv") -> None:
-        super().__init__()
-        self.residual_group = residual_group
-        self.conv = residual_convolution(dim, resi_connection)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return as_tokens(self.conv(as_image(self.residual_group(tokens)))) + tokens
 
 
 @ARCH_REGISTRY.register()

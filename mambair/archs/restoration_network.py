@@ -58,8 +58,27 @@ def resolve_upscale(upscale: int | None, upsampler: str) -> int:
     return upscale
 
 
+class ResidualGroup(nn.Module):
+    """Blocks, a convolution and a skip around both.
+
+    Args:
+        residual_group: the blocks, [B, H, W, C] -> [B, H, W, C].
+        dim: channels C.
+        resi_connection: see ``residual_convolution``.
+    """
+
+    def __init__(self, residual_group: nn.Module, dim: int, resi_connection: str = "1conv") -> None:
+        super().__init__()
+        self.residual_group = residual_group
+        self.conv = residual_convolution(dim, resi_connection)
+
+    def forward(self, tokens: Tensor, *context: Any) -> Tensor:
+        """[B, H, W, C] -> [B, H, W, C]; ``context`` is handed to the blocks."""
+        return as_tokens(self.conv(as_image(self.residual_group(tokens, *context)))) + tokens
+
+
 class RestorationNetwork(nn.Module):
-    """The frame; a subclass gives the groups and says in ``_body`` how they are called.
+    """The frame; a subclass gives the groups and, where they need more than their input, its own ``forward``.
 
     Args:
         groups: modules of the body, [B, H, W, C] -> [B, H, W, C]; they become ``layers``.
@@ -119,14 +138,21 @@ class RestorationNetwork(nn.Module):
         Raises:
             ValueError: the input is not [B, in_chans, H, W].
         """
-        if x.dim() != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(f"x must be [B, {self.in_chans}, H, W], got shape {tuple(x.shape)}")
+        return self._restore(x, self._body)
+
+    def _restore(self, x: Tensor, body: Callable[[Tensor], Tensor]) -> Tensor:
+        """Everything around ``body``, [B, H, W, C] -> [B, H, W, C]."""
+        self._check(x)
         mean = self.mean.to(x)
         x = ((x - mean) * self.img_range).contiguous(memory_format=torch.channels_last)
         first = self.conv_first(x)
         tokens = self.pos_drop(self.patch_embed(as_tokens(first)))
-        features = self.conv_after_body(as_image(self.norm(self._body(tokens)))) + first
+        features = self.conv_after_body(as_image(self.norm(body(tokens)))) + first
         return self._tail(features, x) / self.img_range + mean
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.in_chans:
+            raise ValueError(f"x must be [B, {self.in_chans}, H, W], got shape {tuple(x.shape)}")
 
     def _body(self, tokens: Tensor) -> Tensor:
         """[B, H, W, C] -> [B, H, W, C] through all groups."""
