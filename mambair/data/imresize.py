@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
-# output rows that share one small matrix product: more rows waste multiplications by zero, fewer waste calls
-_BLOCK = 16
+# rows that stay in the cache between the two passes
+_STRIP = 64
+# bound of the error of a float32 sum of 8-bit values, per tap
+_SINGLE_ERROR = 2e-5
 # a sum that is a half but for the last bits is rounded up, whatever the order in which it was added
 _TIE = 1e-9
 
@@ -46,10 +49,44 @@ def imresize(
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(f"image: must be a non-empty [H, W] or [H, W, C], got shape {image.shape}")
     scales, sizes = _target(image.shape[:2], scale, size)
+    pixels = image if image.ndim == 3 else image[:, :, None]
     # MATLAB shrinks the axis with the smaller scale first; on a tie the rows
-    for axis in sorted((0, 1), key=lambda axis: scales[axis]):
-        image = _resize_axis(image, axis, scales[axis], sizes[axis])
-    return image
+    if scales[0] <= scales[1]:
+        resized = _resize(pixels, scales, sizes)
+    else:
+        resized = _resize(pixels.transpose(1, 0, 2), scales[::-1], sizes[::-1]).transpose(1, 0, 2)
+    return np.ascontiguousarray(resized if image.ndim == 3 else resized[:, :, 0])
+
+
+class _Block(NamedTuple):
+    """Output pixels ``first`` to ``last`` as a product of the input pixels ``low`` to ``high``.
+
+    Attributes:
+        matrix: [(last - first) * C, (high - low) * C] for C interleaved channels.
+        transposed: the same, transposed, contiguous.
+    """
+
+    first: int
+    last: int
+    low: int
+    high: int
+    matrix: NDArray[np.floating]
+    transposed: NDArray[np.floating]
+
+
+class _Plan(NamedTuple):
+    """The resize of one axis.
+
+    Attributes:
+        weights, indices: as ``contributions`` gives them.
+        blocks: the same as small dense matrices.
+        exact: sums of 8-bit values are free of rounding errors in float32.
+    """
+
+    weights: NDArray[np.float64]
+    indices: NDArray[np.int64]
+    blocks: tuple[_Block, ...]
+    exact: bool
 
 
 def _target(
@@ -102,34 +139,95 @@ def contributions(in_length: int, out_length: int, scale: float) -> tuple[NDArra
 
 
 @lru_cache(maxsize=64)
-def _blocks(in_length: int, out_length: int, scale: float) -> tuple[tuple[int, int, int, NDArray[np.float64]], ...]:
-    """The resize of one axis as small dense matrices: (first output row, first input row, last + 1, [rows, inputs])."""
+def _plan(in_length: int, out_length: int, scale: float, dtype: str, channels: int) -> _Plan:
+    """The products, in ``dtype``, that resize one axis, whose pixels are ``channels`` interleaved numbers."""
     weights, indices = contributions(in_length, out_length, scale)
+    # output pixels that share one product: more waste multiplications by zero, fewer waste calls
+    step = min(max(int(32 * scale), 8), 16)
     blocks = []
-    for first in range(0, out_length, _BLOCK):
-        rows = indices[first : first + _BLOCK]
+    for first in range(0, out_length, step):
+        rows = indices[first : first + step]
         low, high = int(rows.min()), int(rows.max()) + 1
-        matrix = np.zeros((len(rows), high - low))
+        taps = np.zeros((len(rows), high - low))
         # several taps may fall on one input pixel where the border reflects
-        np.add.at(matrix, (np.arange(len(rows))[:, None], rows - low), weights[first : first + _BLOCK])
-        blocks.append((first, low, high, matrix))
-    return tuple(blocks)
+        np.add.at(taps, (np.arange(len(rows))[:, None], rows - low), weights[first : first + step])
+        matrix = np.kron(taps, np.eye(channels)).astype(dtype)
+        blocks.append(_Block(first, first + len(rows), low, high, matrix, np.ascontiguousarray(matrix.T)))
+    # 8 bits times 14 bits, and what their sum grows by, fit the 24 bits of float32
+    fractions = weights * 2**14
+    return _Plan(weights, indices, tuple(blocks), bool((fractions == np.rint(fractions)).all()))
 
 
-def _resize_axis(image: NDArray[np.generic], axis: int, scale: float, out_length: int) -> NDArray[np.generic]:
-    """Resize one of the first two axes; integers are rounded and clipped at once, as MATLAB does."""
-    image = np.moveaxis(image, axis, 0)
-    rest = image.shape[1:]
-    table = np.ascontiguousarray(image).reshape(image.shape[0], -1)  # [in_length, everything else]
-    resized = np.empty((out_length, table.shape[1]), dtype=table.dtype)
-    for first, low, high, matrix in _blocks(table.shape[0], out_length, scale):
-        resized[first : first + len(matrix)] = _as_dtype(matrix @ table[low:high].astype(np.float64), table.dtype)
-    return np.ascontiguousarray(np.moveaxis(resized.reshape(out_length, *rest), 0, axis))
+def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tuple[int, int]) -> NDArray[np.generic]:
+    """Resize [H, W, C], rows first, strip by strip, so that a strip stays in the cache between the two passes."""
+    height, width, channels = image.shape
+    # 8-bit sums fit float32 but for near ties, which are computed again
+    single = image.dtype == np.uint8
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
+    working = np.dtype(np.float32 if single else np.float64)
+    down = _plan(height, sizes[0], scales[0], working.name, 1)
+    across = _plan(width, sizes[1], scales[1], working.name, channels)
+    table = np.ascontiguousarray(image).reshape(height, width * channels)
+    resized = np.empty((sizes[0], sizes[1] * channels), dtype=image.dtype)
+    # used again for every strip: fresh memory would take longer than the products
+    inputs = np.empty((max(block.high - block.low for block in down.blocks), table.shape[1]), dtype=working)
+    per_strip = _STRIP // (down.blocks[0].last - down.blocks[0].first)
+    sums = np.empty((min(_STRIP, sizes[0]), table.shape[1]), dtype=working)
+    results = np.empty((len(sums), resized.shape[1]), dtype=working)
+    for number in range(0, len(down.blocks), per_strip):
+        strip = down.blocks[number : number + per_strip]
+        start, stop = strip[0].first, strip[-1].last
+        middle, result = sums[: stop - start], results[: stop - start]
+        for block in strip:
+            part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
+            np.copyto(part, table[block.low : block.high])
+            np.matmul(block.matrix, part, out=rows)
+            if single and not down.exact:
+                _settle_ties_down(rows, table, down, block.first)
+            _round(rows, white)
+        for block in across.blocks:
+            columns = result[:, block.first * channels : block.last * channels]
+            np.matmul(middle[:, block.low * channels : block.high * channels], block.transposed, out=columns)
+        if single and not across.exact:
+            _settle_ties_across(result, middle, across, channels)
+        _round(result, white)
+        np.copyto(resized[start:stop], result, casting="unsafe")
+    return resized.reshape(sizes[0], sizes[1], channels)
 
 
-def _as_dtype(values: NDArray[np.float64], dtype: np.dtype) -> NDArray[np.generic]:
-    if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
-    values += 0.5 + _TIE
-    np.clip(values, 0, np.iinfo(dtype).max, out=values)
-    return values.astype(dtype)
+def _round(values: NDArray[np.floating], white: int | None) -> None:
+    """Round and clip sums in place as MATLAB stores integers; nothing happens to those of floats (no ``white``)."""
+    if white is not None:
+        np.add(values, values.dtype.type(0.5 + _TIE), out=values)
+        np.floor(values, out=values)
+        np.clip(values, 0, white, out=values)
+
+
+def _near_ties(values: NDArray[np.float32], plan: _Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the sums that are so near a half that float32 may round them to the wrong side."""
+    distance = np.rint(values)
+    np.subtract(values, distance, out=distance)
+    np.abs(distance, out=distance)
+    # on flat indices, as nonzero() of two axes is much slower
+    flat = np.flatnonzero(distance > 0.5 - _SINGLE_ERROR * plan.weights.shape[1])
+    return np.divmod(flat, values.shape[1])
+
+
+def _settle_ties_down(values: NDArray[np.float32], table: NDArray[np.generic], plan: _Plan, first: int) -> None:
+    """Compute near ties of the vertical pass in float64, in place.
+
+    Args:
+        values: [rows, W * C], output rows ``first`` and on.
+        table: [H, W * C], what they were made of.
+    """
+    rows, columns = _near_ties(values, plan)
+    taps = table[plan.indices[first + rows], columns[:, None]]
+    values[rows, columns] = np.floor((plan.weights[first + rows] * taps).sum(axis=1) + 0.5 + _TIE)
+
+
+def _settle_ties_across(values: NDArray[np.float32], table: NDArray[np.floating], plan: _Plan, channels: int) -> None:
+    """Compute near ties of the horizontal pass in float64, in place: [rows, out_W * C] made of [rows, W * C]."""
+    rows, columns = _near_ties(values, plan)
+    pixels, channel = np.divmod(columns, channels)
+    taps = table[rows[:, None], plan.indices[pixels] * channels + channel[:, None]]
+    values[rows, columns] = np.floor((plan.weights[pixels] * taps).sum(axis=1) + 0.5 + _TIE)
