@@ -97,6 +97,9 @@ def build_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], 
     With ``network_g`` the model type of the file builds it and loads ``path.pretrain_network_g``; without, the weights
     tell which network they belong to. ``val.tile`` and ``val.overlap`` are pixels of the input; 0 is whole images.
     """
+    import torch
+
+    from mambair import __version__
     from mambair.tiling import tiled_forward
 
     net = _model_restoration(opt) if opt.get("network_g") else _network_of_weights(opt)
@@ -108,7 +111,8 @@ def build_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], 
         "network": opt["network_g"]["type"] if opt.get("network_g") else "as the weights say",
         "weights": Path(weights).name if weights else "none (untrained)",
         "scale": str(opt["scale"]),
-        "tiles": f"{tile} pixels of the input, overlap {overlap}" if tile else "none (whole images)",
+        "tiles": f"{tile} input pixels, overlap {overlap}" if tile else "none (whole images)",
+        "made with": f"mambair {__version__}, torch {torch.__version__}",
     }
 
     def restore(lq: Tensor) -> Tensor:
@@ -167,13 +171,12 @@ def measure(restore: Callable[[Tensor], Tensor], opt: dict[str, Any], dataset_op
 
 
 def set_conditions(dataset_opt: dict[str, Any]) -> dict[str, str]:
-    """How a data set's inputs come to be, from its options: noise and seed, or bicubic reduction."""
-    conditions = {}
-    for key in ("sigma", "sigma_test", "noise_seed", "seed", "quality"):
-        if dataset_opt.get(key) is not None:
-            conditions[key] = str(dataset_opt[key])
-    if dataset_opt["type"] == "BicubicDataset":
-        conditions["input"] = "MATLAB's bicubic of the ground truth, made in memory"
+    """How a data set's inputs come to be, as far as its options say."""
+    conditions = {"type": dataset_opt["type"]}
+    for key in ("sigma", "noise_seed", "color"):
+        value = dataset_opt.get(key)
+        if value is not None:
+            conditions[key] = f"{value:g}" if isinstance(value, float) else str(value)
     return conditions
 
 
