@@ -3,10 +3,11 @@
 import sys
 
 from mambair.archs.mambair_arch import MambaIR
+from mambair.archs.mambair_unet_arch import MambaIRUNet
 from mambair.archs.mambairv2_arch import MambaIRv2, MambaIRv2Light
 from mambair.registry import ARCH_REGISTRY, connect_basicsr
 
-__all__ = ["MambaIR", "MambaIRv2", "MambaIRv2Light"]
+__all__ = ["MambaIR", "MambaIRUNet", "MambaIRv2", "MambaIRv2Light"]
 
 if sys.modules.get("basicsr") is not None:
     connect_basicsr(ARCH_REGISTRY)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers import VSSBlock
+from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.channel_attention import LightCab
 from mambair.layers.drop_path import linear_drop_rates
 from mambair.registry import ARCH_REGISTRY
@@ -31,10 +31,7 @@ class BlockSequence(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         for block in self.blocks:
-            if self.use_checkpoint and self.training:
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
+            tokens = call_block(block, tokens, recompute=self.use_checkpoint)
         return tokens
 
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
+from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise
 from mambair.layers.feed_forward import ConvFeedForward, GatedConvFeedForward
-from mambair.layers.padding import pad_symmetric
+from mambair.layers.padding import pad_mirrored
 from mambair.layers.window_attention import WindowAttention, border_masks, relative_position_index, window_order
 from mambair.registry import ARCH_REGISTRY
 
@@ -101,10 +101,7 @@ class AttentiveLayerSequence(nn.Module):
         """[B, H, W, C] -> [B, H, W, C]; ``draw`` gives the routing noise of the next layer."""
         for layer in self.layers:
             noise = draw(tokens)
-            if self.use_checkpoint and self.training:
-                tokens = checkpoint(layer, tokens, position_index, noise, use_reentrant=False)
-            else:
-                tokens = layer(tokens, position_index, noise)
+            tokens = call_block(layer, tokens, position_index, noise, recompute=self.use_checkpoint)
         return tokens
 
 
@@ -226,7 +223,7 @@ class MambaIRv2(RestorationNetwork):
         """
         self._check(x)
         height, width = x.shape[2:]
-        padded = pad_symmetric(x, self.window_size)
+        padded = pad_mirrored(x, self.window_size, repeat_edge=True)
         given = None if noise is None else iter(noise)
 
         def draw(tokens: Tensor) -> Tensor | None:
