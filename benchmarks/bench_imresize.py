@@ -45,13 +45,9 @@ def compare(height: int, width: int, repeats: int) -> int:
 
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     as_float = (image / 255).astype(np.float32)
-    print(
-        f"{height} x {width} RGB, best of {repeats}; {platform.processor() or platform.machine()}, {os.cpu_count()} ",
-        end="",
-    )
-    print(
-        f"cores, {torch.get_num_threads()} thread(s), numpy {np.__version__}, torch {torch.__version__}, {time.strftime('%F')}"
-    )
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    print(f"{height} x {width} RGB, best of {repeats}; {machine}")
+    print(f"numpy {np.__version__}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
     print("scale  ours uint8  ours float32  basicsr float32  faster")
     for scale in SCALES:
         difference = np.abs(imresize(as_float, 1 / scale) - imresize_of_basicsr(as_float, 1 / scale)).max()
