@@ -12,6 +12,7 @@ from mambair.options.locations import resolve
 from mambair.options.parts import look_up
 from mambair.options.schema import LoaderOptions
 from mambair.options.sections import validate
+from mambair.options.tasks import apply_task
 from mambair.options.vocabulary import IGNORED, Dropped
 from mambair.registry import DATASET_REGISTRY
 
@@ -34,12 +35,14 @@ def check_datasets(
         path = ("datasets", label)
         if not _PHASE.fullmatch(label) or not isinstance(options, dict):
             continue
+        apply_task(options, path, dropped)
         dataset = look_up(DATASET_REGISTRY, options, path, faults)
         facts = {"phase": label.partition("_")[0], "name": label, "scale": data.get("scale")}
         complete[label] = _check_keys(dataset, options, path, facts, faults, dropped)
         _resolve_paths(complete[label], path, faults, check=check_paths)
         if check_paths and hasattr(dataset, "check") and not faults.has(path):
             _check_files(dataset, complete[label], path, faults)
+        _check_channels(complete[label], data.get("network_g"), path, faults)
     _check_names(complete, faults)
     return complete
 
@@ -118,6 +121,16 @@ def _resolve_paths(options: dict[str, Any], path: KeyPath, faults: FaultList, *,
             options[key] = [resolve(item, (*path, key), faults, kind="folder", check=check) for item in value]
         elif key.startswith("meta_info") and isinstance(value, str):
             options[key] = resolve(value, (*path, key), faults, kind="file", check=check)
+
+
+def _check_channels(options: dict[str, Any], network: object, path: KeyPath, faults: FaultList) -> None:
+    """A network for grey images needs grey images."""
+    channels = network.get("in_chans") if isinstance(network, dict) else None
+    color = options.get("color")
+    wanted = {1: ("gray", "y"), 3: ("rgb",)}.get(channels) if isinstance(channels, int) else None
+    if wanted and color in ("rgb", "gray", "y") and color not in wanted:
+        text = f"found {color}, but network_g.in_chans is {channels}; {' or '.join(wanted)} is right"
+        faults.add((*path, "color"), text)
 
 
 def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None:

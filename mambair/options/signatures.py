@@ -99,7 +99,7 @@ def in_words(annotation: Any) -> str:
         options = [option for option in arguments if not _is_class_of_objects(option)]
         return " or ".join(dict.fromkeys(in_words(option) for option in options))
     if origin is typing.Literal:
-        return "one of " + ", ".join(shown(choice) for choice in arguments)
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(shown(choice) for choice in arguments)
     if (origin or annotation) in _SEQUENCES:
         items = [item for item in arguments if item is not Ellipsis]
         if (origin or annotation) is tuple and Ellipsis not in arguments and len(items) > 1:

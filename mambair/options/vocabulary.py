@@ -38,12 +38,18 @@ class Dropped:
 
     def __init__(self) -> None:
         self._keys: list[str] = []
+        self._notes: dict[KeyPath, str] = {}
+
+    def note(self, path: KeyPath, text: str) -> None:
+        """What is done instead, for a key that is going to be taken out."""
+        self._notes[path] = text
 
     def take_out(self, mapping: dict[str, Any], path: KeyPath, ignored: frozenset[str]) -> None:
         """Remove the ``ignored`` keys from ``mapping``, which stands at ``path``."""
         for key in [key for key in mapping if key in ignored]:
             del mapping[key]
-            self._keys.append(dotted((*path, key)))
+            note = self._notes.get((*path, key))
+            self._keys.append(dotted((*path, key)) + (f" ({note})" if note else ""))
 
     def warn(self, name: str) -> None:
         """One warning for everything that was taken out of the option file ``name``."""

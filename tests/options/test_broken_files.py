@@ -382,6 +382,13 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "16: datasets.val_2.name: 'x' is the name of datasets.val too; choose another",
         ],
     ),
+    "colour for a grey network": (
+        [("  embed_dim: 8", "  in_chans: 1\n  embed_dim: 8")],
+        [
+            "6: datasets.train.color: found rgb, but network_g.in_chans is 1; gray or y is right",
+            "12: datasets.val.color: found rgb, but network_g.in_chans is 1; gray or y is right",
+        ],
+    ),
     "restarts without weights": (
         [("milestones: [5]", "milestones: [5]\n    restarts: [0, 5]")],
         [

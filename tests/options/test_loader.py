@@ -227,6 +227,29 @@ def test_a_file_in_the_style_of_the_official_ones_is_accepted(write: Write, capl
         assert f" {key}" in warnings[0]
 
 
+def test_denoising_in_the_official_style_is_run_as_what_it_is(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(
+        ("scale: 4\nmanual", "scale: 1\nmanual"),
+        ("dataroot_lq: lq", "dataroot_lq: gt\n    filename_tmpl: '{}'\n    task: denoising_color\n    noise: 25"),
+        (
+            "type: BicubicDataset",
+            "type: PairedImageDataset\n    dataroot_lq: gt\n    task: denoising_gray\n    noise: 15",
+        ),
+        ("  upscale: 4\n", "  upscale: 1\n"),
+        ("upsampler: pixelshuffledirect", "upsampler: ''"),
+    )
+    datasets = load_options(path, is_train=True)["datasets"]
+    assert (datasets["train"]["type"], datasets["train"]["sigma"]) == ("GaussianDenoisingDataset", 25)
+    assert (datasets["val"]["sigma"], datasets["val"]["color"]) == (15, "gray")
+    assert "dataroot_lq" not in datasets["train"]
+    assert "datasets.train.task (run as GaussianDenoisingDataset with sigma 25)" in caplog.text
+
+
+def test_pairs_on_disk_stay_pairs_whatever_the_task(write: Write) -> None:
+    path = write(("gt_size: 16", "gt_size: 16\n    task: denoising_color\n    noise: 25"))
+    assert load_options(path, is_train=True)["datasets"]["train"]["type"] == "PairedImageDataset"
+
+
 @needs_basicsr
 def test_networks_losses_and_models_of_basicsr_are_checked_too(write: Write) -> None:
     network = (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +34,11 @@ def test_every_key_is_described() -> None:
     for section in sections:
         for key, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{key}"
+
+
+def test_the_document_is_current(repository: Path) -> None:
+    script = repository / "scripts" / "generate_options_docs.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,127 @@
+"""Every option file of the project loads, and the published ones describe the published networks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mambair.options import load_options
+from mambair.options.yaml_reader import read_option_file
+from mambair.registry import ARCH_REGISTRY
+
+OPTIONS = Path(__file__).resolve().parents[2] / "options"
+FILES = sorted(path.relative_to(OPTIONS).as_posix() for path in OPTIONS.rglob("*.yml"))
+FIRST = ["train_SR_x4.yml", "train_DN_sigma25.yml"]
+TRAINED_BY = {
+    "test_SR_x4.yml": "train/train_MambaIR_small_SR_x4.yml",
+    "test_DN_sigma25.yml": "train/train_MambaIR_small_DN25.yml",
+}
+# name of an option file -> name of the published key list, both with the scale put in
+PUBLISHED = {
+    r"MambaIR_SR_x(\d)": "mambair_classic_sr_x{}",
+    r"MambaIR_lightSR_x(\d)": "mambair_light_sr_x{}",
+    r"MambaIR_ColorDN_level\d\d": "mambair_color_dn",
+    r"MambaIRv2_SRSmall_x(\d)": "mambairv2_small_sr_x{}",
+    r"MambaIRv2_SR_x(\d)": "mambairv2_base_sr_x{}",
+    r"MambaIRv2_SRLarge_x(\d)": "mambairv2_large_sr_x{}",
+    r"MambaIRv2_lightSR_x(\d)": "mambairv2_light_sr_x{}",
+    r"MambaIRv2_ColorDN_level\d\d": "mambairv2_color_dn",
+}
+
+
+def load(name: str, *, check_paths: bool = False) -> dict[str, Any]:
+    return load_options(OPTIONS / name, is_train=Path(name).name.startswith("train_"), check_paths=check_paths)
+
+
+def published(name: str) -> str | None:
+    """The published key list that belongs to an option file."""
+    for pattern, key_list in PUBLISHED.items():
+        match = re.fullmatch(rf"(?:train|test)_{pattern}", Path(name).stem)
+        if match:
+            return key_list.format(*match.groups())
+    return None
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "train_" in name])
+def test_a_training_file_describes_what_its_name_says(
+    name: str, golden: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opt = load(name)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert opt["name"].removeprefix("train_") in name
+    arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
+    with torch.device("meta"):
+        net = ARCH_REGISTRY.get(opt["network_g"]["type"])(**arguments)
+    assert net.upscale == opt["scale"]
+    key_list = published(name)
+    if key_list is not None:
+        facts = json.loads((golden / "mambair" / "state_dict" / f"{key_list}.json").read_text())
+        assert sum(parameter.numel() for parameter in net.parameters()) == facts["params"]
+    else:
+        assert "small" in name or name in FIRST
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "test_" in name])
+def test_a_test_file_tests_the_network_of_its_training_file(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    # without the network, which is that of a training file and checked there, as building it takes longest
+    opt = load_options(OPTIONS / name, is_train=False, overrides=["network_g=~"], check_paths=False)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert opt["name"] == Path(name).stem
+    training = TRAINED_BY.get(name, name.replace("test", "train"))
+    test_file, training_file = (read_option_file(OPTIONS / file).data for file in (name, training))
+    assert test_file["network_g"] == training_file["network_g"]
+    assert test_file["scale"] == training_file["scale"]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_trainings_find_their_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    load(name, check_paths=True)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_paths_are_relative(name: str) -> None:
+    text = (OPTIONS / name).read_text(encoding="utf-8")
+    for path in re.findall(r"^\s*(?:dataroot_\w+|pretrain_network_g|resume_state): ([^~\s]+)", text, re.MULTILINE):
+        assert re.match(r"(datasets|experiments|mambair/weights)/", path), path
+
+
+RECIPES = {
+    # file: lr, iterations, total batch, patch, loss, weights to start from
+    "MambaIR_SR_x2": (2e-4, 500_000, 32, 128, "L1Loss", None),
+    "MambaIR_SR_x3": (1e-4, 250_000, 64, 192, "L1Loss", "MambaIR_SR_x2"),
+    "MambaIR_SR_x4": (1e-4, 250_000, 32, 192, "L1Loss", "MambaIR_SR_x2"),
+    "MambaIR_lightSR_x2": (2e-4, 500_000, 32, 128, "L1Loss", None),
+    "MambaIR_lightSR_x3": (2e-4, 500_000, 32, 192, "L1Loss", None),
+    "MambaIR_lightSR_x4": (2e-4, 500_000, 32, 192, "L1Loss", None),
+    "MambaIR_ColorDN_level15": (2e-4, 1_600_000, 16, 128, "CharbonnierLoss", None),
+    "MambaIR_ColorDN_level25": (1e-4, 800_000, 16, 128, "CharbonnierLoss", "MambaIR_ColorDN_level15"),
+    "MambaIR_ColorDN_level50": (1e-4, 800_000, 16, 128, "CharbonnierLoss", "MambaIR_ColorDN_level15"),
+    "MambaIRv2_SRSmall_x2": (1e-3, 500_000, 32, 128, "L1Loss", None),
+    "MambaIRv2_SRSmall_x4": (1e-4, 250_000, 32, 192, "L1Loss", "MambaIRv2_SRSmall_x2"),
+    "MambaIRv2_SR_x2": (1e-3, 500_000, 32, 128, "L1Loss", None),
+    "MambaIRv2_SR_x3": (1e-4, 250_000, 32, 192, "L1Loss", "MambaIRv2_SR_x2"),
+    "MambaIRv2_lightSR_x4": (2e-4, 500_000, 32, 192, "L1Loss", None),
+    "MambaIRv2_ColorDN_level50": (1e-4, 800_000, 16, 128, "CharbonnierLoss", "MambaIRv2_ColorDN_level15"),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_published_settings(name: str) -> None:
+    rate, iterations, batch, patch, loss, start = RECIPES[name]
+    opt = read_option_file(OPTIONS / "train" / f"train_{name}.yml").data
+    train, data = opt["train"], opt["datasets"]["train"]
+    assert train["optim_g"] == {"type": "Adam", "lr": rate, "weight_decay": 0, "betas": [0.9, 0.99]}
+    assert (train["total_iter"], data["total_batch_size"], data["gt_size"]) == (iterations, batch, patch)
+    assert train["pixel_opt"]["type"] == loss
+    assert train["scheduler"]["gamma"] == 0.5
+    steps = [0.5, 0.75, 0.875, 0.9375] if loss == "CharbonnierLoss" else [0.5, 0.8, 0.9, 0.95]
+    assert train["scheduler"]["milestones"] == [iterations * step for step in steps]
+    weights = opt["path"]["pretrain_network_g"]
+    assert weights is None if start is None else f"experiments/{start}/models/" in Path(weights).as_posix()
+    assert opt["manual_seed"] == 10
