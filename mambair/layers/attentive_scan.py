@@ -151,6 +151,6 @@ def gumbel_noise(shape: tuple[int, ...], device: torch.device, generator: torch.
     """Float32 Gumbel noise: what ``torch.nn.functional.gumbel_softmax`` draws from a generator in the same state."""
     if device.type != "cpu":
         return -torch.empty(shape, device=device).exponential_(generator=generator).log()
-    # the numbers that exponential_ draws one by one, in vector instructions
-    uniform = torch.rand(shape, dtype=torch.float64, generator=generator, device=device).to(torch.float32)
-    return -torch.log(-torch.log1p(-uniform))
+    # the numbers that exponential_ computes one by one, in vector instructions
+    uniform = torch.rand(shape, dtype=torch.float64, generator=generator, device=device)
+    return uniform.neg_().log1p_().to(torch.float32).neg_().log_().neg_()
