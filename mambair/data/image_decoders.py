@@ -63,7 +63,6 @@ def decode(data: bytes, max_pixels: int) -> ImageFile:
     picture = _open(data, max_pixels)
     source_mode = picture.mode
     picture.load()
-    # after load(): Pillow turns a TIFF by itself, and then forgets its orientation
     exif, orientation = _exif_and_orientation(picture)
     if _is_wide_png(data):
         pixels, alpha = _decode_with_opencv(data, is_grey=data[25] == 4)
@@ -170,7 +169,9 @@ def _exif_and_orientation(picture: Image.Image) -> tuple[bytes | None, int]:
     try:
         exif = picture.getexif()
         orientation = exif.get(_ORIENTATION, 1)
-        encoded = _descriptive(exif) if picture.format == "TIFF" else _encoded(exif)
+        if picture.format == "TIFF":
+            return _descriptive(exif), 1  # Pillow has turned it in load()
+        encoded = _encoded(exif)
     except DECODING_FAULTS:
         return None, 1  # damaged EXIF is no reason to refuse the picture
     return encoded, orientation if orientation in range(1, 9) else 1

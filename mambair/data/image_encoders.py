@@ -86,7 +86,7 @@ def _encode_with_pillow(image: ImageFile, format: str, quality: int | None) -> b
     elif format == "JPEG":
         arguments |= {"quality": quality or 95, "subsampling": 0 if (quality or 95) >= 90 else 2}
     elif format == "AVIF":
-        arguments["quality"] = quality or 90
+        arguments |= {"quality": quality or 90, "subsampling": "4:4:4" if (quality or 90) >= 90 else "4:2:0"}
     elif format == "WEBP":
         arguments |= {"quality": quality} if quality else {"lossless": True, "exact": True}
     stream = io.BytesIO()
