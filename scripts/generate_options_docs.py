@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TARGET = REPOSITORY / "docs" / "options.md"
 
 PUBLISHED_KEYS = """\
-Published option files pass these keys, which have no effect here. They are dropped with one warning, unless the class at
-hand knows them; any other unknown key is a fault. On a folder of clean images (`dataroot_lq` like `dataroot_gt`),
+Published option files pass these keys, which have no effect here. They are dropped with one warning, unless the class
+at hand knows them; any other unknown key is a fault. On a folder of clean images (`dataroot_lq` like `dataroot_gt`),
 `task: denoising_color` with `noise` is run as `GaussianDenoisingDataset`; `denoising_gray` and `CAR` read grey images.
 
 """
@@ -27,15 +27,15 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/generate_options_docs.py from the schema that checks option files; edit that, not this. -->
 
-An option file says what to train (`python mambair/train.py -opt FILE`) or to test (`python mambair/test.py -opt FILE`),
+An option file says what to train (`python mambair/train.py -opt FILE`) or test (`python mambair/test.py -opt FILE`),
 in the vocabulary of BasicSR. [options/train_SR_x4.yml](../options/train_SR_x4.yml) is one with every line explained.
 
 **It is checked before anything starts.** Every unknown key, wrong type, missing folder, unpaired image and value that
 does not fit another is listed at once, with file, line and what would be right; the exit code is 2. Nothing is
 swallowed: `network_g`, losses, metrics and optimisers are checked against the real signatures of their classes.
 
-**YAML.** Version 1.2: `1e-4` is a number; only `true` and `false` are flags (`yes`, `on` are text). A key may stand only
-once. Tags that make Python objects are refused.
+**YAML.** Version 1.2: `1e-4` is a number; only `true` and `false` are flags (`yes`, `on` are text). A key may stand
+only once. Tags that make Python objects are refused.
 
 **Paths** to data and weights are relative to the current directory or, if nothing is there, to the repository (the
 folder that holds the package `mambair`); `~` is the home folder. Results are written below the current directory:

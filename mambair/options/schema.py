@@ -28,28 +28,34 @@ class LoaderOptions(Section):
     """Keys of a data set (``datasets.train``, ``datasets.val``, ``datasets.test_1`` ...) that concern its loading."""
 
     total_batch_size: Count | None = Field(
-        None, description="Images in one optimiser step, over all processes. Training only."
+        default=None, description="Images in one optimiser step, over all processes. Training only."
     )
     batch_size_per_gpu: Count | None = Field(
-        None, description="BasicSR's spelling: the total is this times `num_gpu`. One of the two. Training only."
+        default=None,
+        description="BasicSR's spelling: the total is this times `num_gpu`. One of the two. Training only.",
     )
-    num_worker_per_gpu: NotNegative = Field(0, description="Processes that read images, for each training process.")
-    dataset_enlarge_ratio: Count = Field(1, description="How often the data set is repeated in one epoch.")
-    pin_memory: bool = Field(False, description="Page-locked host memory: faster copies to a GPU.")
+    num_worker_per_gpu: NotNegative = Field(
+        default=0, description="Processes that read images, for each training process."
+    )
+    dataset_enlarge_ratio: Count = Field(default=1, description="How often the data set is repeated in one epoch.")
+    pin_memory: bool = Field(default=False, description="Page-locked host memory: faster copies to a GPU.")
 
 
 class PathOptions(Section):
     """Weights to start from, states to go on from, and where results are written."""
 
-    pretrain_network_g: str | None = Field(None, description="Weights to start from or to test (.pth or .safetensors).")
-    strict_load_g: bool = Field(True, description="Every weight must fit; false skips the ones that do not.")
-    param_key_g: str | None = Field(None, description="Which weights of a .pth file (params, params_ema).")
-    resume_state: str | None = Field(None, description="A training state (.state) to go on from.")
+    pretrain_network_g: str | None = Field(
+        default=None, description="Weights to start from or to test (.pth or .safetensors)."
+    )
+    strict_load_g: bool = Field(default=True, description="Every weight must fit; false skips the ones that do not.")
+    param_key_g: str | None = Field(default=None, description="Which weights of a .pth file (params, params_ema).")
+    resume_state: str | None = Field(default=None, description="A training state (.state) to go on from.")
     experiments_root: str | None = Field(
-        None, description="Folder of this experiment, inside the current directory; null is `experiments/<name>`."
+        default=None,
+        description="Folder of this experiment, inside the current directory; null is `experiments/<name>`.",
     )
     results_root: str | None = Field(
-        None, description="Folder of the test results, inside the current directory; null is `results/<name>`."
+        default=None, description="Folder of the test results, inside the current directory; null is `results/<name>`."
     )
 
 
@@ -58,46 +64,62 @@ class TrainOptions(Section):
 
     total_iter: Count = Field(description="Number of optimiser steps.")
     optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD) and the arguments of torch's class.")
-    scheduler: Part | None = Field(None, description="Learning rate schedule: `type` and its keys; null is constant.")
-    pixel_opt: Part | None = Field(None, description="The loss: `type` and its arguments. Required by our models.")
-    warmup_iter: Whole = Field(-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
-    amp: Literal["off", "bf16", "fp16"] = Field("off", description="Mixed precision; the scan stays in float32.")
-    accumulation: Count = Field(1, description="Parts in which a step's images go through the network: saves memory.")
-    grad_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; null does not clip.")
-    nonfinite_limit: Count = Field(20, description="So many steps in a row with NaN or infinity end the training.")
+    scheduler: Part | None = Field(
+        default=None, description="Learning rate schedule: `type` and its keys; null is constant."
+    )
+    pixel_opt: Part | None = Field(
+        default=None, description="The loss: `type` and its arguments. Required by our models."
+    )
+    warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
+    ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
+    amp: Literal["off", "bf16", "fp16"] = Field(
+        default="off", description="Mixed precision; the scan stays in float32."
+    )
+    channels_last: bool = Field(default=False, description="Weights in channels-last layout; often faster on GPUs.")
+    compile: bool = Field(
+        default=False, description="Compile the training step with torch.compile; the first steps take long."
+    )
+    accumulation: Count = Field(
+        default=1, description="Parts in which a step's images go through the network: saves memory."
+    )
+    grad_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null does not clip.")
+    nonfinite_limit: Count = Field(
+        default=20, description="So many steps in a row with NaN or infinity end the training."
+    )
 
 
 class MultiStepSchedule(Section):
     """``type: MultiStepLR`` (BasicSR's ``MultiStepRestartLR`` is the same)."""
 
     milestones: list[Whole] = Field(description="Steps after which the rate is multiplied by gamma.")
-    gamma: float = Field(0.1, description="The factor.")
-    restarts: list[Whole] = Field([0], description="Steps at which the rate starts again.")
-    restart_weights: list[float] = Field([1.0], description="Its factor at each restart.")
+    gamma: float = Field(default=0.1, description="The factor.")
+    restarts: list[Whole] = Field(default=[0], description="Steps at which the rate starts again.")
+    restart_weights: list[float] = Field(default=[1.0], description="Its factor at each restart.")
 
 
 class CosineSchedule(Section):
     """``type: CosineAnnealingLR``."""
 
-    T_max: Count | None = Field(None, description="Steps from the full rate to the lowest; null is `total_iter`.")
-    eta_min: float = Field(0.0, ge=0, description="The lowest rate.")
+    T_max: Count | None = Field(
+        default=None, description="Steps from the full rate to the lowest; null is `total_iter`."
+    )
+    eta_min: float = Field(default=0.0, ge=0, description="The lowest rate.")
 
 
 class CosineRestartSchedule(Section):
     """``type: CosineAnnealingRestartLR``."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field([1.0], description="Factor of the rate at the start of each cosine.")
-    eta_min: float = Field(0.0, ge=0, description="The lowest rate.")
+    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
+    eta_min: float = Field(default=0.0, ge=0, description="The lowest rate.")
 
 
 class CyclicCosineSchedule(Section):
     """``type: CosineAnnealingRestartCyclicLR``: a lowest rate for each cosine."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field([1.0], description="Factor of the rate at the start of each cosine.")
-    eta_mins: list[float] = Field([0.0], description="The lowest rate of each cosine.")
+    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
+    eta_mins: list[float] = Field(default=[0.0], description="The lowest rate of each cosine.")
 
 
 class ConstantSchedule(Section):
@@ -117,25 +139,30 @@ SCHEDULES: dict[str, type[Section]] = {
 class ValOptions(Section):
     """Validation during training, and testing."""
 
-    val_freq: Count | None = Field(None, description="Steps between two validations. Required for `datasets.val`.")
-    save_img: bool = Field(False, description="Write the restored images.")
-    suffix: str | None = Field(None, description="End of the names of written images; null is the experiment's name.")
-    tile: NotNegative = Field(
-        0, description="Side of the tiles, in pixels of the input; 0: whole images. Testing only."
+    val_freq: Count | None = Field(
+        default=None, description="Steps between two validations. Required for `datasets.val`."
     )
-    overlap: NotNegative = Field(32, description="Pixels of the input that neighbouring tiles share. Testing only.")
+    save_img: bool = Field(default=False, description="Write the restored images.")
+    suffix: str | None = Field(
+        default=None, description="End of the names of written images; null is the experiment's name."
+    )
+    tile: NotNegative = Field(default=0, description="Side of the tiles, in pixels of the input; 0: whole images.")
+    overlap: NotNegative = Field(default=32, description="Pixels of the input that neighbouring tiles share.")
     metrics: dict[str, Part] | None = Field(
-        None, description="A name of your choice for each: `type` (calculate_psnr, calculate_ssim) and its arguments."
+        default=None,
+        description="A name of your choice for each: `type` (calculate_psnr, calculate_ssim) and its arguments.",
     )
 
 
 class LoggerOptions(Section):
     """What is written down while training."""
 
-    print_freq: Count = Field(100, description="Steps between two progress lines.")
-    save_checkpoint_freq: Count = Field(5000, description="Steps between two checkpoints.")
-    keep_checkpoints: Count | None = Field(None, description="How many of the newest are kept; null keeps all.")
-    use_tb_logger: bool = Field(False, description="Write TensorBoard files to `tb_logger/<name>`, if installed.")
+    print_freq: Count = Field(default=100, description="Steps between two progress lines.")
+    save_checkpoint_freq: Count = Field(default=5000, description="Steps between two checkpoints.")
+    keep_checkpoints: Count | None = Field(default=None, description="How many of the newest are kept; null keeps all.")
+    use_tb_logger: bool = Field(
+        default=False, description="Write TensorBoard files to `tb_logger/<name>`, if installed."
+    )
 
 
 class Options(Section):
@@ -144,15 +171,19 @@ class Options(Section):
     name: str = Field(description="Name of the experiment: a plain folder name.")
     model_type: str = Field(description="What one training step is: RestorationModel, or its published names.")
     scale: Count = Field(description="Enlargement; 1 for denoising and the like.")
-    num_gpu: NotNegative | Literal["auto"] = Field("auto", description="0 trains on the CPU; auto takes what is there.")
-    manual_seed: NotNegative | None = Field(None, description="Seed of all randomness; null draws one and logs it.")
+    num_gpu: NotNegative | Literal["auto"] = Field(
+        default="auto", description="0 trains on the CPU; auto takes what is there."
+    )
+    manual_seed: NotNegative | None = Field(
+        default=None, description="Seed of all randomness; null draws one and logs it."
+    )
     datasets: dict[str, Part] = Field(description="`train`, `val`, `val_2` ... or `test_1`, `test_2` ...: see below.")
     network_g: Part | None = Field(
-        None,
+        default=None,
         description="The network: `type` and the arguments of its class. Testing without it takes the network that "
         "belongs to the weights.",
     )
     path: PathOptions = Field(default_factory=PathOptions, description="See below.")
-    train: TrainOptions | None = Field(None, description="See below. Training only, and required there.")
+    train: TrainOptions | None = Field(default=None, description="See below. Training only, and required there.")
     val: ValOptions = Field(default_factory=ValOptions, description="See below.")
     logger: LoggerOptions = Field(default_factory=LoggerOptions, description="See below.")

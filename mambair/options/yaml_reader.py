@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
 
 from mambair.options.faults import FaultList, KeyPath, OptionsError, shown
 
@@ -114,7 +116,7 @@ def _compose(text: str, place: Place) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise OptionsError([f"{place(line)}: {_syntax_fault(error, text, line)}"]) from error
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text[: error.position].count("\n") + 1
         fault = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; delete it"
         raise OptionsError([f"{place(line)}: {fault}"]) from error
@@ -127,7 +129,7 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     content = lines[line - 1] if line <= len(lines) else ""
     if "\t" in content[: len(content) - len(content.lstrip())] or "'\\t'" in (error.problem or ""):
         return "a tab stands here; YAML indents with spaces only"
-    if isinstance(error, yaml.composer.ComposerError) and "single document" in (error.context or ""):
+    if isinstance(error, ComposerError) and "single document" in (error.context or ""):
         return "a second document ('---') starts here; an option file holds one"
     fault = error.problem or "not YAML"
     if "undefined alias" in fault:
