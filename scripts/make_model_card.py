@@ -1,0 +1,134 @@
+"""Measure weights on test sets and write their card into docs/model_zoo.md, between markers of the file's name.
+
+    python scripts/make_model_card.py --weights mambair/weights/mambair_small_x4.safetensors --set Set5=datasets/Set5/HR
+    python scripts/make_model_card.py --weights mambair/weights/mambair_small_dn25.safetensors --sigma 25 \
+        --set McMaster=datasets/McMaster
+
+A super-resolution network is compared with MATLAB's bicubic (Y channel, crop border = scale), a denoiser with its noisy
+input (RGB, no border, noise of the published protocol: seed 0 before every image).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ZOO = Path(__file__).resolve().parents[1] / "docs" / "model_zoo.md"
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure weights on test sets and write their card.")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--set", dest="sets", action="append", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--sigma", type=float, default=25.0, help="noise of a denoiser's test, in grey levels of 255")
+    parser.add_argument("--output", type=Path, default=ZOO, help="the Markdown file that holds the cards")
+    return parser.parse_args(argv)
+
+
+def metrics_of(scale: int) -> dict[str, dict[str, Any]]:
+    """The protocol of the field for the task: Y and a border for super-resolution, RGB without one for denoising."""
+    options = {"crop_border": scale if scale > 1 else 0, "test_y_channel": scale > 1}
+    return {"psnr": {"type": "calculate_psnr", **options}, "ssim": {"type": "calculate_ssim", **options}}
+
+
+def build_set(name: str, folder: str, scale: int, sigma: float) -> Any:
+    from mambair.data import build_dataset
+
+    options: dict[str, Any] = {"name": name, "phase": "test", "scale": scale, "dataroot_gt": folder}
+    if scale > 1:
+        return build_dataset({**options, "type": "BicubicDataset"})
+    return build_dataset({**options, "type": "GaussianDenoisingDataset", "sigma": sigma})
+
+
+def bicubic(lq: Tensor, scale: int) -> Tensor:
+    """[1, C, h, w] in [0, 1] -> [1, C, h * scale, w * scale], as MATLAB enlarges a uint8 image."""
+    import torch
+
+    from mambair.data.imresize import imresize
+    from mambair.evaluation import to_uint8
+
+    enlarged = imresize(to_uint8(lq), scale)
+    return torch.from_numpy(enlarged).permute(2, 0, 1)[None].float() / 255
+
+
+def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float) -> list[str]:
+    """Rows of the card's table: each test set, the baseline and the network."""
+    from mambair.evaluation import evaluate
+
+    baseline = "bicubic" if scale > 1 else "noisy input"
+    rows = ["| test set | images | " + baseline + " | this network | gain |", "|---|---|---|---|---|"]
+    for name, folder in sets:
+        dataset = build_set(name, folder, scale, sigma)
+        before = evaluate(lambda lq: bicubic(lq, scale) if scale > 1 else lq, dataset, metrics_of(scale)).mean
+        after = evaluate(net, dataset, metrics_of(scale)).mean
+        rows.append(
+            f"| {name} | {len(dataset)} | {before['psnr']:.2f} dB / {before['ssim']:.4f} | "
+            f"{after['psnr']:.2f} dB / {after['ssim']:.4f} | {after['psnr'] - before['psnr']:+.2f} dB |"
+        )
+    return rows
+
+
+def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
+    """The card of one file of weights, as Markdown."""
+    import hashlib
+
+    import mambair
+    from mambair.checkpoint import read_checkpoint
+    from mambair.machine import describe_machine
+
+    net = mambair.load(weights)
+    scale = int(net.upscale)  # type: ignore[arg-type]
+    metadata = read_checkpoint(weights).metadata
+    training = json.loads(metadata["mambair.training"])
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    task = f"{scale}x super-resolution" if scale > 1 else f"denoising, Gaussian noise of sigma {sigma:g}"
+    protocol = f"Y channel, crop border {scale}" if scale > 1 else f"RGB, sigma {sigma:g}, noise seed 0 for every image"
+    lines = [
+        f"### {weights.name}",
+        "",
+        f"- Task: {task}; licence {metadata['license']}",
+        f"- Network: {metadata['mambair.arch']} `{metadata['mambair.kwargs']}`, {parameters:,} parameters",
+        f"- File: {weights.stat().st_size / 1e6:.2f} MB, sha256 `{digest}`",
+        f"- Trained by `mambair/train.py` with `{training['option_file']}` on {training['data']}: "
+        f"{training['iterations']} iterations, {training['hours']} hours on {training['processor']}",
+        f"- Measured (PSNR / SSIM; {protocol}; whole images) with {describe_machine()}:",
+        "",
+        *compare(net, scale, sets, sigma),
+    ]
+    return "\n".join(lines)
+
+
+def put_between_markers(text: str, name: str, content: str) -> str:
+    """``text`` with ``content`` in place of what stood between the markers of ``name``, or at its end."""
+    begin, end = f"<!-- card: {name} -->", f"<!-- end: {name} -->"
+    block = f"{begin}\n{content}\n{end}"
+    if begin in text:
+        before, rest = text.split(begin, 1)
+        return before + block + rest.split(end, 1)[1]
+    return f"{text.rstrip()}\n\n{block}\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    from mambair.atomic_file import atomic_path
+
+    sets = [tuple(entry.split("=", 1)) for entry in arguments.sets]
+    content = card(arguments.weights, sets, arguments.sigma)
+    print(content)
+    text = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else "# Model zoo\n"
+    with atomic_path(arguments.output) as temporary:
+        temporary.write_text(put_between_markers(text, arguments.weights.name, content), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
