@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from mambair.atomic_file import atomic_path
 from mambair.checkpoint import METADATA_KEY, load_weights, read_checkpoint
 from mambair.engine.processes import Processes
-from mambair.evaluation import Evaluation, evaluate
+from mambair.evaluation import Evaluation
 from mambair.losses import build_loss
 from mambair.models.guard import NonFiniteGuard
 from mambair.models.moving_average import MovingAverage
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
+from mambair.models.shared_validation import evaluate_shared
 from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from mambair.tiling import DEFAULT_OVERLAP, tiled_forward
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +93,15 @@ class RestorationModel:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_type is torch.float16)
         self.grad_clip = train_opt.get("grad_clip") or float("inf")
         self.accumulation = int(train_opt.get("accumulation", 1))
-        self.guard = NonFiniteGuard(train_opt.get("nonfinite_limit", DEFAULT_NONFINITE_LIMIT))
+        self.guard = self._build_guard(train_opt)
         self._losses: dict[str, Tensor] = {}
         self._wrap(train_opt)
+
+    def _build_guard(self, train_opt: Mapping[str, Any]) -> NonFiniteGuard:
+        root = self.opt["path"].get("experiments_root")
+        origin = {"seed": self.opt.get("manual_seed"), "rank": self.processes.rank}
+        limit = train_opt.get("nonfinite_limit", DEFAULT_NONFINITE_LIMIT)
+        return NonFiniteGuard(limit, Path(root) if root else None, origin)
 
     def _wrap(self, train_opt: Mapping[str, Any]) -> None:
         """Make ``training_net``, what a training step calls: ``net_g``, perhaps synchronised and compiled."""
@@ -153,7 +161,9 @@ class RestorationModel:
                 self.output = self.training_net(lq)
             losses: dict[str, Tensor] = {}
             for name, criterion in self.criteria.items():
-                share = 1.0 if getattr(criterion, "reduction", "mean") == "sum" else 1.0 / self.accumulation
+                # processes are averaged, so a sum over all images needs their number
+                is_sum = getattr(criterion, "reduction", "mean") == "sum"
+                share = float(self.processes.world_size) if is_sum else 1.0 / self.accumulation
                 losses[name] = criterion(self.output.float(), gt) * share
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: loss.detach() for name, loss in losses.items()}
@@ -192,12 +202,20 @@ class RestorationModel:
     # -- validation --------------------------------------------------------------------------------------------------
 
     def restore(self, lq: Tensor) -> Tensor:
-        """Run the averaged network (without averaging the trained one) on [B, C, h, w], without gradients."""
+        """Run the averaged network (without averaging the trained one) on [B, C, h, w], without gradients.
+
+        In blended tiles of ``val: tile`` input pixels, if that is set.
+        """
         net = self.net_g if self.average is None else self.average.net
         was_training = net.training
+        tile, lq = self.opt["val"].get("tile"), lq.to(self.device)
         net.eval()
         with torch.no_grad():
-            restored = net(lq.to(self.device))
+            if tile:
+                overlap = self.opt["val"].get("overlap", DEFAULT_OVERLAP)
+                restored = tiled_forward(net, lq, scale=self.opt["scale"], tile=tile, overlap=overlap)
+            else:
+                restored = net(lq)
         net.train(was_training)
         return restored
 
@@ -213,7 +231,7 @@ class RestorationModel:
         return {name: image.detach().cpu() for name, image in visuals.items()}
 
     def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
-        """Evaluate on ``dataloader.dataset``; log the metrics and remember the best ones.
+        """Evaluate on ``dataloader.dataset``, shared out over the processes; log the metrics, remember the best.
 
         Args:
             dataloader: anything with a ``dataset``; images are taken from that one by one.
@@ -221,14 +239,13 @@ class RestorationModel:
             tb_logger: a SummaryWriter or None.
             save_img: write the restored images to ``path.visualization``.
         """
-        if not self.processes.is_main:
-            return
         dataset = dataloader.dataset
         name = dataset.opt["name"]
         folder = Path(self.opt["path"]["visualization"]) / name if save_img else None
         metrics = self.opt["val"].get("metrics") or {}
-        suffix = str(current_iter)
-        evaluation = evaluate(self.restore, dataset, metrics, save_folder=folder, suffix=suffix, progress=False)
+        evaluation = evaluate_shared(
+            self.restore, dataset, metrics, self.processes, save_folder=folder, suffix=str(current_iter)
+        )
         self.metric_results = dict(evaluation.mean)
         self._remember_best(name, metrics, current_iter)
         self._log_validation(name, evaluation, current_iter, tb_logger)
