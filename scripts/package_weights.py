@@ -1,7 +1,7 @@
 """Turn a finished training into a file of weights that travels: .safetensors with what is known of the training.
 
     python scripts/package_weights.py --experiment experiments/MambaIR_small_SR_x4 \
-        --training-data "482 images of BSDS500 (train, test) and T91" --output mambair/weights/mambair_small_x4.safetensors
+        --training-data "482 images of BSDS500 and T91" --output mambair/weights/mambair_small_x4.safetensors
 """
 
 from __future__ import annotations
