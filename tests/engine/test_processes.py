@@ -75,7 +75,8 @@ model.feed_data({"lq": poisoned, "gt": data[1, own]})
 model.optimize_parameters(2)
 result = {
     "gradient": model.net_g.weight.grad, "weight": model.net_g.weight.detach(), "loss": log["l_pix"],
-    "psnr": model.metric_results["psnr"], "skipped": model.guard.total, "unchanged": torch.equal(before, model.net_g.weight),
+    "psnr": model.metric_results["psnr"], "skipped": model.guard.total,
+    "unchanged": torch.equal(before, model.net_g.weight),
 }
 result["any"] = processes.any_true(processes.rank == 1)
 torch.save(result, folder / f"{processes.world_size}_{processes.rank}.pt")
