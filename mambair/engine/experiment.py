@@ -72,7 +72,8 @@ def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_ex
 
 def tensorboard_folder(opt: Mapping[str, Any]) -> Path:
     """BasicSR's place for TensorBoard's files: tb_logger/<name> beside experiments/."""
-    return Path(opt["path"]["experiments_root"]).parent.parent / "tb_logger" / opt["name"]
+    named = opt["path"].get("tb_logger")
+    return Path(named) if named else Path(opt["path"]["experiments_root"]).parent.parent / "tb_logger" / opt["name"]
 
 
 def find_resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | None:

@@ -37,7 +37,8 @@ def check_datasets(
             continue
         apply_task(options, path, dropped)
         dataset = look_up(DATASET_REGISTRY, options, path, faults)
-        facts = {"phase": label.partition("_")[0], "name": label, "scale": data.get("scale")}
+        scale = data.get("scale")
+        facts = {"phase": label.partition("_")[0], "name": label, "scale": scale if type(scale) is int else None}
         complete[label] = _check_keys(dataset, options, path, facts, faults, dropped)
         _resolve_paths(complete[label], path, faults, check=check_paths)
         if check_paths and hasattr(dataset, "check") and not faults.has(path):
@@ -91,7 +92,7 @@ def _check_keys(
 def _check_facts(options: dict[str, Any], path: KeyPath, facts: dict[str, Any], faults: FaultList) -> None:
     """What the place of a data set says already may be repeated in it, not contradicted."""
     for key in ("phase", "scale"):
-        if options.get(key, facts[key]) != facts[key]:
+        if key in options and facts[key] is not None and options[key] != facts[key]:
             faults.add((*path, key), f"found {shown(options[key])}; {shown(facts[key])} is right here: leave it out")
 
 

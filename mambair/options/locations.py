@@ -66,12 +66,21 @@ def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) ->
     if written is not None and not any(_inside(root, base) for base in (Path.cwd(), REPOSITORY)):
         faults.add(("path", root_key), f"found {shown(written)}; a folder inside the current directory is right")
         return
+    if written is not None and is_train and _is_something_else(root):
+        faults.add(("path", root_key), f"{written} is no experiment's folder and not empty; name a new folder")
+        return
     paths[root_key] = str(root)
     paths["log"] = str(root)
     paths["visualization"] = str(root / "visualization")
     if is_train:
         paths["models"] = str(root / "models")
         paths["training_states"] = str(root / "training_states")
+        paths["tb_logger"] = str(Path.cwd() / "tb_logger" / name)
+
+
+def _is_something_else(root: Path) -> bool:
+    """Whether a folder is in use for anything but an experiment: a new training would rename it."""
+    return root.exists() and not (root / "training_states").is_dir() and (root.is_file() or any(root.iterdir()))
 
 
 def _inside(folder: Path, base: Path) -> bool:

@@ -75,13 +75,25 @@ def _construct(network: Callable[..., Any], found: dict[str, Any], faults: Fault
     """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
     import torch
 
+    with torch.device("meta"):
+        built = _try_call(network, _arguments(found), ("network_g",), found["type"], faults)
+    return None if built is None else built.upscale
+
+
+def _try_call(
+    callable_: Callable[..., Any], arguments: dict[str, Any], path: KeyPath, name: str, faults: FaultList
+) -> Any | None:
+    """The result, or None after noting the refusal of arguments that fit the signature and still make no sense."""
     try:
-        with torch.device("meta"):
-            built = network(**{key: value for key, value in found.items() if key != "type"})
-    except ValueError as error:
-        faults.add(("network_g",), f"{found['type']} refuses these values: {error}")
+        return callable_(**arguments)
+    # ours raise ValueError; torch, below them, any of these, for sizes that are negative or too large
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        faults.add(path, f"{name} refuses these values: {str(error).splitlines()[0]}")
         return None
-    return built.upscale
+
+
+def _arguments(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "type"}
 
 
 def check_train_parts(train: object, faults: FaultList) -> None:
@@ -90,13 +102,20 @@ def check_train_parts(train: object, faults: FaultList) -> None:
         return
     for key, found in train.items():
         if key.endswith("_opt") and isinstance(found, dict):
-            loss = look_up(LOSS_REGISTRY, found, ("train", key), faults)
-            if loss is not None:
-                check_arguments(loss, found, ("train", key), faults)
+            _check_loss(found, ("train", key), faults)
     if isinstance(train.get("optim_g"), dict):
         _check_optimizer(train["optim_g"], ("train", "optim_g"), faults)
     if isinstance(train.get("scheduler"), dict):
         _check_schedule(train, ("train", "scheduler"), faults)
+
+
+def _check_loss(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    loss = look_up(LOSS_REGISTRY, found, path, faults)
+    if loss is None:
+        return
+    check_arguments(loss, found, path, faults)
+    if LOSS_REGISTRY.is_ours(found["type"]) and not faults.has(path):
+        _try_call(loss, _arguments(found), path, found["type"], faults)
 
 
 def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
@@ -104,7 +123,10 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
 
     name = type_name(found, path, faults)
     if name in OPTIMIZERS:
-        check_arguments(getattr(torch.optim, name), found, path, faults, given=frozenset({"params"}))
+        optimizer = getattr(torch.optim, name)
+        check_arguments(optimizer, found, path, faults, given=frozenset({"params"}))
+        if not faults.has(path):
+            _try_call(optimizer, {"params": [torch.zeros(1)], **_arguments(found)}, path, name, faults)
     elif name is not None:
         faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, OPTIMIZERS)}")
 
@@ -117,7 +139,7 @@ def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> 
     if name not in SCHEDULES:
         faults.add((*path, "type"), f"no schedule named {name!r}; {nearest(name, SCHEDULES)}")
         return
-    complete = validate(SCHEDULES[name], {key: value for key, value in found.items() if key != "type"}, path, faults)
+    complete = validate(SCHEDULES[name], _arguments(found), path, faults)
     if complete is None:
         return
     steps = complete.get("periods", complete.get("restarts"))
@@ -139,5 +161,17 @@ def check_metrics(val: object, faults: FaultList) -> None:
         arguments = {key: value for key, value in found.items() if key != "better"}
         check_arguments(metric, arguments, path, faults, given=frozenset({"img", "img2"}))
         found.update(arguments)
+        _try_metric(metric, found, path, faults)
         if found.get("better", "higher") not in ("higher", "lower"):
             faults.add((*path, "better"), f"found {shown(found['better'])}; higher or lower is right")
+
+
+def _try_metric(metric: Callable[..., Any], found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """Our metrics refuse borders below zero, unknown orders of axes and the like; better now than after hours."""
+    import numpy as np
+
+    border = found.get("crop_border", 0)
+    if METRIC_REGISTRY.is_ours(found["type"]) and isinstance(border, int) and border < 32 and not faults.has(path):
+        arguments = {key: value for key, value in _arguments(found).items() if key != "better"}
+        image = np.zeros((3, 80, 80) if found.get("input_order") == "CHW" else (80, 80, 3), np.uint8)
+        _try_call(metric, {"img": image, "img2": image, **arguments}, path, found["type"], faults)

@@ -21,7 +21,7 @@ Part = dict[str, Any]  # checked against the signature of the class its `type` n
 class Section(BaseModel):
     """A mapping of the option file: unknown keys and values of another type are faults."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class LoaderOptions(Section):
@@ -91,9 +91,9 @@ class TrainOptions(Section):
 class MultiStepSchedule(Section):
     """``type: MultiStepLR`` (BasicSR's ``MultiStepRestartLR`` is the same)."""
 
-    milestones: list[Whole] = Field(description="Steps after which the rate is multiplied by gamma.")
+    milestones: list[NotNegative] = Field(description="Steps after which the rate is multiplied by gamma.")
     gamma: float = Field(default=0.1, description="The factor.")
-    restarts: list[Whole] = Field(default=[0], description="Steps at which the rate starts again.")
+    restarts: list[NotNegative] = Field(default=[0], description="Steps at which the rate starts again.")
     restart_weights: list[float] = Field(default=[1.0], description="Its factor at each restart.")
 
 

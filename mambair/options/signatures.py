@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def matches(value: object, annotation: Any) -> bool:
         return isinstance(value, bool)
     if annotation in (int, float):
         numbers = (int,) if annotation is int else (int, float)
-        return isinstance(value, numbers) and not isinstance(value, bool)
+        return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is str:
         return isinstance(value, str)
     if (origin or annotation) in _SEQUENCES:

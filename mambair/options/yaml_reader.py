@@ -20,7 +20,7 @@ from mambair.options.faults import FaultList, KeyPath, OptionsError, shown
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 30
-MAX_DIGITS = 100
+MAX_DIGITS = 18
 
 Place = Callable[[int], str]  # a line number -> what a message starts with
 
@@ -205,7 +205,7 @@ class _Reader:
         if text in _TRUE or text in _FALSE:
             return text in _TRUE
         if _INT.fullmatch(text):
-            if len(text) > MAX_DIGITS:
+            if len(text.lstrip("+-0")) > MAX_DIGITS:
                 self._faults.add(path, f"a number of {len(text)} digits; at most {MAX_DIGITS} make sense here")
                 return None
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from mambair.options import OptionsError, load_options
@@ -315,6 +320,10 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "24: path.experiments_root: found '../elsewhere'; a folder inside the current directory is right",
         ],
     ),
+    "folder in use": (
+        [("pretrain_network_g: ~", "experiments_root: gt")],
+        ["24: path.experiments_root: gt is no experiment's folder and not empty; name a new folder"],
+    ),
     "name that leads outside": (
         [("name: small", "name: ../small")],
         ["1: name: found '../small'; a plain folder name is right"],
@@ -389,6 +398,24 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "12: datasets.val.color: found rgb, but network_g.in_chans is 1; gray or y is right",
         ],
     ),
+    "negative learning rate": (
+        [("lr: 1e-4", "lr: -1e-4")],
+        ["27: train.optim_g: Adam refuses these values: Invalid learning rate: -0.0001"],
+    ),
+    "infinite learning rate": ([("lr: 1e-4", "lr: .inf")], ["29: train.optim_g.lr: found inf; a number is right"]),
+    "a loss that refuses": (
+        [("type: L1Loss", "type: L1Loss\n    reduction: median")],
+        ["34: train.pixel_opt: L1Loss refuses these values: reduction must be one of none, mean, sum, found 'median'"],
+    ),
+    "a metric that refuses": (
+        [("crop_border: 4", "crop_border: -4")],
+        ["39: val.metrics.psnr: calculate_psnr refuses these values: crop_border"],
+    ),
+    "a width below zero": (
+        [("embed_dim: 8", "embed_dim: -8")],
+        ["15: network_g: MambaIR refuses these values: "],
+    ),
+    "a scale that is no number": ([("scale: 4\nmanual", "scale: .nan\nmanual")], ["3: scale: found nan"]),
     "restarts without weights": (
         [("milestones: [5]", "milestones: [5]\n    restarts: [0, 5]")],
         [
@@ -498,3 +525,24 @@ def test_test_py_exits_with_2(write: Write, capsys: pytest.CaptureFixture[str]) 
     path = write(("scale: 4\nmanual", "scalee: 4\nmanual"), is_train=False)
     assert main(["-opt", str(path)]) == 2
     assert f"{path}:3: scalee: unknown key; did you mean scale?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_train", [True, False], ids=["train", "test"])
+def test_nothing_but_an_options_error_whatever_stands_at_a_key(write: Write, is_train: bool) -> None:
+    path = write(is_train=is_train)
+    for key in _keys(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        for value in (None, True, -1, 0.5, math.nan, 1e17, "", "x", "a/b", [], [None], {}, {"type": "x"}, {"type": []}):
+            content = yaml.safe_load(write(is_train=is_train).read_text(encoding="utf-8"))
+            parent = functools.reduce(lambda node, part: node[part], key[:-1], content)
+            parent[key[-1]] = value
+            path.write_text(yaml.safe_dump(content), encoding="utf-8")
+            with contextlib.suppress(OptionsError):
+                load_options(path, is_train=is_train)
+
+
+def _keys(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in entries:
+        yield (*path, key)
+        yield from _keys(value, (*path, key))
