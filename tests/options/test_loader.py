@@ -30,6 +30,7 @@ def test_a_training_file_is_completed_as_basicsr_does(write: Write, workspace: P
         "log": str(root),
         "visualization": str(root / "visualization"),
     }
+    assert opt["path"]["tb_logger"] == str(workspace / "tb_logger" / "small")
     assert opt["is_train"] is True
     assert opt["num_gpu"] == "auto"
     assert opt["train"]["optim_g"] == {"type": "Adam", "lr": 1e-4, "betas": [0.9, 0.99]}
