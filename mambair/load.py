@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mambair.archs import detectors
 from mambair.checkpoint import Checkpoint, CheckpointError, compare, load_weights, read_checkpoint
@@ -45,13 +45,16 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
     arch, kwargs = recognise(checkpoint)
     _refuse_absurd(checkpoint, arch, kwargs)
     with torch.device("meta"):  # shapes are compared before any memory is taken
-        report = compare(_build(checkpoint, arch, kwargs), checkpoint.state_dict)
+        net = _build(checkpoint, arch, kwargs)
+        report = compare(net, checkpoint.state_dict)
     if report:
         raise CheckpointError(
             f"{checkpoint.source}: taken for {arch}({_arguments(kwargs)}), but the weights do not fit it:\n{report}"
         )
-    net = _build(checkpoint, arch, kwargs)
-    load_weights(net, checkpoint.state_dict)
+    net.load_state_dict({name: _in_float32(tensor) for name, tensor in checkpoint.state_dict.items()}, assign=True)
+    if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):  # it has buffers outside the state dict
+        net = _build(checkpoint, arch, kwargs)
+        load_weights(net, checkpoint.state_dict)
     return net.eval()
 
 
@@ -109,6 +112,10 @@ def _build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.M
         return ARCH_REGISTRY.get(arch)(**kwargs)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.source}: {arch}({_arguments(kwargs)}) cannot be built: {error}") from error
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> str:

@@ -84,11 +84,6 @@ class MambaIR(RestorationNetwork):
         resi_connection: str = "1conv",
         light_cab: LightCab = "dilated",
     ) -> None:
-        if upsampler not in self.UPSAMPLERS:
-            raise ValueError(
-                f"MambaIR has no upsampler {upsampler!r}; it has {', '.join(map(repr, self.UPSAMPLERS))}"
-                + (' (real super-resolution uses "pixelshuffle"; MambaIRv2 has "nearest+conv")' if upsampler else "")
-            )
         depths = tuple(depths)
         groups = []
         for rates in linear_drop_rates(drop_path_rate, depths):

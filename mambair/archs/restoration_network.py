@@ -113,6 +113,7 @@ class RestorationNetwork(nn.Module):
         patch_norm: bool,
     ) -> None:
         super().__init__()
+        self._check_upsampler(upsampler)
         self.in_chans = in_chans
         self.embed_dim = embed_dim
         self.upscale = resolve_upscale(upscale, upsampler)
@@ -149,6 +150,12 @@ class RestorationNetwork(nn.Module):
         tokens = self.pos_drop(self.patch_embed(as_tokens(first)))
         features = self.conv_after_body(as_image(self.norm(body(tokens)))) + first
         return self._tail(features, x) / self.img_range + mean
+
+    def _check_upsampler(self, upsampler: str) -> None:
+        if upsampler not in self.UPSAMPLERS:
+            hint = "; real super-resolution uses 'pixelshuffle' here" if upsampler == "nearest+conv" else ""
+            known = ", ".join(map(repr, self.UPSAMPLERS))
+            raise ValueError(f"{type(self).__name__} has no upsampler {upsampler!r}, it has {known}{hint}")
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_chans:

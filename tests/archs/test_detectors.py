@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mambair import archs
+from mambair.archs.detectors import count, detect, nearest, shortest_ratio
+
+NOT_IN_WEIGHTS = {"img_size", "img_range", "dual_pixel_task"}  # of no influence on the tensors
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "mambair" / "state_dict"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.json")))
+def test_every_published_layout_is_recognised(name, key_list):
+    published = key_list(name)
+    weights = {key: torch.empty(shape, device="meta") for key, shape in published["state_dict"].items()}
+    arch, kwargs = detect(weights)
+    assert arch == published["arch"]
+    ignored = NOT_IN_WEIGHTS | ({"convffn_kernel_size"} if arch == "MambaIRv2Light" else set())
+    expected = {key: value for key, value in published["kwargs"].items() if key not in ignored}
+    assert {key: kwargs[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs"),
+    [
+        ("MambaIR", {"embed_dim": 31, "mlp_ratio": 1.36, "depths": [1, 3], "in_chans": 4, "patch_norm": False}),
+        ("MambaIR", {"embed_dim": 8, "depths": [1], "upsampler": "pixelshuffle", "upscale": 1}),
+        ("MambaIR", {"embed_dim": 8, "depths": [1], "upsampler": "pixelshuffle", "upscale": 8, "in_chans": 1}),
+        ("MambaIR", {"embed_dim": 8, "depths": [2], "upsampler": "pixelshuffledirect", "light_cab": "depthwise"}),
+        ("MambaIR", {"embed_dim": 8, "depths": [1], "resi_connection": "3conv"}),
+        ("MambaIRv2", {"embed_dim": 12, "depths": [1, 2], "num_heads": [2, 3], "ape": True, "img_size": 12}),
+        ("MambaIRv2", {"embed_dim": 12, "depths": [1], "num_heads": [2], "window_size": 6, "qkv_bias": False}),
+        (
+            "MambaIRv2Light",
+            {"embed_dim": 12, "depths": [1], "num_heads": [2], "upsampler": "nearest+conv", "upscale": 4},
+        ),
+        ("MambaIRUNet", {"dim": 6, "num_blocks": [0, 1, 2, 1], "bias": True, "inp_channels": 1, "out_channels": 1}),
+    ],
+    ids=str,
+)
+def test_uncommon_networks_are_recognised(arch, kwargs):
+    with torch.device("meta"):
+        weights = getattr(archs, arch)(**kwargs).state_dict()
+        found = detect(weights)
+        assert found is not None
+        again = getattr(archs, found[0])(**found[1]).state_dict()
+    assert found[0] == arch
+    assert {key: found[1].get(key) for key in kwargs} == kwargs
+    assert {name: t.shape for name, t in again.items()} == {name: t.shape for name, t in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["conv_first.weight", "layers.0.residual_group.blocks.0.self_attention.out_norm.weight"]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (0, 0, 0, 0)], ids=str)
+def test_odd_shapes_are_nobodys(name, shape, key_list):
+    published = key_list("mambair_light_sr_x4")["state_dict"]
+    weights = {key: torch.empty(size, device="meta") for key, size in published.items()}
+    weights[name] = torch.empty(shape, device="meta")
+    found = detect(weights)
+    assert found is None or 0 in {found[1]["embed_dim"], int(found[1]["mlp_ratio"])}
+
+
+def test_gaps_in_numbering_are_nobodys(key_list):
+    published = key_list("mambair_light_sr_x4")["state_dict"]
+    weights = {key: torch.empty(size, device="meta") for key, size in published.items()}
+    weights["layers.1000000000.conv.bias"] = torch.empty(3, device="meta")
+    assert detect(weights) is None
+
+
+def test_nearest():
+    part = {
+        "conv_first.weight": torch.empty(1),
+        "layers.0.residual_group.blocks.0.self_attention.A_logs": torch.empty(1),
+    }
+    detector, share = nearest(part)
+    assert detector.arch == "MambaIR"
+    assert 0.5 < share < 1.0
+    assert detector.lacking(part) == [r"layers\.0\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight"]
+    assert nearest({"fc.weight": torch.empty(1)}) is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "ratio"),
+    [(180, 360, 2.0), (60, 72, 1.2), (32, 38, 1.2), (60, 90, 1.5), (48, 48, 1.0), (31, 42, 1.36)],
+)
+def test_shortest_ratio(whole, part, ratio):
+    assert shortest_ratio(whole, part) == ratio
+    assert int(ratio * whole) == part
+
+
+def test_count():
+    weights = {f"a.{i}.b": torch.empty(0) for i in (0, 1, 2, 2, 1)}
+    assert count(weights, r"a\.(\d+)\.") == 3
+    assert count(weights, r"c\.(\d+)\.") == 0
+    assert count({**weights, "a.5.b": torch.empty(0)}, r"a\.(\d+)\.") is None
