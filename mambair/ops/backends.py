@@ -14,9 +14,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mambair.ops import chunked, operators
+from mambair.ops import chunked, mamba_ssm, operators
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
+MANY_STATES = 256
 
 
 class BackendError(ValueError):
@@ -25,12 +26,15 @@ class BackendError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What a backend must know to accept or decline: kind of device, precision, state size, who is calling."""
+    """What a backend must know to accept or decline: kind of device, a float64 input, N > 256, a compiler at work,
+    and whether a state is given or asked for.
+    """
 
     device: str
     double: bool = False
-    states: int = 16
+    many_states: bool = False
     compiling: bool = False
+    carries_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,25 @@ def _native_declines(request: Request) -> str | None:
         return f"it runs on the CPU, not on {request.device}"
     if request.double:
         return "it computes in float32, and an input is float64"
-    if request.states > 256:
-        return f"it holds up to 256 states, and A has {request.states}"
-    try:
-        from mambair.ops import native  # found, compiled and loaded only when a scan on the CPU asks for it
-    except ImportError:
-        return "this checkout has no native library"
+    if request.many_states:
+        return f"it holds up to {MANY_STATES} numbers of state for a channel, and A has more"
+    from mambair.ops import native  # found, compiled and loaded only when a scan on the CPU asks for it
+
     return None if native.load() else native.why_not() or "the native library could not be loaded"
+
+
+def _mamba_ssm_declines(request: Request) -> str | None:
+    if request.device != "cuda":
+        return f"it runs on CUDA devices, not on {request.device}"
+    if request.double:
+        return "it computes in float32, and an input is float64"
+    if request.many_states:
+        return f"it holds up to {MANY_STATES} numbers of state for a channel, and A has more"
+    if request.compiling:
+        return "torch.compile and torch.export cannot trace its kernel"
+    if request.carries_state:
+        return "it takes no initial state and has no gradient of the last one"
+    return mamba_ssm.why_not()
 
 
 def _torch_declines(request: Request) -> str | None:
@@ -67,12 +83,13 @@ def _torch_declines(request: Request) -> str | None:
 
 BACKENDS = (
     Backend("native", _native_declines, operators.selective_scan, operators.ss2d_scan),
+    Backend("mamba_ssm", _mamba_ssm_declines, mamba_ssm.selective_scan, mamba_ssm.ss2d_scan),
     Backend("torch", _torch_declines, chunked.selective_scan, chunked.ss2d_scan),
 )
 _BY_NAME = {backend.name: backend for backend in BACKENDS}
 
 
-def choose(tensors: Sequence[Tensor], *, states: int) -> Backend:
+def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = False) -> Backend:
     """The first backend of the table that runs a scan of these tensors, or the one the environment forces.
 
     Raises:
@@ -80,23 +97,38 @@ def choose(tensors: Sequence[Tensor], *, states: int) -> Backend:
     """
     double = any(t.dtype == torch.float64 for t in tensors)
     forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    return _BY_NAME[_choose(forced, tensors[0].device.type, double, states, torch.compiler.is_compiling())]
+    many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
+    compiling = torch.compiler.is_compiling()
+    return _BY_NAME[_choose(forced, tensors[0].device.type, double, many_states, compiling, carries_state)]
 
 
-@lru_cache(maxsize=256)
-def _choose(forced: str, device: str, double: bool, states: int, compiling: bool) -> str:
-    request = Request(device, double, states, compiling)
-    if forced:
-        return _forced(forced, request)
-    name = next(backend.name for backend in BACKENDS if backend.declines(request) is None)
-    if device == "cpu" and not double and name == "torch":
-        _warn_without_native()
-    return name
+def explain(device: str) -> tuple[str, dict[str, str | None]]:
+    """The backend chosen for float32 scans on a kind of device, and why each other one declines (None: it would run).
+
+    Raises:
+        BackendError: The forced backend does not exist, or why it cannot run there.
+    """
+    request = Request(device)
+    return _search(os.environ.get(ENVIRONMENT_VARIABLE, ""), request), {b.name: b.declines(request) for b in BACKENDS}
+
+
+def _choose(forced: str, device: str, double: bool, many_states: bool, compiling: bool, carries_state: bool) -> str:
+    return _search(forced, Request(device, double, many_states, compiling, carries_state))
 
 
 # Dynamo must take the answer as a constant, not trace the search. This is the mark that torch.compiler's
 # assume_constant_result sets; calling that would import the whole compiler with this package.
 _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=256)
+def _search(forced: str, request: Request) -> str:
+    if forced:
+        return _forced(forced, request)
+    name = next(backend.name for backend in BACKENDS if backend.declines(request) is None)
+    if request.device == "cpu" and not request.double and name == "torch":
+        _warn_without_native()
+    return name
 
 
 def _forced(name: str, request: Request) -> str:

@@ -9,14 +9,15 @@ Letters: Z batch, L tokens, G groups (or directions), N state size, P channels o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mambair.ops.token_order import gather, scatter, to_image, to_tokens
 
 
 class _Sizes(NamedTuple):
@@ -54,17 +55,18 @@ def selective_scan(
         x, groups = u.to(dtype), B.shape[2]
         inputs = [x, step, B.to(dtype), C.to(dtype)]
         if index is not None:
-            inputs = [_gather(t, index) for t in inputs]
-        grouped = [t.unflatten(2, (groups, -1)) for t in inputs[:2]]  # [Z, L, G, P]
+            inputs = [gather(t, index) for t in inputs]
+        x_tokens, step, B, C = inputs
+        x_tokens, step = (t.unflatten(2, (groups, -1)) for t in (x_tokens, step))  # [Z, L, G, P]
         decay_rate = _grouped(A.to(dtype), groups)  # [G, N, P]
         if initial_state is None:
             state = x.new_zeros((u.shape[0], *decay_rate.shape))
         else:
             state = _grouped(initial_state.to(dtype), groups)  # [Z, G, N, P]
-        y, state = _scan(*grouped, decay_rate, *inputs[2:], state)
+        y, state = _scan(x_tokens, step, decay_rate, B, C, state)
         y = y.flatten(2)
         if index is not None:
-            y = torch.zeros_like(y).scatter(1, index.unsqueeze(-1).expand_as(y), y)
+            y = scatter(y, index)
         y = y if D is None else y + x * D.to(dtype)
         y = y if z is None else y * F.silu(z.to(dtype))
         return y.to(u.dtype), state.transpose(-1, -2).flatten(1, 2)
@@ -85,15 +87,15 @@ def ss2d_scan(
         height, width = x.shape[1:3]
         rank, states = dt_weight.shape[2], A.shape[2]
         image = x.to(dtype)
-        u = torch.stack([_tokens(image, d) for d in directions], dim=2)  # [Z, L, K, P]
-        packed = torch.stack([_tokens(projection[:, :, :, k], d) for k, d in enumerate(directions)], dim=2).to(dtype)
+        u = torch.stack([to_tokens(image, d) for d in directions], dim=2)  # [Z, L, K, P]
+        packed = torch.stack([to_tokens(projection[:, :, :, k], d) for k, d in enumerate(directions)], dim=2).to(dtype)
         dt, B, C = packed.split([rank, states, states], dim=-1)
         delta = F.softplus(torch.einsum("zlkr,kpr->zlkp", dt, dt_weight.to(dtype)) + dt_bias.to(dtype))
         decay_rate = A.to(dtype).transpose(1, 2).contiguous()  # [K, N, P]
         y, _ = _scan(u, delta, decay_rate, B, C, x.new_zeros((x.shape[0], *decay_rate.shape), dtype=dtype))
         total = image * D.to(dtype).sum(0)
         for k, direction in enumerate(directions):
-            total = total + _image(y[:, :, k], direction, height, width)
+            total = total + to_image(y[:, :, k], direction, height, width)
         return total.to(x.dtype)
 
 
@@ -128,26 +130,29 @@ class _Block(torch.autograd.Function):
         return _unfold(y, length), entry[:, -1].clone()
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, grad_y: Tensor, grad_last: Tensor):
+    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         u, delta, B, C, A, state = ctx.saved_tensors
         with _without_autocast(u):
             return _block_backward(u, delta, B, C, A, state, grad_y, grad_last)
 
     @staticmethod
-    def vmap(info, in_dims, u, delta, B, C, A, state):
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         """Fold the mapped dimension into Z."""
-        count, samples = info.batch_size, state.shape[0 if in_dims[5] != 0 else 1]
+        state, dim = inputs[5], in_dims[5]
+        count, samples = info.batch_size, state.shape[1 if dim == 0 else 0]
 
         def folded(t: Tensor, dim: int | None) -> Tensor:
             mapped = t.unsqueeze(0) if dim is None else t.movedim(dim, 0)
             return mapped.expand(count, samples, *mapped.shape[2:]).flatten(0, 1)
 
-        inputs = [folded(t, d) for t, d in zip((u, delta, B, C, A, state), in_dims, strict=True)]
-        y, last = _Block.apply(*inputs)
+        flat = [folded(t, d) for t, d in zip(inputs, in_dims, strict=True)]
+        y, last = _Block.apply(*flat)
         return (y.unflatten(0, (count, samples)), last.unflatten(0, (count, samples))), (0, 0)
 
 
@@ -220,7 +225,7 @@ def _sizes(t: Tensor) -> _Sizes:
 
 def _runs(u: Tensor, state: Tensor) -> int:
     """Number M of runs: about as many as steps in two sweeps, fewer if the states of fewer are work enough."""
-    return max(1, min(math.isqrt(2 * u.shape[1]), _sizes(u).runs // max(1, state.numel())))
+    return max(1, min(int((2 * u.shape[1]) ** 0.5), _sizes(u).runs // max(1, state.numel())))
 
 
 def _fold(runs: int, *tensors: Tensor) -> list[Tensor]:
@@ -251,24 +256,6 @@ def _previous_run(last: Tensor, state: Tensor) -> Tensor:
 def _grouped(t: Tensor, groups: int) -> Tensor:
     """[..., D, N] -> [..., G, N, P]: the channels go last, where they are contiguous."""
     return t.unflatten(-2, (groups, -1)).transpose(-1, -2).contiguous()
-
-
-def _gather(t: Tensor, index: Tensor) -> Tensor:
-    """t [B, L, ...] -> t at the pixels of ``index`` [B, L]."""
-    flat = t.flatten(2)
-    return flat.gather(1, index.unsqueeze(-1).expand(-1, -1, flat.shape[2])).view_as(t)
-
-
-def _tokens(image: Tensor, direction: int) -> Tensor:
-    """[Z, H, W, P] -> [Z, L, P] in scan order."""
-    t = (image.transpose(1, 2) if direction % 2 else image).flatten(1, 2)
-    return t.flip(1) if direction >= 2 else t
-
-
-def _image(tokens: Tensor, direction: int, height: int, width: int) -> Tensor:
-    """[Z, L, P] in scan order -> [Z, H, W, P]."""
-    t = tokens.flip(1) if direction >= 2 else tokens
-    return t.unflatten(1, (width, height)).transpose(1, 2) if direction % 2 else t.unflatten(1, (height, width))
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:

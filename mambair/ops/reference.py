@@ -27,9 +27,11 @@ def selective_scan(
     delta_softplus: bool = False,
     initial_state: Tensor | None = None,
     index: Tensor | None = None,
-    return_last_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The contract of :func:`mambair.ops.selective_scan`, one token at a time in float32 (float64 for a float64 ``u``)."""
+) -> tuple[Tensor, Tensor]:
+    """The contract of :func:`mambair.ops.selective_scan`, one token at a time; returns y and the last state.
+
+    Computes in float32, or in float64 for a float64 ``u``.
+    """
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     batch, length, channels = u.shape
     if index is None:
@@ -51,7 +53,7 @@ def selective_scan(
     y = torch.zeros_like(scanned).scatter(1, index.unsqueeze(-1).expand_as(scanned), scanned)
     y = y if D is None else y + u.to(dtype) * D.to(dtype)
     y = y if z is None else y * F.silu(z.to(dtype))
-    return (y.to(u.dtype), state) if return_last_state else y.to(u.dtype)
+    return y.to(u.dtype), state
 
 
 def ss2d_scan(
@@ -74,9 +76,19 @@ def ss2d_scan(
         dt, B, C = projection[:, :, :, k].to(dtype).flatten(1, 2).split([rank, states, states], dim=-1)
         delta = dt @ dt_weight[k].to(dtype).T
         order = scan_order(direction, height, width, x.device).expand(batch, -1)
-        y = y + selective_scan(
-            tokens, delta, A[k], B.unsqueeze(2), C.unsqueeze(2), D[k], None, dt_bias[k], delta_softplus=True, index=order
+        scanned, _ = selective_scan(
+            tokens,
+            delta,
+            A[k],
+            B.unsqueeze(2),
+            C.unsqueeze(2),
+            D[k],
+            None,
+            dt_bias[k],
+            delta_softplus=True,
+            index=order,
         )
+        y = y + scanned
     return y.reshape(x.shape).to(x.dtype)
 
 

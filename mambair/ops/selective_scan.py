@@ -64,15 +64,16 @@ def selective_scan(
     Returns:
         y [B, L, D] in the dtype of ``u``; with ``return_last_state`` also the state [B, D, N] in float32.
         Inputs may be float32, bfloat16 or float16 and need not agree; all arithmetic is float32, also under autocast.
-        A float64 input makes it float64 (and the state too). Gradients exist for every floating input and have its dtype.
+        A float64 input makes all of it float64. Gradients exist for every floating input and have its dtype.
 
     Raises:
         ValueError: A shape, dtype or device does not fit; the message names the argument, the rule and what was found.
-        mambair.ops.backends.BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
+        BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
     """
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state, index)
     tensors = tuple(t for t in (u, delta, A, B, C, D, z, delta_bias, initial_state) if t is not None)
-    backend = backends.choose(tensors, states=A.shape[1])
+    carries_state = return_last_state or initial_state is not None
+    backend = backends.choose(tensors, states=A.shape[1], carries_state=carries_state)
     y, state = backend.selective_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus=delta_softplus, initial_state=initial_state, index=index
     )
@@ -102,30 +103,33 @@ def selective_scan_fn(
         return_last_state: Whether the last state [B, D, N] is returned too; it is differentiable here.
 
     Returns:
-        y [B, D, L] in the dtype of ``u``, a transposed view of the channels-last result; and the last state if asked for.
+        y [B, D, L] in the dtype of ``u``, a transposed view of the channels-last result; the last state if asked for.
 
     Raises:
         ValueError: As :func:`selective_scan`; also for the complex A that mamba_ssm's function takes.
     """
     check_dimensions("u", u, "[B, D, L]")
-    y, state = selective_scan(
-        u.transpose(1, 2), delta.transpose(1, 2), A, _channels_last("B", B, u), _channels_last("C", C, u), D,
-        None if z is None else z.transpose(1, 2), delta_bias, delta_softplus=delta_softplus, return_last_state=True,
-    )  # fmt: skip
-    return (y.transpose(1, 2), state) if return_last_state else y.transpose(1, 2)
+    check_dimensions("delta", delta, "[B, D, L]")
+    if z is not None:
+        check_dimensions("z", z, "[B, D, L]")
+        z = z.transpose(1, 2)
+    B, C = _channels_last("B", B, u), _channels_last("C", C, u)
+    arguments = (u.transpose(1, 2), delta.transpose(1, 2), A, B, C, D, z, delta_bias)
+    if not return_last_state:
+        return selective_scan(*arguments, delta_softplus=delta_softplus).transpose(1, 2)
+    y, state = selective_scan(*arguments, delta_softplus=delta_softplus, return_last_state=True)
+    return y.transpose(1, 2), state
 
 
 def _channels_last(name: str, t: Tensor, u: Tensor) -> Tensor:
     """Any of mamba_ssm's three forms of B and C -> [B, L, G, N]."""
     batch, channels, length = u.shape
-    if t.dim() == 2:  # [D, N]: every channel its own group, every token the same
-        return t.expand(batch, length, channels, t.shape[1]) if t.shape[0] == channels else _refuse(name, t)
+    if t.dim() == 4:
+        return t.permute(0, 3, 1, 2)
     if t.dim() == 3:
         return t.transpose(1, 2).unsqueeze(2)
-    return t.permute(0, 3, 1, 2) if t.dim() == 4 else _refuse(name, t)
-
-
-def _refuse(name: str, t: Tensor) -> Tensor:
+    if t.dim() == 2 and t.shape[0] == channels:  # every channel its own group, every token the same
+        return t.expand(batch, length, channels, t.shape[1])
     raise ValueError(f"{name} must be [D, N], [B, N, L] or [B, G, N, L]; found {list(t.shape)}")
 
 

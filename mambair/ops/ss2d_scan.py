@@ -36,8 +36,8 @@ def ss2d_scan(
         dt_bias: [K, D].
         A: Decay rates [K, D, N], real; ``-exp(A_log)`` in the published networks.
         D: Skip weights [K, D].
-        directions: Order of the pixels for each of the K parameter sets; repeats are allowed. 0: along the rows from the
-            top left; 1: along the columns from the top left; 2: 0 backwards; 3: 1 backwards.
+        directions: Order of the pixels for each of the K parameter sets; repeats are allowed. 0: along the rows from
+            the top left; 1: along the columns from the top left; 2: 0 backwards; 3: 1 backwards.
 
     Returns:
         y [B, H, W, D] in the dtype of ``x``, contiguous. Inputs may be float32, bfloat16 or float16 and need not agree;
@@ -46,7 +46,7 @@ def ss2d_scan(
 
     Raises:
         ValueError: A shape, dtype, device or direction does not fit; the message names the argument, rule and finding.
-        mambair.ops.backends.BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
+        BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
     """
     directions = [int(d) for d in directions]
     _check(x, projection, dt_weight, dt_bias, A, D, directions)
