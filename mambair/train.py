@@ -28,6 +28,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="change values of the option file, e.g. train:total_iter=20; values are YAML",
     )
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only open all data, try a step, a validation and a checkpoint, and report times and memory",
+    )
+    parser.add_argument(
         "--debug", action="store_true", help="name the run debug_<name>; report each step, save and validate every 8"
     )
     parser.add_argument(
@@ -51,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             connect_basicsr()
         except ImportError as error:
             print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
+    from mambair.engine.check import check
     from mambair.engine.training import SETUP_FAULTS, train
     from mambair.options import OptionsError
 
@@ -60,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return USAGE_FAULT
     try:
+        if arguments.check:
+            return check(opt)
         return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume)
     except SETUP_FAULTS as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)

@@ -162,6 +162,54 @@ def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
     assert [record["iter"] for record in records(run) if "validation" in record] == [8]
 
 
+def test_check_tries_everything_and_leaves_nothing(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(option_file.parent.rglob("*"))
+    assert main(["-opt", str(option_file), "--check"]) == 0
+    told = capsys.readouterr().out
+    for text in (
+        "parameters: 3,177",
+        "s/iter",
+        "for the first of 1 images",
+        "net_g_1.pth",
+        "peak memory",
+        "check passed",
+    ):
+        assert text in told
+    assert sorted(option_file.parent.rglob("*")) == before
+
+
+def test_an_unreadable_training_image_is_named_and_what_was_reached_is_kept(
+    option_file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for path in (images / "train").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    broken = sorted(folder.iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:200])
+    changes = ["datasets:train:total_batch_size=1", f"datasets:train:dataroot_gt={folder}", "manual_seed=1"]
+    assert main(["-opt", str(option_file), "--force_yml", *changes]) == 1
+    told = capsys.readouterr().out
+    assert f"training stopped: {broken}" in told
+    run = option_file.parent / "experiments" / "tiny"
+    done = len([record for record in records(run) if "l_pix" in record])
+    assert [path.name for path in (run / "training_states").iterdir()] == ([f"{done}.state"] if done else [])
+
+
+def test_best_weights_are_kept_apart(option_file: Path) -> None:
+    assert main(["-opt", str(option_file), "--force_yml", "val:val_freq=2", "train:total_iter=6"]) == 0
+    run = option_file.parent / "experiments" / "tiny"
+    values = {record["iter"]: record["psnr"] for record in records(run) if "psnr" in record}
+    assert sorted(values) == [2, 4, 6]
+    best = torch.load(run / "models" / "net_g_best.pth", weights_only=True)["params_ema"]
+    state = torch.load(run / "training_states" / "6.state", weights_only=True)
+    leader = max(values, key=lambda iteration: (values[iteration], iteration))
+    if leader == 6:
+        last = torch.load(run / "models" / "net_g_6.pth", weights_only=True)["params_ema"]
+        assert all(torch.equal(best[name], value) for name, value in last.items())
+    assert state["iter"] == 6
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -251,6 +299,27 @@ def test_killed_at_random_moments_and_still_the_same_weights(option_file: Path, 
     assert main(["-opt", str(option_file), "--force_yml", "name=whole", *changes]) == 0
     assert_same_weights(root / "whole", root / "tiny")
     assert len(list((root / "tiny" / "training_states").glob("*.state"))) == 3
+
+
+@pytest.mark.slow
+def test_torchrun_with_two_processes_and_going_on_with_one(option_file: Path, repository: Path) -> None:
+    """Two processes and one take the same steps up to the order of sums, and a run may change from two to one."""
+    root = option_file.parent / "experiments"
+    # stochastic depth draws one mask per process and image, which 1 and 2 processes cannot share
+    quiet = ["network_g:drop_path_rate=0", "val:val_freq=5"]
+    launcher = ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--rdzv_backend=c10d"]
+    command = [sys.executable, "-m", *launcher, "--rdzv_endpoint=localhost:0", str(repository / "mambair" / "train.py")]
+    arguments = ["-opt", str(option_file), "--launcher", "pytorch", "--force_yml", *quiet]
+    subprocess.run([*command, *arguments, "train:total_iter=5"], check=True, timeout=300)
+    assert main(["-opt", str(option_file), "--force_yml", "name=whole", *quiet]) == 0
+    assert main(["-opt", str(option_file), "--auto_resume", "--force_yml", *quiet]) == 0
+    both, alone = final_weights(root / "tiny")["params"], final_weights(root / "whole")["params"]
+    for name, value in both.items():
+        torch.testing.assert_close(
+            value, alone[name], rtol=1e-3, atol=1e-4
+        )  # Adam's first steps are signs of gradients
+    metrics = [{r["iter"]: r["psnr"] for r in records(root / name) if "psnr" in r} for name in ("tiny", "whole")]
+    assert metrics[0] == pytest.approx(metrics[1], abs=0.05)
 
 
 def test_help_does_not_import_torch(repository: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
+from mambair.data import DatasetError
+from mambair.data.image_content import ImageFileError
 from mambair.engine.experiment import prune_checkpoints
 from mambair.engine.interruption import Interruption
 from mambair.engine.logs import RunLog, Stopwatch, peak_memory_mib
@@ -75,13 +77,18 @@ class Loop:
 
         Raises:
             CheckpointWriteError: the disk is full or not writable.
+            DatasetError, ImageFileError: an image that cannot be used; what was reached is saved.
             TrainingDiverged: (RestorationModel) the loss stayed non-finite.
         """
         every = self.opt["logger"]
         validate_every = self.opt["val"].get("val_freq") if self.validation_loaders else None
         self.stopwatch.reset()
         for iteration in range(self.start + 1, self.total + 1):
-            self.step(iteration)
+            try:
+                self.step(iteration)
+            except (DatasetError, ImageFileError):
+                self._save_before_failing(iteration - 1)
+                raise
             if iteration % every["print_freq"] == 0 or iteration == self.total:
                 self.report(iteration)
             stopping = self.processes.any_true(interruption.requested)
@@ -132,6 +139,11 @@ class Loop:
             logger.info("checkpoint of iteration %d written", iteration)
         self._saved_at = iteration
         self.stopwatch.reset()
+
+    def _save_before_failing(self, done: int) -> None:
+        """Keep what was reached when an image cannot be used; only alone, as others would wait for this process."""
+        if done > self._saved_at and not self.processes.distributed:
+            self.save(done)
 
     def _write(self, epoch: int, iteration: int) -> None:
         try:

@@ -12,6 +12,7 @@ import torch
 
 from mambair.checkpoint import CheckpointError
 from mambair.data import DatasetError
+from mambair.data.image_content import ImageFileError
 from mambair.engine.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.engine.batches import build_batches, build_validation_loaders
 from mambair.engine.experiment import (
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
 SETUP_FAULTS = (BatchError, CheckpointError, DatasetError, LaunchError, OptimizerError, ResumeError, ScheduleError)
+# what ends a run that had begun
+RUN_FAILURES = (CheckpointWriteError, DatasetError, ImageFileError, TrainingDiverged)
 
 
 def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False) -> int:
@@ -58,13 +61,18 @@ def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: 
     handlers = start_logging(None, is_main=processes.is_main)
     try:
         describe_processes(opt, processes, use_gpu)
+        plan = plan_batch(opt, processes.world_size)
         point = find_resume_point(opt, auto_resume=auto_resume)
         if processes.is_main:
             prepare_folders(opt, option_file, keep_existing=point is not None)
         processes.barrier()
         log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
         handlers += start_logging(log_file, is_main=processes.is_main)
-        return _run(opt, point, processes, option_file)
+        loop = build_loop(opt, plan, processes, point)
+        try:
+            return run_to_exit_code(loop, option_file)
+        finally:
+            loop.run_log.close()
     finally:
         stop_logging(handlers)
         processes.close()
@@ -89,16 +97,16 @@ def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool)
     opt["rank"], opt["world_size"], opt["local_rank"] = processes.rank, processes.world_size, processes.local_rank
 
 
-def _run(opt: dict[str, Any], point: ResumePoint | None, processes: Processes, option_file: Path | None) -> int:
+def build_loop(opt: dict[str, Any], plan: BatchPlan, processes: Processes, point: ResumePoint | None = None) -> Loop:
+    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed that is used."""
     start, state = (point.iteration, point.state) if point else (0, {})
     seed = state.get("seed")
     if seed is None:
         seed = opt["manual_seed"] if opt.get("manual_seed") is not None else draw_seed()
     opt["manual_seed"] = seed
     logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
-    seed_everything(seed, 0, 0)  # the same first weights in every process
-    plan = plan_batch(opt, processes.world_size)
     logger.info("batch: %s", plan)
+    seed_everything(seed, 0, 0)  # the same first weights in every process
     batches, epoch_iterations = build_batches(opt, plan, processes, seed, start)
     validation_loaders = build_validation_loaders(opt)
     if point:
@@ -107,16 +115,8 @@ def _run(opt: dict[str, Any], point: ResumePoint | None, processes: Processes, o
     if point:
         model.resume_training(state)
         logger.info("going on from %s, iteration %d", point.source, start)
-    total = int(opt["train"]["total_iter"])
-    if start >= total:
-        logger.info("nothing to do: iteration %d of train: total_iter: %d is done", start, total)
-        return 0
     run_log = open_run_log(opt, plan, processes)
-    loop = Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
-    try:
-        return run_to_exit_code(loop, option_file)
-    finally:
-        run_log.close()
+    return Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
 
 
 def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:
@@ -131,14 +131,17 @@ def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> 
 
 def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
     """Run the loop under signal handling and say in the log how it ended."""
+    if loop.start >= loop.total:
+        logger.info("nothing to do: iteration %d of train: total_iter: %d is done", loop.start, loop.total)
+        return 0
     began = time.monotonic()
     with Interruption() as interruption:
         try:
             finished = loop.run(interruption)
             if finished:
                 loop.finish()
-        except (CheckpointWriteError, TrainingDiverged) as error:
-            logger.error("%s", error)
+        except RUN_FAILURES as error:
+            logger.error("training stopped: %s", error)
             return 1
     if not finished:
         named = option_file or "<option file>"

@@ -251,12 +251,16 @@ class RestorationModel:
         self._log_validation(name, evaluation, current_iter, tb_logger)
 
     def _remember_best(self, dataset: str, metrics: Mapping[str, Any], current_iter: int) -> None:
+        """Keep the best values; weights that lead by the first metric of the first data set become net_g_best.pth."""
         records = self.best_metric_results.setdefault(dataset, {})
         for metric, value in self.metric_results.items():
             better = metrics.get(metric, {}).get("better", "higher")
             record = records.get(metric)
             if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
                 records[metric] = {"better": better, "val": value, "iter": current_iter}
+        leading = next(iter(self.best_metric_results)), next(iter(metrics), None)
+        if self.is_train and leading[0] == dataset and records.get(leading[1], {}).get("iter") == current_iter:
+            self.save_network("best")
 
     def _log_validation(self, dataset: str, evaluation: Evaluation, current_iter: int, tb_logger: Any) -> None:
         records = self.best_metric_results[dataset]
@@ -274,12 +278,13 @@ class RestorationModel:
     def save(self, epoch: int, current_iter: int) -> None:
         """Write the weights and then, as the mark that both are complete, the training state; -1 writes ``latest``."""
         if self.processes.is_main:
-            self.save_network(current_iter)
+            self.save_network("latest" if current_iter == -1 else current_iter)
             self.save_training_state(epoch, current_iter)
 
-    def save_network(self, current_iter: int) -> None:
-        """Write ``models/net_g_<iter>.pth`` as BasicSR does: {"params": ..., "params_ema": ... if averaging}."""
-        label = "latest" if current_iter == -1 else current_iter
+    def save_network(self, label: int | str) -> None:
+        """Write ``models/net_g_<label>.pth`` as BasicSR does: {"params": ..., "params_ema": ... if averaging}."""
+        if not self.processes.is_main:
+            return
         content: dict[str, Any] = {"params": _on_cpu(self.net_g)}
         if self.average is not None:
             content["params_ema"] = _on_cpu(self.average.net)
