@@ -12,6 +12,7 @@ from mambair.options.locations import resolve
 from mambair.options.parts import look_up
 from mambair.options.schema import LoaderOptions
 from mambair.options.sections import validate
+from mambair.options.signatures import matches
 from mambair.options.tasks import apply_task
 from mambair.options.vocabulary import IGNORED, Dropped
 from mambair.registry import DATASET_REGISTRY
@@ -84,9 +85,21 @@ def _check_keys(
         dropped.take_out(options, path, IGNORED["datasets"] - known)
         own = {key: value for key, value in options.items() if key not in _LOADER}
         own |= {key: value for key, value in facts.items() if key in known and key not in own and value is not None}
+        _unwrap_folders(own, model.model_fields, path, faults)
         complete |= validate(model, own, path, faults) or own
     # basicsr asks whether a key is there, not whether it says something
     return {key: value for key, value in complete.items() if value is not None or key in options}
+
+
+def _unwrap_folders(own: dict[str, Any], fields: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """Published files write one folder as a list of one; a data set of one folder cannot take two."""
+    for key, value in own.items():
+        takes_lists = key not in fields or matches(value, fields[key].annotation)
+        if key.startswith("dataroot_") and isinstance(value, list) and value and not takes_lists:
+            own[key] = value[0]
+            if len(value) > 1:
+                text = f"found {len(value)} folders; one is right: put the images, or links to them, into one folder"
+                faults.add((*path, key), text)
 
 
 def _check_facts(options: dict[str, Any], path: KeyPath, facts: dict[str, Any], faults: FaultList) -> None:

@@ -269,6 +269,10 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         [("dataroot_lq: lq", "dataroot_lq: empty")],
         ["9: datasets.train.dataroot_lq: ", "holds no image"],
     ),
+    "two folders": (
+        [("dataroot_lq: lq", "dataroot_lq: [lq, gt]")],
+        ["9: datasets.train.dataroot_lq: found 2 folders; one is right: put the images, or links to them, into one"],
+    ),
     "a file for a folder": (
         [("dataroot_lq: lq", "dataroot_lq: gt/a.png")],
         [

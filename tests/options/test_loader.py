@@ -199,6 +199,7 @@ OFFICIAL = [
         "  upscale: 4\n",
         "  upscale: 4\n  window_size: 16\n  num_heads: [6]\n  interval: 4\n  img_size: 64\n  img_range: 1.\n",
     ),
+    ("dataroot_lq: lq", "dataroot_lq:\n      - lq"),
     ("lr: 1e-4", "lr: !!float 2e-4\n    weight_decay: 0"),
     ("total_iter: 10", "total_iter: 10\n  warmup_iter: -1"),
     ("val_freq: 5", "val_freq: !!float 5e3\n  pbar: false\n  selfensemble_testing: false"),
