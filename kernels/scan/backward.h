@@ -161,23 +161,29 @@ class Backward {
     const float* weights = p_.weights + (direction_ * p_.block_count + b) * layout_.size;
     float* grad_weights = weight_gradients(b);
     float* carry = carry_ + (b - task_.block_begin) * p_.state * W;
-    const V largest = compute_steps(block, weights);
+    const StepBounds<V> bounds = compute_steps(block, weights);
     load_grad_y<gated>(block, weights);
     const float* saved = p_.states + ((task_.batch * p_.directions + direction_) * p_.chunks + chunk) *
                                          p_.state * p_.channels + block.first;
     for (int64_t n = 0; n < p_.state; ++n) {
       const V rate = V::load(weights + layout_.decay + n * W);
       V::load_some(saved + n * p_.channels, block.lanes).store(states_);
-      recompute_states<gated>(rate, n, largest * V::abs(rate));
-      sweep_back(rate, n, carry + n * W, grad_weights + layout_.decay + n * W);
+      float* to_carry = carry + n * W;
+      float* grad_rate = grad_weights + layout_.decay + n * W;
+      switch (bounds.range(rate)) {
+        case Range::near_one: sweep<Range::near_one, gated>(rate, n, to_carry, grad_rate); break;
+        case Range::unit: sweep<Range::unit, gated>(rate, n, to_carry, grad_rate); break;
+        case Range::normal: sweep<Range::normal, gated>(rate, n, to_carry, grad_rate); break;
+        case Range::any: sweep<Range::any, gated>(rate, n, to_carry, grad_rate); break;
+      }
     }
     if constexpr (gated) store_grad_gate(block);
     finish_tokens(block, weights, grad_weights);
   }
 
-  V compute_steps(const ChannelBlock& block, const float* weights) {
+  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights) {
     const V bias = V::load(weights + layout_.bias);
-    V largest = V::all(0.0f);
+    StepBounds<V> bounds;
     for (int t = 0; t < tiles_ * U; t += U) {
       V raw[U];
       for (int i = 0; i < U; ++i) raw[i] = bias;
@@ -186,12 +192,12 @@ class Backward {
 #pragma GCC unroll 16
         for (int i = 0; i < U; ++i) raw[i] = V::fma(V::all(rows_[r * M + t + i]), weight, raw[i]);
       }
-      for (int i = 0; i < U; ++i) largest = V::max(largest, start_token(block, t + i, raw[i]));
+      for (int i = 0; i < U; ++i) bounds.include(start_token(block, t + i, raw[i]));
     }
-    return largest;
+    return bounds;
   }
 
-  // Everything of one token that all states share; returns |delta|.
+  // Everything of one token that all states share; returns delta.
   V start_token(const ChannelBlock& block, int t, V raw) {
     V step = V::all(0.0f), slope = step, x = step;
     if (t < tokens_) {
@@ -211,7 +217,7 @@ class Backward {
     (step * x).store(drive_ + t * W);
     V::all(0.0f).store(grad_drive_ + t * W);
     V::all(0.0f).store(grad_exponent_ + t * W);
-    return V::abs(step);
+    return step;
   }
 
   template <bool gated>
@@ -231,15 +237,10 @@ class Backward {
     return Tile<V>::load(view, task_.batch * view.batch + pixels_.offset(view, token) + block.first, block.lanes);
   }
 
-  template <bool gated>
-  void recompute_states(V rate, int64_t n, V reach) {
-    if (V::all_at_most(reach, V::all(kTinyLimit))) {
-      advance<Range::tiny, gated>(rate, n);
-    } else if (V::all_at_most(reach, V::all(kNormalLimit))) {
-      advance<Range::normal, gated>(rate, n);
-    } else {
-      advance<Range::any, gated>(rate, n);
-    }
+  template <Range range, bool gated>
+  void sweep(V rate, int64_t n, float* carry, float* grad_rate) {
+    advance<range, gated>(rate, n);
+    sweep_back<range>(rate, n, carry, grad_rate);
   }
 
   // states_[0] is the state before the chunk; fills decay_ and the rest of states_.
@@ -252,8 +253,8 @@ class Backward {
 #pragma GCC unroll 16
       for (int i = 0; i < U; ++i) {
         const int t = tile + i;
-        const V decay = exp2_product<range, V>(V::load(step_ + t * W), rate);
-        state = V::fma(state, decay, V::load(drive_ + t * W) * V::all(input[t]));
+        const V decay = decay_of<range, V>(V::load(step_ + t * W), rate);
+        state = decayed_plus<range, V>(state, decay, V::load(drive_ + t * W) * V::all(input[t]));
         decay.store(decay_ + t * W);
         state.store(states_ + (t + 1) * W);
         if constexpr (gated) V::fma(state, V::all(output[t]), V::load(ungated_ + t * W)).store(ungated_ + t * W);
@@ -261,6 +262,7 @@ class Backward {
     }
   }
 
+  template <Range range>
   void sweep_back(V rate, int64_t n, float* carry, float* grad_rate) {
     const float* input = input_rows() + n * M;
     const float* output = output_rows() + n * M;
@@ -277,7 +279,7 @@ class Backward {
         to_output[i] = state * grad_y;
         to_input[i] = grad_state * V::load(drive_ + t * W);
         V::fma(grad_state, V::all(input[t]), V::load(grad_drive_ + t * W)).store(grad_drive_ + t * W);
-        grad_state = grad_state * V::load(decay_ + t * W);
+        grad_state = decayed<range, V>(grad_state, V::load(decay_ + t * W));
         state = V::load(states_ + t * W);
         const V grad_product = grad_state * state;  // of delta * A
         V::fma(grad_product, rate, V::load(grad_exponent_ + t * W)).store(grad_exponent_ + t * W);

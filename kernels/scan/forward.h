@@ -121,40 +121,40 @@ class Forward {
   template <int64_t fixed_stride>
   void scan_block(const ChannelBlock& block, const float* weights, float* h, const Pixels<V, T>& pixels, int tokens) {
     V y[T];
-    const V largest = compute_steps(block, weights, pixels, tokens, y);
+    const StepBounds<V> bounds = compute_steps(block, weights, pixels, tokens, y);
     const int64_t stride = fixed_stride != 0 ? fixed_stride : row_stride_;
-    const float* decay = weights + layout_.decay;
     for (int64_t n = 0; n < p_.state; ++n) {
-      const V rate = V::load(decay + n * W);
-      const V reach = largest * V::abs(rate);
-      V state = V::load(h + n * W);
-      if (V::all_at_most(reach, V::all(kTinyLimit))) {
-        state = advance<Range::tiny>(state, rate, input_rows_ + n, output_rows_ + n, stride, y);
-      } else if (V::all_at_most(reach, V::all(kNormalLimit))) {
-        state = advance<Range::normal>(state, rate, input_rows_ + n, output_rows_ + n, stride, y);
-      } else {
-        state = advance<Range::any>(state, rate, input_rows_ + n, output_rows_ + n, stride, y);
+      const V rate = V::load(weights + layout_.decay + n * W);
+      const float* input = input_rows_ + n;
+      const float* output = output_rows_ + n;
+      float* state = h + n * W;
+      switch (bounds.range(rate)) {
+        case Range::near_one: advance<Range::near_one>(state, rate, input, output, stride, y); break;
+        case Range::unit: advance<Range::unit>(state, rate, input, output, stride, y); break;
+        case Range::normal: advance<Range::normal>(state, rate, input, output, stride, y); break;
+        case Range::any: advance<Range::any>(state, rate, input, output, stride, y); break;
       }
-      state.store(h + n * W);
     }
     store_outputs(block, pixels, tokens, y);
   }
 
   // One state over the tile: h = exp(delta A) h + delta x B, y += C h.
   template <Range range>
-  [[gnu::always_inline]] inline V advance(V state, V rate, const float* input, const float* output, int64_t stride,
-                                          V* y) const {
+  [[gnu::always_inline]] inline void advance(float* h, V rate, const float* input, const float* output,
+                                             int64_t stride, V* y) const {
+    V state = V::load(h);
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
-      const V decay = exp2_product<range, V>(V::load(step_ + t * W), rate);
-      state = V::fma(state, decay, V::load(drive_ + t * W) * V::all(input[t * stride]));
+      const V decay = decay_of<range, V>(V::load(step_ + t * W), rate);
+      state = decayed_plus<range, V>(state, decay, V::load(drive_ + t * W) * V::all(input[t * stride]));
       y[t] = V::fma(state, V::all(output[t * stride]), y[t]);
     }
-    return state;
+    state.store(h);
   }
 
-  // Fills step_ and drive_, starts y with the skip term; returns the largest |delta| of each channel.
-  V compute_steps(const ChannelBlock& block, const float* weights, const Pixels<V, T>& pixels, int tokens, V* y) {
+  // Fills step_ and drive_, starts y with the skip term.
+  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, const Pixels<V, T>& pixels, int tokens,
+                              V* y) {
     const V bias = V::load(weights + layout_.bias), skip = V::load(weights + layout_.skip);
     V raw[T];
 #pragma GCC unroll 16
@@ -164,19 +164,19 @@ class Forward {
     } else {
       for (int t = 0; t < tokens; ++t) raw[t] = raw[t] + load_pixel(p_.delta, block, pixels, t);
     }
-    V largest = V::all(0.0f);
+    StepBounds<V> bounds;
     for (int t = 0; t < T; ++t) {
       V step = V::all(0.0f), x = V::all(0.0f);
       if (t < tokens) {
         step = p_.softplus ? Softplus<V>(raw[t]).value : raw[t];
         x = load_pixel(p_.x, block, pixels, t);
       }
-      largest = V::max(largest, V::abs(step));
+      bounds.include(step);
       step.store(step_ + t * W);
       (step * x).store(drive_ + t * W);
       y[t] = skip * x;
     }
-    return largest;
+    return bounds;
   }
 
   void project_steps(const float* projection, V* raw) const {

@@ -7,23 +7,68 @@ namespace mambair {
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.693147180559945309f;
 
-// How large the exponents of a run of exponentials can become. Where `tiny` applies it equals `normal` bit for bit.
+// Which exponentials 2^x a run over many tokens needs: the smaller their exponents, the less work. The choice depends
+// on the data of one channel block only, never on threads.
 enum class Range {
-  tiny,    // |x| <= 0.5: no splitting into whole and fraction
-  normal,  // |x| <= kNormalLimit: the power of two is a plain exponent
-  any,     // anything: under- and overflow, infinities
+  near_one,  // |x| <= 0.25: 2^x - 1 is used, so that a decay of 0.99999 keeps its time constant
+  unit,      // -1.25 <= x <= 0: one polynomial
+  normal,    // |x| <= 120: the power of two is a plain exponent
+  any,       // anything: under- and overflow, infinities
 };
 
-inline constexpr float kTinyLimit = 0.5f;
+inline constexpr float kNearOneLimit = 0.25f;
+inline constexpr float kUnitLimit = 1.25f;
 inline constexpr float kNormalLimit = 120.0f;
 
-// 2^f for |f| <= 0.5. One at f = 0 exactly and with the exact slope there, so the error is proportional to f^2: a
-// decay of 0.9999 must not lose its time constant. Relative error 1.05e-7 at worst before rounding.
+// What all steps of a run have in common.
+template <class V>
+struct StepBounds {
+  V largest = V::all(0.0f);   // |delta|
+  V smallest = V::all(0.0f);  // delta, or 0
+
+  void include(V step) {
+    largest = V::max(largest, V::abs(step));
+    smallest = V::min(smallest, step);
+  }
+
+  Range range(V rate) const {
+    const V reach = largest * V::abs(rate);
+    const V zero = V::all(0.0f);
+    if (V::all_at_most(reach, V::all(kNearOneLimit))) return Range::near_one;
+    if (!V::all_at_most(reach, V::all(kNormalLimit))) return Range::any;  // NaN too
+    const bool decays = V::all_at_most(rate, zero) && V::all_at_most(zero, smallest);
+    return decays && V::all_at_most(reach, V::all(kUnitLimit)) ? Range::unit : Range::normal;
+  }
+};
+
+// The polynomials are minimax fits, tied to 1 and to slope ln 2 at 0: their error vanishes with x squared.
+// (2^x - 1) / x for |x| <= 0.25, relative error 1.5e-8.
+template <class V>
+inline V exp2_minus_one_slope(V x) {
+  V p = V::fma(x, V::all(1.33426301e-3f), V::all(9.6298391e-3f));
+  p = V::fma(p, x, V::all(5.55040687e-2f));
+  p = V::fma(p, x, V::all(2.40226343e-1f));
+  return V::fma(p, x, V::all(kLn2));
+}
+
+// 2^x for -1.25 <= x <= 0, relative error 1.6e-8.
+template <class V>
+inline V exp2_unit(V x) {
+  V p = V::fma(x, V::all(1.02646656e-4f), V::all(1.25712273e-3f));
+  p = V::fma(p, x, V::all(9.56238247e-3f));
+  p = V::fma(p, x, V::all(5.54847494e-2f));
+  p = V::fma(p, x, V::all(2.40224034e-1f));
+  p = V::fma(p, x, V::all(kLn2));
+  return V::fma(p, x, V::all(1.0f));
+}
+
+// 2^f for |f| <= 0.5, relative error 3e-9.
 template <class V>
 inline V exp2_fraction(V f) {
-  V p = V::fma(f, V::all(1.3300605351105332e-3f), V::all(9.669691324234009e-3f));
-  p = V::fma(p, f, V::all(5.550558492541313e-2f));
-  p = V::fma(p, f, V::all(2.4022282660007477e-1f));
+  V p = V::fma(f, V::all(1.53243149e-4f), V::all(1.33909588e-3f));
+  p = V::fma(p, f, V::all(9.61851794e-3f));
+  p = V::fma(p, f, V::all(5.55035956e-2f));
+  p = V::fma(p, f, V::all(2.40226477e-1f));
   p = V::fma(p, f, V::all(kLn2));
   return V::fma(p, f, V::all(1.0f));
 }
@@ -43,11 +88,11 @@ inline V exp2_any(V x) {
   return V::fma(V::scale(V::all(1.0f), half, half_shifted), V::scale(p, rest, rest + shift), n - n);
 }
 
-// 2^(step * rate)
+// 2^(step * rate) in every range but near_one.
 template <Range range, class V>
 inline V exp2_product(V step, V rate) {
-  if constexpr (range == Range::tiny) {
-    return exp2_fraction<V>(step * rate);
+  if constexpr (range == Range::unit) {
+    return exp2_unit<V>(step * rate);
   } else if constexpr (range == Range::normal) {
     const V shift = V::all(12582912.0f);
     const V shifted = V::fma(step, rate, shift);
@@ -56,6 +101,30 @@ inline V exp2_product(V step, V rate) {
   } else {
     return exp2_any<V>(step * rate);
   }
+}
+
+// The decay of one step in the form its range works with: 2^x - 1 near one, else 2^x.
+template <Range range, class V>
+inline V decay_of(V step, V rate) {
+  if constexpr (range == Range::near_one) {
+    const V x = step * rate;
+    return exp2_minus_one_slope<V>(x) * x;
+  } else {
+    return exp2_product<range, V>(step, rate);
+  }
+}
+
+// decay * value
+template <Range range, class V>
+inline V decayed(V value, V decay) {
+  return range == Range::near_one ? V::fma(value, decay, value) : value * decay;
+}
+
+// decay * value + more
+template <Range range, class V>
+inline V decayed_plus(V value, V decay, V more) {
+  const V sum = V::fma(value, decay, more);
+  return range == Range::near_one ? value + sum : sum;
 }
 
 // log(1 + exp(x)) and, for the backward pass, its derivative 1 / (1 + exp(-x)). log1p(u) = 2 atanh(u / (2 + u))
