@@ -10,7 +10,7 @@ Letters: Z batch, L tokens, G groups (or directions), N state size, P channels o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -101,6 +101,8 @@ def ss2d_scan(
 
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """u, delta [Z, L, G, P], A [G, N, P], B, C [Z, L, G, N], state [Z, G, N, P] -> y [Z, L, G, P], last state."""
+    if u.shape[1] == 0:
+        return u.new_zeros(u.shape), state
     tokens = max(1, _sizes(u).block // max(1, state.numel()))
     outputs = []
     for block in zip(*(t.split(tokens, dim=1) for t in (u, delta, B, C)), strict=True):
@@ -263,4 +265,5 @@ def _compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def _without_autocast(t: Tensor) -> AbstractContextManager[object]:
-    return torch.autocast(t.device.type, enabled=False)
+    device = t.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
