@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mambair.data.transparency import enlarged_rows, fill_transparent
-from mambair.load import load
+from mambair.loading import load
 from mambair.tiling import DEFAULT_OVERLAP, DEFAULT_TILE, tile_count, tile_spans, tiled_strips
 
 # the value that stands for 1.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
-import types
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -137,13 +135,3 @@ def _unknown(checkpoint: Checkpoint) -> str:
         reason = f"it lacks a tensor like {' and '.join(lacking)}" if lacking else "but the shapes are not its shapes"
         lines.append(f"  nearest: {near[0].arch}; {reason}")
     return "\n".join(lines)
-
-
-class _CallableModule(types.ModuleType):
-    """Importing this file binds ``mambair.load`` to the module; calling the module is calling the function."""
-
-    def __call__(self, path: str | PathLike[str], *, param_key: str | None = None) -> nn.Module:
-        return load(path, param_key=param_key)
-
-
-sys.modules[__name__].__class__ = _CallableModule
