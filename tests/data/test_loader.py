@@ -1,0 +1,146 @@
+"""Batches: the same with any number of workers, from any start, in any share; the global generators stay untouched."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mambair.data import build_dataset
+from mambair.data.image_files import ImageFileError
+from mambair.data.loader import NumberedSamples, SampleSequence, build_test_loader, build_train_loader
+
+EXAMPLE = Path("datasets") / "example"
+
+
+@pytest.fixture
+def dataset(repository: Path) -> Any:
+    opt = {"type": "BicubicDataset", "phase": "train", "scale": 4, "gt_size": 32, "use_hflip": True, "use_rot": True}
+    return build_dataset(opt | {"dataroot_gt": str(repository / EXAMPLE / "gt")})
+
+
+class DrawsFromEverywhere(torch.utils.data.Dataset):
+    """A data set as basicsr's are: all randomness from the global generators."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"lq": torch.tensor([index, random.random(), np.random.rand(), torch.rand(()).item()])}
+
+
+def first(loader: Any, count: int) -> list[dict[str, Any]]:
+    return list(itertools.islice(iter(loader), count))
+
+
+def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a["lq"], b["lq"]) and a.get("gt_path") == b.get("gt_path") for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_every_epoch_is_another_permutation() -> None:
+    sequence = SampleSequence(7, seed=3)
+    epochs = [[sequence.index(7 * epoch + place) for place in range(7)] for epoch in range(5)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) > 1
+    assert [sequence.index(n) for n in (30, 2, 9, 30)] == [epochs[4][2], epochs[0][2], epochs[1][2], epochs[4][2]]
+
+
+def test_in_order_without_shuffling() -> None:
+    sequence = SampleSequence(3, seed=0, shuffle=False)
+    assert [sequence.index(n) for n in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_numbers_and_seeds_have_their_own_randomness() -> None:
+    draws = {SampleSequence(5, seed).rng(number).integers(2**62) for seed in range(10) for number in range(50)}
+    assert len(draws) == 500
+    assert SampleSequence(5, 1).rng(7).integers(2**62) == SampleSequence(9, 1).rng(7).integers(2**62)
+
+
+@pytest.mark.parametrize(("length", "seed", "text"), [(0, 0, "empty"), (3, -1, "negative")])
+def test_wrong_sequences(length: int, seed: int, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        SampleSequence(length, seed)
+
+
+def test_batches(dataset: Any) -> None:
+    batch = first(build_train_loader(dataset, batch_size=3, seed=0), 1)[0]
+    assert batch["lq"].shape == (3, 3, 8, 8)
+    assert batch["gt"].shape == (3, 3, 32, 32)
+    assert len(batch["lq_path"]) == len(batch["gt_path"]) == 3
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["ours", "foreign"])
+def test_workers_change_nothing(dataset: Any, foreign: bool) -> None:
+    source = DrawsFromEverywhere() if foreign else dataset
+    alone = first(build_train_loader(source, batch_size=3, seed=5), 7)
+    shared = first(build_train_loader(source, batch_size=3, seed=5, num_workers=2), 7)
+    assert same(alone, shared)
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["ours", "foreign"])
+def test_a_later_start_gives_the_same_batches(dataset: Any, foreign: bool) -> None:
+    source = DrawsFromEverywhere() if foreign else dataset
+    whole = first(build_train_loader(source, batch_size=4, seed=5), 6)
+    rest = first(build_train_loader(source, batch_size=4, seed=5, start=12), 3)
+    assert same(whole[3:], rest)
+    other = first(build_train_loader(source, batch_size=4, seed=6), 6)
+    assert not same(whole, other)
+
+
+def test_two_processes_share_the_numbers(dataset: Any) -> None:
+    whole = first(build_train_loader(dataset, batch_size=4, seed=5), 3)
+    halves = [first(build_train_loader(dataset, batch_size=2, seed=5, rank=rank, world_size=2), 3) for rank in (0, 1)]
+    for number, batch in enumerate(whole):
+        assert torch.equal(batch["lq"], torch.cat([half[number]["lq"] for half in halves]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_global_generators_are_left_alone(dataset: Any, workers: int) -> None:
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    for source in (dataset, DrawsFromEverywhere()):
+        first(build_train_loader(source, batch_size=2, seed=1, num_workers=workers), 3)
+    list(build_test_loader(torch.utils.data.TensorDataset(torch.zeros(3, 1)), num_workers=workers))
+    assert before[0] == random.getstate()
+    assert before[1] == np.random.get_state()[1].tolist()
+    assert torch.equal(before[2], torch.get_rng_state())
+
+
+def test_global_generators_are_put_back_when_a_foreign_data_set_fails() -> None:
+    class Fails:
+        def __getitem__(self, index: int) -> None:
+            random.random()
+            raise RuntimeError("broken")
+
+    before = random.getstate()
+    with pytest.raises(RuntimeError, match="broken"):
+        NumberedSamples(Fails(), SampleSequence(2, 0))[0]
+    assert before == random.getstate()
+
+
+def test_the_test_loader_goes_through_every_image_once(repository: Path) -> None:
+    opt = {"type": "BicubicDataset", "phase": "val", "scale": 4, "dataroot_gt": str(repository / EXAMPLE / "val_gt")}
+    batches = list(build_test_loader(build_dataset(opt)))
+    assert [Path(batch["gt_path"][0]).stem for batch in batches] == ["astronaut", "chelsea", "coffee", "rocket"]
+    assert all(batch["lq"].shape[0] == 1 for batch in batches)
+
+
+def test_an_unreadable_image_is_named_through_a_worker(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    opt = {"type": "BicubicDataset", "phase": "train", "scale": 2, "gt_size": 8, "dataroot_gt": str(tmp_path)}
+    with pytest.raises(ImageFileError, match=r"a\.png: is empty"):
+        first(build_train_loader(build_dataset(opt), batch_size=1, seed=0, num_workers=1), 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 0}, {"start": -1}, {"num_workers": -1}, {"rank": 2, "world_size": 2}], ids=str
+)
+def test_wrong_counts(dataset: Any, changes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="batch_size must be >= 1"):
+        build_train_loader(dataset, **({"batch_size": 1, "seed": 0} | changes))
