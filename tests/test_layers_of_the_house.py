@@ -238,13 +238,13 @@ def test_shells_use_public_names_only(repository: Path) -> None:
 
 
 SOUND = {
-    "house/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.load import load\n",
+    "house/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.loading import load\n",
     "house/registry.py": "import importlib\nimportlib.import_module('house.models')\n",
     "house/ops/__init__.py": "from house.ops.scan import scan\n",
     "house/ops/scan.py": "from house.ops import checks\ndef scan(): pass\n",
     "house/ops/checks.py": "import torch\n",
     "house/layers/__init__.py": "from house.ops import scan\nfrom house import __version__\n",
-    "house/load.py": "def load():\n    from house.archs import detectors\n",
+    "house/loading.py": "def load():\n    from house.archs import detectors\n",
     "house/archs/detectors.py": "",
 }
 
@@ -273,8 +273,8 @@ BREACHES = {
         "house.ops.x (layer 0) -> house.layers (layer 1), line 2",
     ),
     "upward-for-types": (
-        {"house/ops/x.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.load import load\n"},
-        "house.ops.x (layer 0) -> house.load (layer 4), line 3",
+        {"house/ops/x.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.loading import load\n"},
+        "house.ops.x (layer 0) -> house.loading (layer 4), line 3",
     ),
     "upward-relative": ({"house/tiling.py": "from .models import y\n", "house/models/__init__.py": ""}, "house.models"),
     "upward-to-the-root": (
@@ -295,10 +295,10 @@ BREACHES = {
     ),
     "unplaced": ({"house/newcomer.py": ""}, "place 'newcomer' in LAYERS"),
     "arch-file": (
-        {"house/load.py": "from house.archs.net_arch import Net\n", "house/archs/net_arch.py": ""},
-        "house.load -> house.archs.net_arch, line 1: take it from the registry",
+        {"house/loading.py": "from house.archs.net_arch import Net\n", "house/archs/net_arch.py": ""},
+        "house.loading -> house.archs.net_arch, line 1: take it from the registry",
     ),
-    "shell": ({"house/load.py": "import scripts.convert\n"}, "house.load -> scripts.convert, line 1"),
+    "shell": ({"house/loading.py": "import scripts.convert\n"}, "house.loading -> scripts.convert, line 1"),
 }
 
 
