@@ -120,6 +120,25 @@ def test_equal_to_basicsr(
     assert ours == pytest.approx(float(theirs), abs=1e-6, rel=0)
 
 
+# basicsr 1.4.2 on the two images made below: crop border, luma, PSNR, SSIM
+BASICSR_GAVE = [
+    (0, False, 34.40597802580671, 0.9975451943461356),
+    (0, True, 36.74372656500175, 0.9969319547806562),
+    (3, False, 34.40188580685724, 0.9975755824014513),
+    (3, True, 36.74293578126642, 0.9969759272534516),
+]
+
+
+@pytest.mark.parametrize(("crop", "luma", "psnr", "ssim"), BASICSR_GAVE)
+def test_equal_to_what_basicsr_gave(crop: int, luma: bool, psnr: float, ssim: float) -> None:
+    row, column, channel = np.mgrid[:41, :58, :3]
+    image = ((7 * row + 13 * column + 31 * channel + row * column) % 256).astype(np.uint8)
+    error = (5 * row + 3 * column + channel) % 17 - 8
+    other = np.clip(image.astype(int) + error, 0, 255).astype(np.uint8)
+    assert calculate_psnr(image, other, crop, test_y_channel=luma) == pytest.approx(psnr, abs=1e-9)
+    assert calculate_ssim(image, other, crop, test_y_channel=luma) == pytest.approx(ssim, abs=1e-9)
+
+
 def test_float_images_equal_to_basicsr(basicsr_metrics: ModuleType) -> None:
     image, other = (each.astype(np.float32) + 0.25 for each in noisy_pair((40, 45, 3)))
     for luma in (False, True):
