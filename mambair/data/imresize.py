@@ -80,13 +80,14 @@ class _Plan(NamedTuple):
     Attributes:
         weights, indices: as ``contributions`` gives them.
         blocks: the same as small dense matrices.
-        exact: sums of 8-bit values are free of rounding errors in float32.
+        tie: added before rounding, so that sums that are exactly a half go up although float32 may have them a little
+            lower; None if only float64 can tell such sums from others.
     """
 
     weights: NDArray[np.float64]
     indices: NDArray[np.int64]
     blocks: tuple[_Block, ...]
-    exact: bool
+    tie: float | None
 
 
 def _target(
@@ -153,18 +154,30 @@ def _plan(in_length: int, out_length: int, scale: float, dtype: str, channels: i
         np.add.at(taps, (np.arange(len(rows))[:, None], rows - low), weights[first : first + step])
         matrix = np.kron(taps, np.eye(channels)).astype(dtype)
         blocks.append(_Block(first, first + len(rows), low, high, matrix, np.ascontiguousarray(matrix.T)))
-    # 8 bits times 14 bits, and what their sum grows by, fit the 24 bits of float32
-    fractions = weights * 2**14
-    return _Plan(weights, indices, tuple(blocks), bool((fractions == np.rint(fractions)).all()))
+    return _Plan(weights, indices, tuple(blocks), _tie(weights, scale) if dtype == "float32" else _TIE)
+
+
+def _tie(weights: NDArray[np.float64], scale: float) -> float | None:
+    """Half the distance of two possible sums of 8-bit values, if float32 sums are exact or surely nearer than that.
+
+    For whole factors the weights, and so the sums, are multiples of a fraction that is not too small.
+    """
+    factor = round(max(scale, 1 / scale))
+    error = _SINGLE_ERROR * weights.shape[1]
+    for denominator in (2 * factor**4, 16 * factor**4):
+        multiples = weights * denominator
+        # 330: 255 times what the negative weights make the sum grow by
+        is_exact = denominator & (denominator - 1) == 0 and 330 * denominator < 2**24
+        if np.abs(multiples - np.rint(multiples)).max() < 1e-6 and (is_exact or error < 0.5 / denominator):
+            return 0.5 / denominator
+    return None
 
 
 def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tuple[int, int]) -> NDArray[np.generic]:
     """Resize [H, W, C], rows first, strip by strip, so that a strip stays in the cache between the two passes."""
     height, width, channels = image.shape
-    # 8-bit sums fit float32 but for near ties, which are computed again
-    single = image.dtype == np.uint8
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
-    working = np.dtype(np.float32 if single else np.float64)
+    working = np.dtype(np.float32 if image.dtype == np.uint8 else np.float64)
     down = _plan(height, sizes[0], scales[0], working.name, 1)
     across = _plan(width, sizes[1], scales[1], working.name, channels)
     table = np.ascontiguousarray(image).reshape(height, width * channels)
@@ -182,23 +195,23 @@ def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tupl
             part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
             np.copyto(part, table[block.low : block.high])
             np.matmul(block.matrix, part, out=rows)
-            if single and not down.exact:
+            if down.tie is None:
                 _settle_ties_down(rows, table, down, block.first)
-            _round(rows, white)
+            _round(rows, white, down.tie)
         for block in across.blocks:
             columns = result[:, block.first * channels : block.last * channels]
             np.matmul(middle[:, block.low * channels : block.high * channels], block.transposed, out=columns)
-        if single and not across.exact:
+        if across.tie is None:
             _settle_ties_across(result, middle, across, channels)
-        _round(result, white)
+        _round(result, white, across.tie)
         np.copyto(resized[start:stop], result, casting="unsafe")
     return resized.reshape(sizes[0], sizes[1], channels)
 
 
-def _round(values: NDArray[np.floating], white: int | None) -> None:
+def _round(values: NDArray[np.floating], white: int | None, tie: float | None) -> None:
     """Round and clip sums in place as MATLAB stores integers; nothing happens to those of floats (no ``white``)."""
     if white is not None:
-        np.add(values, values.dtype.type(0.5 + _TIE), out=values)
+        np.add(values, values.dtype.type(0.5 + (tie or 0.0)), out=values)
         np.floor(values, out=values)
         np.clip(values, 0, white, out=values)
 
