@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -55,3 +56,48 @@ def step_projection(
     steps = torch.exp(torch.rand(directions, inner) * (high - low) + low).clamp(min=dt_init_floor)
     inverse_softplus = steps + torch.log(-torch.expm1(-steps))
     return nn.Parameter(weight), nn.Parameter(inverse_softplus)
+
+
+def scan_parameters(
+    inner: int,
+    state: int,
+    rank: int,
+    directions: int,
+    *,
+    dt_min: float,
+    dt_max: float,
+    dt_scale: float,
+    dt_init: str,
+    dt_init_floor: float,
+) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter]:
+    """dt_projs_weight [K, D, R], dt_projs_bias [K, D], A_logs [K * D, N] and Ds [K * D] as Mamba draws them."""
+    weight, bias = step_projection(
+        inner,
+        rank,
+        directions,
+        dt_min=dt_min,
+        dt_max=dt_max,
+        dt_scale=dt_scale,
+        dt_init=dt_init,
+        dt_init_floor=dt_init_floor,
+    )
+    return weight, bias, state_decay_logs(inner, state, directions), skip_weights(inner, directions)
+
+
+def random_scan_parameters(
+    inner: int, state: int, rank: int, directions: int, initialize: Literal["v1", "v2"]
+) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter]:
+    """The same four, with less structure (VMamba's experiments).
+
+    "v1": normal decay logs, step projection 0.1 * normal; "v2": decay logs 0, step projection 0.1 * uniform.
+
+    Raises:
+        ValueError: ``initialize`` is neither.
+    """
+    if initialize not in ("v1", "v2"):
+        raise ValueError(f'initialize must be "v0", "v1" or "v2", got {initialize!r}')
+    normal = initialize == "v1"
+    draw = torch.randn if normal else torch.rand
+    weight, bias = 0.1 * draw(directions, inner, rank), 0.1 * draw(directions, inner)
+    decay_logs = torch.randn(directions * inner, state) if normal else torch.zeros(directions * inner, state)
+    return nn.Parameter(weight), nn.Parameter(bias), nn.Parameter(decay_logs), skip_weights(inner, directions)
