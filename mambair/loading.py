@@ -17,6 +17,7 @@ from mambair.registry import ARCH_REGISTRY
 
 ARCH_KEY = "mambair.arch"
 KWARGS_KEY = "mambair.kwargs"
+TASK_KEY = "mambair.task"
 LARGEST_ARGUMENT = 1 << 16  # no size, count or factor of a network comes near it
 SHOWN_NAMES = 4
 
@@ -41,9 +42,18 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
     """
     checkpoint = read_checkpoint(path, param_key)
     arch, kwargs = recognise(checkpoint)
+    return build(checkpoint, arch, kwargs).eval()
+
+
+def build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """The network ``arch`` with ``kwargs`` and the weights of a checkpoint, which it must fit exactly.
+
+    Raises:
+        CheckpointError: the arguments are absurd or refused by the class, or the weights do not fit (all is listed).
+    """
     _refuse_absurd(checkpoint, arch, kwargs)
     with torch.device("meta"):  # shapes are compared before any memory is taken
-        net = _build(checkpoint, arch, kwargs)
+        net = _construct(checkpoint, arch, kwargs)
         report = compare(net, checkpoint.state_dict)
     if report:
         raise CheckpointError(
@@ -51,9 +61,9 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
         )
     net.load_state_dict({name: _in_float32(tensor) for name, tensor in checkpoint.state_dict.items()}, assign=True)
     if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):  # it has buffers outside the state dict
-        net = _build(checkpoint, arch, kwargs)
+        net = _construct(checkpoint, arch, kwargs)
         load_weights(net, checkpoint.state_dict)
-    return net.eval()
+    return net
 
 
 def recognise(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
@@ -105,7 +115,7 @@ def _refuse_absurd(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any])
             raise CheckpointError(f"{checkpoint.source}: {name}={blocks} for {tensors} tensors is absurd; refused")
 
 
-def _build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def _construct(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         return ARCH_REGISTRY.get(arch)(**kwargs)
     except (TypeError, ValueError, RuntimeError) as error:
