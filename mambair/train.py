@@ -56,8 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             connect_basicsr()
         except ImportError as error:
             print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
-    from mambair.engine.check import check
-    from mambair.engine.training import SETUP_FAULTS, train
     from mambair.options import OptionsError
 
     try:
@@ -65,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionsError as error:
         print(error, file=sys.stderr)
         return USAGE_FAULT
+    from mambair.engine.check import check
+    from mambair.engine.training import SETUP_FAULTS, train
+
     try:
         if arguments.check:
             return check(opt)

@@ -7,10 +7,22 @@ from typing import Any
 
 from torch import nn
 
+from mambair.losses.frequency_loss import FFTLoss
+from mambair.losses.perceptual_loss import PerceptualLoss
 from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
+from mambair.losses.structural_loss import MSSSIMLoss, SSIMLoss
 from mambair.registry import LOSS_REGISTRY
 
-__all__ = ["CharbonnierLoss", "L1Loss", "MSELoss", "build_loss"]
+__all__ = [
+    "CharbonnierLoss",
+    "FFTLoss",
+    "L1Loss",
+    "MSELoss",
+    "MSSSIMLoss",
+    "PerceptualLoss",
+    "SSIMLoss",
+    "build_loss",
+]
 
 
 def build_loss(opt: Mapping[str, Any]) -> nn.Module:

@@ -28,6 +28,8 @@ from mambair.tiling import DEFAULT_OVERLAP, tiled_forward
 logger = logging.getLogger(__name__)
 
 AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# the loss blocks of an option file, and BasicSR's names for their values
+LOSSES = {"pixel_opt": "l_pix", "perceptual_opt": "l_percep", "fft_opt": "l_fft", "ssim_opt": "l_ssim"}
 DEFAULT_NONFINITE_LIMIT = 20
 
 
@@ -39,7 +41,7 @@ def build_network(opt: Mapping[str, Any]) -> nn.Module:
 
 @MODEL_REGISTRY.register()
 class RestorationModel:
-    """Trains ``network_g`` with pixel losses and validates it with image metrics.
+    """Trains ``network_g`` with the sum of its losses and validates it with image metrics.
 
     It speaks BasicSR's model protocol, so BasicSR's own training pipeline can run it, and it lives in the dictionary
     that BasicSR's option files describe. Losses and gradients are in float32 whatever ``train: amp`` says.
@@ -82,9 +84,11 @@ class RestorationModel:
         if train_opt.get("ema_decay"):
             self.average = MovingAverage(self.net_g, train_opt["ema_decay"])
             self._load_average()
-        if not train_opt.get("pixel_opt"):
-            raise ValueError("train: pixel_opt is missing: there is no loss to train with")
-        self.criteria = nn.ModuleDict({"l_pix": build_loss(train_opt["pixel_opt"])}).to(self.device)
+        losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
+        if not losses:
+            raise ValueError(f"train: pixel_opt is missing: there is no loss to train with (of {', '.join(LOSSES)})")
+        built = {label: build_loss(loss_opt) for label, loss_opt in losses.items()}
+        self.criteria = nn.ModuleDict(built).to(self.device)
         self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
         self.optimizers = [self.optimizer_g]
         self.base_rates = [group["lr"] for group in self.optimizer_g.param_groups]

@@ -68,8 +68,11 @@ class TrainOptions(Section):
         default=None, description="Learning rate schedule: `type` and its keys; null is constant."
     )
     pixel_opt: Part | None = Field(
-        default=None, description="The loss: `type` and its arguments. Required by our models."
+        default=None, description="The loss: `type` and its arguments. Our models need this one or another loss."
     )
+    fft_opt: Part | None = Field(default=None, description="Loss on the spectra: `type: FFTLoss` and its arguments.")
+    ssim_opt: Part | None = Field(default=None, description="SSIMLoss or MSSSIMLoss and its arguments.")
+    perceptual_opt: Part | None = Field(default=None, description="PerceptualLoss and its arguments.")
     warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
     amp: Literal["off", "bf16", "fp16"] = Field(

@@ -1,0 +1,137 @@
+"""Perceptual and style losses on VGG19 features (Johnson et al., ECCV 2016), in BasicSR's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mambair.checkpoint import CheckpointError, read_checkpoint
+from mambair.registry import LOSS_REGISTRY
+
+# convolutions of VGG19 in its five blocks; between blocks stands a 2 x 2 max pooling (Simonyan & Zisserman, 2015)
+VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VGGFeatures(nn.Module):
+    """The features of VGG19 before their ReLU, under the names BasicSR uses: conv1_1 ... conv5_4.
+
+    Args:
+        wanted: names of the features to return; layers after the last one are not built.
+
+    Raises:
+        ValueError: a name that does not exist.
+    """
+
+    def __init__(self, wanted: tuple[str, ...]) -> None:
+        super().__init__()
+        self.wanted = frozenset(wanted)
+        layers: dict[str, nn.Module] = {}
+        channels, self.names = 3, {}
+        for block, (width, count) in enumerate(VGG19_BLOCKS, 1):
+            for number in range(1, count + 1):
+                self.names[str(len(layers))] = f"conv{block}_{number}"
+                layers[str(len(layers))] = nn.Conv2d(channels, width, 3, padding=1)
+                layers[str(len(layers))] = nn.ReLU()
+                channels = width
+            layers[str(len(layers))] = nn.MaxPool2d(2)
+        known = list(self.names.values())
+        if not self.wanted or not self.wanted <= set(known):
+            raise ValueError(f"layer_weights must name layers of {', '.join(known)}; found {', '.join(wanted)}")
+        last = max(int(number) for number, name in self.names.items() if name in self.wanted)
+        self.features = nn.ModuleDict({number: layer for number, layer in layers.items() if int(number) <= last})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """[B, 3, H, W], normalised -> {name: [B, C, H / 2^n, W / 2^n]}."""
+        found = {}
+        for number, layer in self.features.items():
+            image = layer(image)
+            name = self.names.get(number)
+            if name in self.wanted:
+                found[name] = image
+        return found
+
+
+@LOSS_REGISTRY.register()
+class PerceptualLoss(nn.Module):
+    """L1 distance of VGG19 features and, with ``style_weight``, of their Gram matrices.
+
+    The weights are the user's to provide: nothing is downloaded.
+
+    Args:
+        layer_weights: {"conv5_4": 1.0, ...}.
+        weights: path of VGG19's weights as torchvision publishes them (``features.0.weight`` ...).
+        perceptual_weight: factor of the features' distance.
+        style_weight: factor of the Gram matrices' distance.
+        use_input_norm: shift and scale by ImageNet's mean and standard deviation.
+        range_norm: the images are in [-1, 1].
+
+    Raises:
+        ValueError: an unknown layer, or both factors zero.
+        CheckpointError: weights that are missing, damaged or not VGG19's.
+    """
+
+    reduction = "mean"
+
+    def __init__(
+        self,
+        layer_weights: Mapping[str, float],
+        weights: str | Path,
+        perceptual_weight: float = 1.0,
+        style_weight: float = 0.0,
+        use_input_norm: bool = True,
+        range_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if perceptual_weight <= 0 and style_weight <= 0:
+            raise ValueError("perceptual_weight and style_weight are both zero: this loss would do nothing")
+        self.layer_weights = dict(layer_weights)
+        self.perceptual_weight, self.style_weight = perceptual_weight, style_weight
+        self.use_input_norm, self.range_norm = use_input_norm, range_norm
+        self.vgg = VGGFeatures(tuple(layer_weights))
+        self._load(weights)
+        self.vgg.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def _load(self, weights: str | Path) -> None:
+        if not Path(weights).is_file():
+            raise CheckpointError(
+                f"{weights}: there is no such file; PerceptualLoss needs VGG19's weights in torchvision's form "
+                "(vgg19-dcbb9e9d.pth of download.pytorch.org/models), and nothing is downloaded by itself"
+            )
+        found, own = read_checkpoint(weights).state_dict, self.vgg.state_dict()
+        wrong = [name for name, value in own.items() if name not in found or found[name].shape != value.shape]
+        if wrong:
+            raise CheckpointError(f"{weights} is not VGG19: {', '.join(wrong[:4])} missing or of another shape")
+        self.vgg.load_state_dict({name: found[name] for name in own})
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare RGB images [B, 3, H, W] in [0, 1]; returns a scalar."""
+        ours = self.vgg(self._normalised(prediction))
+        with torch.no_grad():
+            theirs = self.vgg(self._normalised(target))
+        total = prediction.new_zeros(())
+        for name, weight in self.layer_weights.items():
+            if self.perceptual_weight > 0:
+                distance = (ours[name] - theirs[name]).abs().mean()
+                total = total + self.perceptual_weight * weight * distance
+            if self.style_weight > 0:
+                distance = (gram_matrix(ours[name]) - gram_matrix(theirs[name])).abs().mean()
+                total = total + self.style_weight * weight * distance
+        return total
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        image = (image + 1) / 2 if self.range_norm else image
+        return (image - self.mean) / self.std if self.use_input_norm else image
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, C]: products of channels, averaged over C x H x W as BasicSR does."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat[0].numel()
