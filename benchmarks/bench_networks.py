@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -194,11 +192,10 @@ def peak_in_own_process(name: str, size: int, dtype: str, threads: int) -> float
 
 def table(results: list[Result], threads: int, repeats: int) -> str:
     """The results as Markdown with the machine above them."""
-    import torch
+    from mambair.machine import describe_machine
 
     lines = [
-        f"{processor()}, {os.cpu_count()} cores, {threads} threads; torch {torch.__version__}, Python "
-        f"{platform.python_version()}; scan: {scan_backend()}; best of {repeats}; {time.strftime('%Y-%m-%d')}",
+        f"{describe_machine('basicsr')}; {threads} threads, best of {repeats} in turns, scan: {scan_backend()}",
         "",
         "| input | dtype | network | seconds | x SwinIR-light | peak MB |",
         "|---|---|---|---|---|---|",
@@ -216,15 +213,6 @@ def scan_backend() -> str:
     from mambair.ops import backends
 
     return backends.explain("cpu")[0]
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
