@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     import torch
 
-    from mambair.ops import backends
+    from mambair.ops import backends, native
 
     print(f"torch {torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}")
     forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "")
@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, reason in reasons.items():
             verdict = "chosen" if name == chosen else f"declined: {reason}" if reason else "would run it too"
             print(f"  {name:<10} {verdict}")
+        if chosen == "native":
+            print(f"  {native.library_path()}, instruction set {native.isa()}")
     return 0
 
 

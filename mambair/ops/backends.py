@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from mambair.ops import chunked, mamba_ssm, operators
 
@@ -26,15 +27,14 @@ class BackendError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What a backend must know to accept or decline: kind of device, a float64 input, N > 256, a compiler at work,
-    and whether a state is given or asked for.
-    """
+    """What a backend must know to accept or decline a scan."""
 
-    device: str
-    double: bool = False
-    many_states: bool = False
-    compiling: bool = False
-    carries_state: bool = False
+    device: str  # "cpu", "cuda", ...
+    double: bool = False  # an input is float64
+    many_states: bool = False  # N > 256
+    carries_state: bool = False  # an initial state is given, or the last one asked for
+    compiling: bool = False  # torch.compile or torch.export is tracing
+    transformed: bool = False  # a transform of torch.func or forward-mode differentiation is at work
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def _native_declines(request: Request) -> str | None:
         return "it computes in float32, and an input is float64"
     if request.many_states:
         return f"it holds up to {MANY_STATES} numbers of state for a channel, and A has more"
+    if request.transformed:
+        return "transforms of torch.func and forward-mode derivatives cannot pass through an operator"
     from mambair.ops import native  # found, compiled and loaded only when a scan on the CPU asks for it
 
     return None if native.load() else native.why_not() or "the native library could not be loaded"
@@ -72,6 +74,8 @@ def _mamba_ssm_declines(request: Request) -> str | None:
         return f"it holds up to {MANY_STATES} numbers of state for a channel, and A has more"
     if request.compiling:
         return "torch.compile and torch.export cannot trace its kernel"
+    if request.transformed:
+        return "transforms of torch.func and forward-mode derivatives cannot pass through its kernel"
     if request.carries_state:
         return "it takes no initial state and has no gradient of the last one"
     return mamba_ssm.why_not()
@@ -99,7 +103,15 @@ def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = Fals
     forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
     many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
     compiling = torch.compiler.is_compiling()
-    return _BY_NAME[_choose(forced, tensors[0].device.type, double, many_states, compiling, carries_state)]
+    transformed = not compiling and _is_transformed()
+    device = tensors[0].device.type
+    return _BY_NAME[_choose(forced, device, double, many_states, carries_state, compiling, transformed)]
+
+
+def _is_transformed() -> bool:
+    """An operator would refuse torch.func's gradients and silently lose forward-mode ones; torch has no public test."""
+    functorch = torch._C._functorch  # type: ignore[attr-defined]
+    return forward_ad._current_level >= 0 or functorch.peek_interpreter_stack() is not None
 
 
 def explain(device: str) -> tuple[str, dict[str, str | None]]:
@@ -112,8 +124,8 @@ def explain(device: str) -> tuple[str, dict[str, str | None]]:
     return _search(os.environ.get(ENVIRONMENT_VARIABLE, ""), request), {b.name: b.declines(request) for b in BACKENDS}
 
 
-def _choose(forced: str, device: str, double: bool, many_states: bool, compiling: bool, carries_state: bool) -> str:
-    return _search(forced, Request(device, double, many_states, compiling, carries_state))
+def _choose(forced: str, device: str, *flags: bool) -> str:
+    return _search(forced, Request(device, *flags))
 
 
 # Dynamo must take the answer as a constant, not trace the search. This is the mark that torch.compiler's
@@ -126,7 +138,7 @@ def _search(forced: str, request: Request) -> str:
     if forced:
         return _forced(forced, request)
     name = next(backend.name for backend in BACKENDS if backend.declines(request) is None)
-    if request.device == "cpu" and not request.double and name == "torch":
+    if name == "torch" and request == Request("cpu", carries_state=request.carries_state, compiling=request.compiling):
         _warn_without_native()
     return name
 
@@ -142,8 +154,10 @@ def _forced(name: str, request: Request) -> str:
 
 @lru_cache(maxsize=1)
 def _warn_without_native() -> None:
+    if os.environ.get("MAMBAIR_NATIVE") == "off":
+        return  # as wished
     reason = _native_declines(Request("cpu"))
     warnings.warn(
         f"mambair: scans run on the slower pure-torch path, as the native library is not available: {reason}",
-        stacklevel=2,
+        stacklevel=6,  # who called the scan
     )

@@ -57,12 +57,16 @@ def test_forward_of_a_long_scan_holds_one_block(selective_inputs) -> None:
     """No array that lives through the scan has L * D * N numbers, not even for a gradient."""
     inputs = selective_inputs(B=1, L=4096, D=8, N=16, G=1, optional=False, grad=True)
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.untyped_storage().nbytes()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.untyped_storage().nbytes()) or t, lambda t: t
+    ):
         chunked.selective_scan(**inputs, delta_softplus=True)
     assert max(kept) < 4096 * 8 * 16 * 4 / 4
 
 
-@pytest.mark.parametrize("mapped", [("u",), ("A",), ("initial_state",), ("delta", "B"), ("u", "A", "C", "initial_state")])
+@pytest.mark.parametrize(
+    "mapped", [("u",), ("A",), ("initial_state",), ("delta", "B"), ("u", "A", "C", "initial_state")]
+)
 def test_vmap_and_gradients_of_each_sample(mapped, small_blocks, selective_inputs) -> None:
     inputs = selective_inputs(B=2, L=6, D=2, N=2, G=1, dtype=torch.float64)
     inputs = {k: inputs[k] for k in ("u", "delta", "A", "B", "C", "initial_state")}

@@ -1,4 +1,4 @@
-"""The definition itself: hand-worked numbers, exact gradients, the order of the four directions, stored exact outputs."""
+"""The definition itself: hand-worked numbers, exact gradients, the order of the four directions."""
 
 from __future__ import annotations
 

@@ -66,14 +66,20 @@ def test_subsets_orders_and_repeats_of_directions(directions, backend, ss2d_inpu
         assert relative_error(grad, wanted[name]) < BACKWARD, name
 
 
-@pytest.mark.parametrize(("direction", "back"), [(0, lambda t: t), (1, lambda t: t.transpose(1, 2)),
-                                                 (2, lambda t: t.flip(1, 2)), (3, lambda t: t.transpose(1, 2).flip(1, 2))],
-                         ids=["rows", "columns", "rows-backwards", "columns-backwards"])  # fmt: skip
-def test_a_direction_is_the_row_scan_of_a_turned_image(direction, back, backend, ss2d_inputs) -> None:
+TURNS = {
+    "rows": lambda t: t,
+    "columns": lambda t: t.transpose(1, 2),
+    "rows-backwards": lambda t: t.flip(1, 2),
+    "columns-backwards": lambda t: t.transpose(1, 2).flip(1, 2),
+}
+
+
+@pytest.mark.parametrize(("direction", "turn"), enumerate(TURNS.values()), ids=TURNS.keys())
+def test_a_direction_is_the_row_scan_of_a_turned_image(direction, turn, backend, ss2d_inputs) -> None:
     inputs = ss2d_inputs(H=4, W=6, K=1)
-    turned = inputs | {"x": back(inputs["x"]), "projection": back(inputs["projection"])}
+    turned = inputs | {"x": turn(inputs["x"]), "projection": turn(inputs["projection"])}
     y = ss2d_scan(**inputs, directions=[direction])
-    torch.testing.assert_close(back(y), ss2d_scan(**turned, directions=[0]), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(turn(y), ss2d_scan(**turned, directions=[0]), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("wanted", ["x", "projection", "dt_weight", "dt_bias", "A", "D"])
@@ -87,7 +93,10 @@ def test_one_gradient_alone(wanted, backend, ss2d_inputs) -> None:
 def test_strided_views_equal_copies(backend, ss2d_inputs) -> None:
     inputs = ss2d_inputs(B=2, D=6)
     both = torch.randn(2, 5, 7, 12)
-    views = {"a half of a wider tensor": both[..., 6:], "channels first": both[..., :6].permute(0, 3, 1, 2).contiguous()}
+    views = {
+        "a half of a wider tensor": both[..., 6:],
+        "channels first": both[..., :6].permute(0, 3, 1, 2).contiguous(),
+    }
     views["channels first"] = views["channels first"].permute(0, 2, 3, 1)
     views["expanded"] = both[:1, :, :, :6].expand(2, -1, -1, -1)
     for name, view in views.items():
