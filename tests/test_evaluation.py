@@ -74,8 +74,8 @@ def test_bicubic_on_set5_is_what_papers_print(
 ) -> None:
     """The whole chain: files, pairs, luma, crop border, rounding, means.
 
-    Papers enlarge rounded luma, where this enlarges RGB and rounds that: 0.03 dB and 0.001 allow for it. RGB in place of
-    luma would be 1.7 dB off, luma of full range 1.3 dB.
+    Papers enlarge rounded luma, where this enlarges RGB and rounds that: 0.03 dB and 0.001 allow for it. RGB in place
+    of luma would be 1.7 dB off, luma of full range 1.3 dB.
     """
     folder = development_data / "data" / "test" / "Set5"
     dataset = build_dataset(
