@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
             state_dict.
 
     Returns:
-        The network on the CPU in float32, in eval mode, with ``upscale`` and ``in_chans``.
+        The network on the CPU in float32, in eval mode, with ``in_chans`` and, if it restores images, ``upscale``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -52,17 +53,18 @@ def build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Mo
         CheckpointError: the arguments are absurd or refused by the class, or the weights do not fit (all is listed).
     """
     _refuse_absurd(checkpoint, arch, kwargs)
+    weights = detectors.with_present_names(arch, checkpoint.state_dict)
     with torch.device("meta"):  # shapes are compared before any memory is taken
         net = _construct(checkpoint, arch, kwargs)
-        report = compare(net, checkpoint.state_dict)
+        report = compare(net, weights)
     if report:
         raise CheckpointError(
             f"{checkpoint.source}: taken for {arch}({_arguments(kwargs)}), but the weights do not fit it:\n{report}"
         )
-    net.load_state_dict({name: _in_float32(tensor) for name, tensor in checkpoint.state_dict.items()}, assign=True)
+    net.load_state_dict({name: _in_float32(tensor) for name, tensor in weights.items()}, assign=True)
     if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):  # it has buffers outside the state dict
         net = _construct(checkpoint, arch, kwargs)
-        load_weights(net, checkpoint.state_dict)
+        load_weights(net, weights)
     return net
 
 
@@ -77,12 +79,22 @@ def recognise(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         return _from_metadata(checkpoint)
     found = detectors.detect(checkpoint.state_dict)
     if found is None:
+        _know_backbones()
+        found = detectors.detect(checkpoint.state_dict)
+    if found is None:
         raise CheckpointError(_unknown(checkpoint))
     return found
 
 
+def _know_backbones() -> None:
+    """Register the backbones and their detectors, only when they are needed: timm comes in where it is installed."""
+    importlib.import_module("mambair.backbones")
+
+
 def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     arch = checkpoint.metadata[ARCH_KEY]
+    if not ARCH_REGISTRY.is_ours(arch):
+        _know_backbones()
     if not ARCH_REGISTRY.is_ours(arch):
         known = ", ".join(ARCH_REGISTRY.keys())
         raise CheckpointError(f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}")

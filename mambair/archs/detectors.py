@@ -11,6 +11,7 @@ from torch import Tensor
 
 Weights = Mapping[str, Tensor]
 Detect = Callable[[Weights], "dict[str, Any] | None"]
+Rename = Callable[[Weights], "dict[str, Tensor]"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,14 @@ class Detector:
         arch: the registered name of the class.
         hallmarks: patterns of tensor names that the weights of this architecture have; ``nearest`` counts them.
         detect: weights -> arguments of the class, or None when the weights are another network's.
+        rename: weights under the names of older files -> the same under the present names, which hallmarks and
+            ``detect`` are about.
     """
 
     arch: str
     hallmarks: tuple[re.Pattern[str], ...]
     detect: Detect
+    rename: Rename = dict
 
     def resemblance(self, names: Iterable[str]) -> float:
         """The share of the hallmarks that are found among ``names``, 0 to 1."""
@@ -40,18 +44,19 @@ class Detector:
 DETECTORS: list[Detector] = []
 
 
-def register_detector(arch: str, *hallmarks: str) -> Callable[[Detect], Detect]:
+def register_detector(arch: str, *hallmarks: str, rename: Rename = dict) -> Callable[[Detect], Detect]:
     """Put the decorated function into the list as the detector of ``arch``.
 
     Args:
         arch: the registered name of the class.
         hallmarks: regular expressions, matched at the start of tensor names; all must be found before the function is
             called.
+        rename: see ``Detector``.
     """
     patterns = tuple(re.compile(mark) for mark in hallmarks)
 
     def add(detect: Detect) -> Detect:
-        DETECTORS.append(Detector(arch, patterns, detect))
+        DETECTORS.append(Detector(arch, patterns, detect, rename))
         return detect
 
     return add
@@ -60,15 +65,20 @@ def register_detector(arch: str, *hallmarks: str) -> Callable[[Detect], Detect]:
 def detect(weights: Weights) -> tuple[str, dict[str, Any]] | None:
     """The architecture and arguments of ``weights`` by the first detector that knows them, or None."""
     for detector in DETECTORS:
-        if detector.resemblance(weights) < 1.0:
-            continue
         try:
-            kwargs = detector.detect(weights)
+            renamed = detector.rename(weights)
+            kwargs = detector.detect(renamed) if detector.resemblance(renamed) == 1.0 else None
         except (IndexError, KeyError, ValueError, ZeroDivisionError):  # a tensor it builds on has an odd shape
             continue
         if kwargs is not None:
             return detector.arch, kwargs
     return None
+
+
+def with_present_names(arch: str, weights: Weights) -> dict[str, Tensor]:
+    """``weights`` under the names that the class ``arch`` has for them today."""
+    rename = next((detector.rename for detector in DETECTORS if detector.arch == arch), dict)
+    return rename(weights)
 
 
 def nearest(weights: Weights) -> tuple[Detector, float] | None:

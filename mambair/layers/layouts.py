@@ -1,4 +1,4 @@
-"""Layers for maps in either layout: channels last [B, H, W, C], or channels first [B, C, H, W] (VMamba, Liu et al., 2024).
+"""Layers for maps in either layout: channels last [B, H, W, C] or channels first [B, C, H, W] (as VMamba has them).
 
 A channels-first map is kept in channels-last memory format, so that changing the layout moves no data.
 """
@@ -32,13 +32,6 @@ class AsTokens(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return as_tokens(image)
-
-
-class Linear2d(nn.Linear):
-    """A linear layer on the channels of [B, C, H, W]; its weight [out, in] is a linear layer's, not a convolution's."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return as_image(F.linear(as_tokens(x), self.weight, self.bias))
 
 
 class LayerNorm2d(nn.LayerNorm):
