@@ -39,7 +39,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--launcher",
         choices=("none", "pytorch", "slurm"),
         default="none",
-        help="accepted from old scripts; the environment torchrun sets says all there is to know",
+        help="slurm: started by srun; pytorch is accepted from old scripts, as torchrun's environment says it all",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.check:
             return check(opt)
-        return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume)
+        launcher = arguments.launcher
+        return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
     except SETUP_FAULTS as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
         return USAGE_FAULT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,28 +66,68 @@ class Processes:
             dist.destroy_process_group()
 
 
-def start_processes(use_gpu: bool, environment: Mapping[str, str] = os.environ) -> Processes:
+def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for a task that srun started, out of slurm's own, which are read as plain values.
+
+    MASTER_ADDR and MASTER_PORT are kept where they are set; otherwise the first node of the step, and a port made of
+    the job's number, so that two jobs on a node do not meet.
+
+    Raises:
+        LaunchError: slurm's variables are not there.
+    """
+    names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+    missing = [name for name in (*names.values(), "SLURM_JOB_ID") if name not in environment]
+    if missing:
+        raise LaunchError(f"--launcher slurm: {', '.join(missing)} are not set; start with srun, or use torchrun")
+    nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", "localhost"))
+    variables = {name: environment[source] for name, source in names.items()}
+    variables["MASTER_ADDR"] = environment.get("MASTER_ADDR", first_node(nodes))
+    port = 20_000 + int(environment["SLURM_JOB_ID"]) % 40_000
+    variables["MASTER_PORT"] = environment.get("MASTER_PORT", str(port))
+    return variables
+
+
+def first_node(nodes: str) -> str:
+    """The first host of a list as slurm writes it: ``node[07-09,12],login1`` -> ``node07``."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    if found is None:
+        raise LaunchError(f"SLURM_STEP_NODELIST holds no host: {nodes!r}; set MASTER_ADDR")
+    return found[1] + (found[2] or "")
+
+
+def start_processes(use_gpu: bool, *, launcher: str = "none") -> Processes:
     """Join the group that torchrun (or anything that sets the same variables) describes; alone without one.
 
     Args:
         use_gpu: NCCL and one GPU per local rank, or gloo on CPU.
-        environment: RANK, WORLD_SIZE and LOCAL_RANK are read from here; torch reads MASTER_ADDR and MASTER_PORT.
+        launcher: "slurm" takes slurm's variables in place of torchrun's; all others mean torchrun's.
 
     Raises:
         LaunchError: WORLD_SIZE > 1 without the other variables, or a value that is no number.
+    """
+    if launcher == "slurm" and "WORLD_SIZE" not in os.environ:
+        os.environ.update(slurm_variables(os.environ))
+    processes = processes_of(os.environ)
+    if processes.distributed:
+        if use_gpu:
+            torch.cuda.set_device(processes.local_rank)
+        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=datetime.timedelta(minutes=30))
+    return processes
+
+
+def processes_of(environment: Mapping[str, str]) -> Processes:
+    """This process's place by RANK, WORLD_SIZE and LOCAL_RANK; nobody is joined.
+
+    Raises:
+        LaunchError: as `start_processes`.
     """
     try:
         world_size = int(environment.get("WORLD_SIZE", "1"))
         if world_size <= 1:
             return Processes()
-        rank, local_rank = int(environment["RANK"]), int(environment["LOCAL_RANK"])
+        return Processes(int(environment["RANK"]), world_size, int(environment["LOCAL_RANK"]))
     except KeyError as error:
-        raise LaunchError(
-            f"WORLD_SIZE is set but {error.args[0]} is not; start with torchrun, which sets all"
-        ) from None
+        name = error.args[0]
+        raise LaunchError(f"WORLD_SIZE is set but {name} is not; start with torchrun, which sets all") from None
     except ValueError as error:
         raise LaunchError(f"RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers: {error}") from None
-    if use_gpu:
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if use_gpu else "gloo", timeout=datetime.timedelta(minutes=30))
-    return Processes(rank, world_size, local_rank)

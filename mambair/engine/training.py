@@ -31,23 +31,36 @@ from mambair.engine.randomness import draw_seed, seed_everything
 from mambair.models import build_model
 from mambair.models.guard import TrainingDiverged
 from mambair.models.optimizers import OptimizerError
+from mambair.models.restoration_model import LossError
 from mambair.models.schedules import ScheduleError
 
 logger = logging.getLogger(__name__)
 
 # what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
-SETUP_FAULTS = (BatchError, CheckpointError, DatasetError, LaunchError, OptimizerError, ResumeError, ScheduleError)
+SETUP_FAULTS = (
+    BatchError,
+    CheckpointError,
+    DatasetError,
+    LaunchError,
+    LossError,
+    OptimizerError,
+    ResumeError,
+    ScheduleError,
+)
 # what ends a run that had begun
 RUN_FAILURES = (CheckpointWriteError, DatasetError, ImageFileError, TrainingDiverged)
 
 
-def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False) -> int:
+def train(
+    opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False, launcher: str = "none"
+) -> int:
     """Run (or go on with) the training that ``opt`` describes.
 
     Args:
         opt: checked options, as `mambair.options.load_options` returns them; not changed.
         option_file: copied into the experiment's folder and named in messages.
         auto_resume: go on from the newest loadable state of this experiment, if there is one.
+        launcher: "slurm" reads the group of processes from slurm's variables, otherwise torchrun's count.
 
     Returns:
         The exit code: 0 finished, 1 stopped by a failure that is explained in the log, 143 or 130 ended by a signal.
@@ -57,7 +70,7 @@ def train(opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: 
     """
     opt = copy.deepcopy(opt)
     use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
-    processes = start_processes(use_gpu)
+    processes = start_processes(use_gpu, launcher=launcher)
     handlers = start_logging(None, is_main=processes.is_main)
     try:
         describe_processes(opt, processes, use_gpu)

@@ -33,6 +33,10 @@ LOSSES = {"pixel_opt": "l_pix", "perceptual_opt": "l_percep", "fft_opt": "l_fft"
 DEFAULT_NONFINITE_LIMIT = 20
 
 
+class LossError(ValueError):
+    """The options name no loss."""
+
+
 def build_network(opt: Mapping[str, Any]) -> nn.Module:
     """Build the network of an option file's ``network_g`` block: ``type`` and the arguments of its class."""
     arguments = {key: value for key, value in opt.items() if key != "type"}
@@ -86,7 +90,7 @@ class RestorationModel:
             self._load_average()
         losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
         if not losses:
-            raise ValueError(f"train: pixel_opt is missing: there is no loss to train with (of {', '.join(LOSSES)})")
+            raise LossError(f"train: pixel_opt is missing: there is no loss to train with (of {', '.join(LOSSES)})")
         built = {label: build_loss(loss_opt) for label, loss_opt in losses.items()}
         self.criteria = nn.ModuleDict(built).to(self.device)
         self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mambair.engine.processes import LaunchError, Processes, start_processes
+from mambair.engine.processes import LaunchError, Processes, first_node, processes_of, slurm_variables
 
 WORKER = """
 import sys
@@ -54,7 +54,7 @@ torch.manual_seed(0)
 opt = {
     "name": "two", "is_train": True, "scale": 1, "num_gpu": 0, "network_g": {"type": "Net"},
     "rank": processes.rank, "world_size": processes.world_size,
-    "path": {"visualization": str(folder)},
+    "path": {"visualization": str(folder), "models": str(folder)},
     "train": {"total_iter": 9, "optim_g": {"type": "SGD", "lr": 0.1}, "accumulation": accumulation,
               "pixel_opt": {"type": "L1Loss", "reduction": reduction}},
     "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
@@ -129,7 +129,7 @@ def test_two_processes_equal_one(tmp_path: Path, repository: Path, reduction: st
 
 @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1", "RANK": "0"}], ids=["nothing", "torchrun with one"])
 def test_alone(environment: dict[str, str]) -> None:
-    processes = start_processes(False, environment)
+    processes = processes_of(environment)
     assert processes == Processes() and processes.is_main and not processes.distributed
     assert processes.any_true(True) and not processes.any_true(False)
     processes.barrier()
@@ -146,4 +146,37 @@ def test_alone(environment: dict[str, str]) -> None:
 )
 def test_faults(environment: dict[str, str], text: str) -> None:
     with pytest.raises(LaunchError, match=text):
-        start_processes(False, environment)
+        processes_of(environment)
+
+
+SLURM = {
+    "SLURM_PROCID": "5",
+    "SLURM_NTASKS": "8",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_ID": "123456",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
+}
+
+
+def test_slurm_s_own_variables() -> None:
+    variables = slurm_variables(SLURM)
+    assert processes_of(variables) == Processes(rank=5, world_size=8, local_rank=1)
+    assert (variables["MASTER_ADDR"], variables["MASTER_PORT"]) == ("gpu07", "23456")
+    assert slurm_variables({**SLURM, "MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
+
+
+def test_slurm_without_srun_is_explained() -> None:
+    with pytest.raises(LaunchError, match="SLURM_PROCID are not set; start with srun"):
+        slurm_variables({name: value for name, value in SLURM.items() if name != "SLURM_PROCID"})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("node1", "node1"), ("node1,node2", "node1"), ("n[003-010,12],m1", "n003"), ("a-b[1,3]", "a-b1")],
+)
+def test_first_node(nodes: str, first: str) -> None:
+    assert first_node(nodes) == first
+
+
+def test_nothing_of_a_node_list_is_run() -> None:
+    assert first_node("$(touch trap)") == "$(touch trap)"
