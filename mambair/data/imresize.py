@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 # rows that stay in the cache between the two passes
-_STRIP = 64
+_STRIP = 32
+# BLAS libraries use several threads for products of more multiplications than this; for such flat ones they lose by it
+_PRODUCT = 2**18
 # bound of the error of a float32 sum of 8-bit values, per tap
 _SINGLE_ERROR = 2e-5
 # a sum that is a half but for the last bits is rounded up, whatever the order in which it was added
@@ -144,7 +146,7 @@ def _plan(in_length: int, out_length: int, scale: float, dtype: str, channels: i
     """The products, in ``dtype``, that resize one axis, whose pixels are ``channels`` interleaved numbers."""
     weights, indices = contributions(in_length, out_length, scale)
     # output pixels that share one product: more waste multiplications by zero, fewer waste calls
-    step = min(max(int(32 * scale), 8), 16)
+    step = min(max(int(16 * scale), 8), 16)
     blocks = []
     for first in range(0, out_length, step):
         rows = indices[first : first + step]
@@ -194,7 +196,9 @@ def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tupl
         for block in strip:
             part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
             np.copyto(part, table[block.low : block.high])
-            np.matmul(block.matrix, part, out=rows)
+            step = max(_PRODUCT // block.matrix.size, 1)
+            for column in range(0, table.shape[1], step):
+                np.matmul(block.matrix, part[:, column : column + step], out=rows[:, column : column + step])
             if down.tie is None:
                 _settle_ties_down(rows, table, down, block.first)
             _round(rows, white, down.tie)
