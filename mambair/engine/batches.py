@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from mambair.data import build_dataset
-from mambair.data.loader import build_test_loader, build_train_loader
+from mambair.data.loader import TrainingBatches, build_test_loader, build_train_loader
 from mambair.engine.batch_plan import BatchPlan
 from mambair.engine.processes import Processes
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 def build_batches(
     opt: Mapping[str, Any], plan: BatchPlan, processes: Processes, seed: int, start: int
-) -> tuple[Iterator[Mapping[str, Any]], float]:
+) -> tuple[TrainingBatches, float]:
     """This process's training batches from iteration ``start + 1`` on, without end.
 
     Iteration i (from 1) takes the samples (i - 1) x total ... i x total - 1 of the run's one sequence of samples, whose
@@ -41,7 +41,7 @@ def build_batches(
         world_size=processes.world_size,
         pin_memory=data_opt.get("pin_memory", False) and opt["num_gpu"] != 0,
     )
-    return iter(loader), images / plan.total
+    return TrainingBatches(loader), images / plan.total
 
 
 def build_validation_loaders(opt: Mapping[str, Any]) -> list[DataLoader[Any]]:

@@ -49,7 +49,10 @@ def check(opt: dict[str, Any]) -> int:
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
             loop = build_loop(opt, plan_batch(opt, 1), Processes())
-            _try_everything(loop)
+            try:
+                _try_everything(loop)
+            finally:
+                loop.close()
         logger.info("check passed: nothing was left behind")
         return 0
     except RUN_FAILURES as error:

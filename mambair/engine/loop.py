@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from mambair.data import DatasetError
 from mambair.data.image_content import ImageFileError
+from mambair.data.loader import TrainingBatches
 from mambair.engine.experiment import prune_checkpoints
 from mambair.engine.interruption import Interruption
 from mambair.engine.logs import RunLog, Stopwatch, peak_memory_mib
 from mambair.engine.processes import Processes
 from mambair.engine.randomness import seed_everything
+from mambair.engine.report import write_report
+from mambair.engine.sample_pictures import samples
 
 logger = logging.getLogger(__name__)
+
+PICTURES = 2  # of each validation set, for TensorBoard
 
 
 class CheckpointWriteError(RuntimeError):
@@ -34,6 +40,8 @@ class Model(Protocol):
     def optimize_parameters(self, current_iter: int) -> None: ...
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None: ...
     def get_current_learning_rate(self) -> list[float]: ...
+    def test(self) -> None: ...
+    def get_current_visuals(self) -> Mapping[str, Tensor]: ...
     def get_current_log(self) -> Mapping[str, float]: ...
     def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None: ...
     def save(self, epoch: int, current_iter: int) -> None: ...
@@ -58,7 +66,7 @@ class Loop:
 
     opt: Mapping[str, Any]
     model: Model
-    batches: Iterator[Mapping[str, Any]]
+    batches: TrainingBatches
     validation_loaders: Sequence[Any]
     run_log: RunLog
     processes: Processes
@@ -101,10 +109,17 @@ class Loop:
         return True
 
     def finish(self) -> None:
-        """After the last iteration: weights under the name ``latest``, and their validation."""
+        """After the last iteration: weights under the name ``latest``, their validation, and a report."""
         self._write(-1, -1)
         if self._validated_at != self.total:
             self.validate(self.total)
+        if self.processes.is_main:
+            logger.info("report: %s", write_report(self.opt, self.model, self.validation_loaders))
+
+    def close(self) -> None:
+        """End what runs or is open beside the loop: the data workers and the logs."""
+        self.batches.close()
+        self.run_log.close()
 
     def step(self, iteration: int) -> None:
         """One iteration: data, learning rate, optimiser step."""
@@ -154,14 +169,21 @@ class Loop:
                 f"The newest complete one is that of iteration {self._saved_at}; make room and go on with --auto_resume"
             ) from error
 
+    def _draw_samples(self, dataset: Any, iteration: int) -> None:
+        if self.run_log.tensorboard is not None:
+            for number, picture in enumerate(samples(self.model, dataset, PICTURES)):
+                label = f"{dataset.opt['name']}/{number}"
+                self.run_log.tensorboard.add_image(label, picture, iteration, dataformats="HWC")
+
     def validate(self, iteration: int) -> None:
-        """Validate on every data set."""
+        """Validate on every data set; TensorBoard, if it is open, gets the metrics and a few pictures."""
         for loader in self.validation_loaders:
             save_images = self.opt["val"].get("save_img", False)
             self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)
             if self.processes.is_main:
                 metrics = dict(getattr(self.model, "metric_results", {}))
                 self.run_log.record_validation(iteration, loader.dataset.opt["name"], metrics)
+                self._draw_samples(loader.dataset, iteration)
         self.processes.barrier()
         self._validated_at = iteration
         self.stopwatch.reset()

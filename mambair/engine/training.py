@@ -85,7 +85,7 @@ def train(
         try:
             return run_to_exit_code(loop, option_file)
         finally:
-            loop.run_log.close()
+            loop.close()
     finally:
         stop_logging(handlers)
         processes.close()

@@ -19,6 +19,15 @@ from mambair.engine.loop import CheckpointWriteError, Loop
 from mambair.engine.processes import Processes
 
 
+class NoImages:
+    """A validation set without images."""
+
+    opt = {"name": "Set"}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 0
+
+
 class CountingModel:
     """Speaks the protocol and writes down every call."""
 
@@ -50,6 +59,12 @@ class CountingModel:
     def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
         self.calls.append(("validation", current_iter, save_img))
 
+    def test(self) -> None:
+        pass
+
+    def get_current_visuals(self) -> dict[str, torch.Tensor]:
+        return {"lq": torch.zeros(1, 3, 4, 6), "result": torch.ones(1, 3, 8, 12)}
+
     def save(self, epoch: int, current_iter: int) -> None:
         if self.disk_full:
             raise OSError(28, "No space left on device")
@@ -67,12 +82,14 @@ def numbered(first: int) -> Iterator[dict[str, int]]:
 
 def make_loop(folder: Path, model: CountingModel, start: int = 0, total: int = 10) -> Loop:
     opt = {
+        "name": "tiny",
+        "network_g": {"type": "None"},
         "train": {"total_iter": total, "warmup_iter": 3},
         "val": {"val_freq": 5, "save_img": True},
         "logger": {"print_freq": 4, "save_checkpoint_freq": 4},
-        "path": {"models": str(folder), "training_states": str(folder)},
+        "path": {"models": str(folder), "training_states": str(folder), "experiments_root": str(folder)},
     }
-    loader = SimpleNamespace(dataset=SimpleNamespace(opt={"name": "Set"}))
+    loader = SimpleNamespace(dataset=NoImages())
     log = RunLog("tiny", total, 2, folder / "metrics.jsonl", None)
     return Loop(opt, model, numbered(start), [loader], log, Processes(), start, 7, epoch_iterations=3.5)
 

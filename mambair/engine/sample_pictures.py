@@ -1,0 +1,57 @@
+"""Pictures to look at: what went in, what came out and what was wanted, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambair.evaluation import to_uint8
+
+SIDE = 192  # of the cut-outs, in pixels of the result
+GAP = 4  # white columns between them
+
+
+class Restoring(Protocol):
+    """The part of the model protocol that restores one image."""
+
+    def feed_data(self, data: Any) -> None: ...
+    def test(self) -> None: ...
+    def get_current_visuals(self) -> Mapping[str, Tensor]: ...
+
+
+def side_by_side(visuals: Mapping[str, Tensor], side: int = SIDE) -> np.ndarray:
+    """The middle of ``lq`` (pixels repeated), ``result`` and, if there, ``gt``, next to each other.
+
+    Args:
+        visuals: [1, C, h, w] and [1, C, H, W] float in [0, 1], as ``model.get_current_visuals()`` gives them.
+        side: largest side of each cut-out.
+
+    Returns:
+        [height, width, C] uint8 RGB.
+    """
+    height, width = visuals["result"].shape[-2:]
+    scale = max(1, height // visuals["lq"].shape[-2])
+    shown = {**visuals, "lq": visuals["lq"].repeat_interleave(scale, -2).repeat_interleave(scale, -1)}
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    cut = [
+        to_uint8(shown[key][..., top : top + side, left : left + side])
+        for key in ("lq", "result", "gt")
+        if key in shown
+    ]
+    gap = np.full((cut[0].shape[0], GAP, cut[0].shape[2]), 255, dtype=np.uint8)
+    parts = [part for picture in cut for part in (gap, picture)][1:]
+    return np.concatenate(parts, axis=1)
+
+
+def samples(model: Restoring, dataset: Any, count: int) -> Iterator[np.ndarray]:
+    """``side_by_side`` of the first ``count`` images of a data set, restored by ``model`` as it is now."""
+    for index in range(min(count, len(dataset))):
+        item = dataset[index]
+        batch = {key: value.unsqueeze(0) if torch.is_tensor(value) else [value] for key, value in item.items()}
+        model.feed_data(batch)
+        model.test()
+        yield side_by_side(model.get_current_visuals())
