@@ -82,6 +82,19 @@ def decode(data: bytes, max_pixels: int) -> ImageFile:
     )
 
 
+def decode_size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """(height, width) that ``decode`` would give, from the header alone; it raises the same."""
+    directory = _tiff_directory(data) if data.startswith(_TIFF) else None
+    if directory is not None and _is_wide_tiff(directory):
+        width, height = _tiff_size(directory, max_pixels)
+        orientation = directory.get(_ORIENTATION, 1)
+    else:
+        picture = _open(data, max_pixels)
+        width, height = picture.size  # Pillow says the upright size of a TIFF
+        orientation = 1 if picture.format == "TIFF" else picture.getexif().get(_ORIENTATION, 1)
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header; ``max_pixels`` takes the place of Pillow's process-wide limit."""
     Image.init()
@@ -253,12 +266,17 @@ def _is_wide_tiff(tags: Mapping[int, object]) -> bool:
     return isinstance(deepest, int) and isinstance(channels, int) and deepest > 8 and channels > 1
 
 
-def _decode_wide_tiff(data: bytes, directory: TiffImagePlugin.ImageFileDirectory_v2, max_pixels: int) -> ImageFile:
-    """16-bit or float colour; OpenCV applies the orientation itself."""
+def _tiff_size(directory: TiffImagePlugin.ImageFileDirectory_v2, max_pixels: int) -> tuple[int, int]:
     width, height = directory.get(256), directory.get(257)
     if not (isinstance(width, int) and isinstance(height, int)):
         raise OSError("its TIFF directory says no size")
     _check_size(width, height, max_pixels)
+    return width, height
+
+
+def _decode_wide_tiff(data: bytes, directory: TiffImagePlugin.ImageFileDirectory_v2, max_pixels: int) -> ImageFile:
+    """16-bit or float colour; OpenCV applies the orientation itself."""
+    _tiff_size(directory, max_pixels)
     for offsets, counts in ((273, 279), (324, 325)):
         # OpenCV fills what is missing of a strip or tile with zeros
         ends = [sum(pair) for pair in zip(directory.get(offsets, ()), directory.get(counts, ()), strict=False)]

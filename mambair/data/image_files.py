@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import UnidentifiedImageError
 
 from mambair.atomic_file import atomic_path
 from mambair.data.image_content import ImageFile, ImageFileError
-from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode
+from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
 from mambair.data.image_encoders import FORMAT_OF_SUFFIX, encode
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "natural_key",
     "read_image",
     "read_rgb",
+    "read_size",
     "write_image",
 ]
 
@@ -55,19 +57,20 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     """
     path = Path(path)
     data = _read_bytes(path)
-    try:
+    with _named(path):
         return decode(data, max_pixels)
-    except UnidentifiedImageError:
-        raise ImageFileError(f"{path}: is not an image of a known format, or its header is damaged") from None
-    except TooManyPixelsError as error:
-        raise ImageFileError(f"{path}: {error}; raise the limit if you trust the file") from None
-    except ImportError as error:
-        raise ImageFileError(
-            f"{path}: 16-bit and float colour need OpenCV, which cannot be imported ({error}). On a machine without a "
-            "display install the system package libgl1, or replace opencv-python by opencv-python-headless"
-        ) from error
-    except DECODING_FAULTS as error:
-        raise ImageFileError(f"{path}: is damaged or truncated, or of an unsupported kind ({error})") from error
+
+
+def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) that ``read_image`` would give, without decoding the pixels.
+
+    Raises:
+        ImageFileError: as ``read_image`` does, as far as the header shows it.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    with _named(path):
+        return decode_size(data, max_pixels)
 
 
 def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
@@ -141,6 +144,24 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorting key in which runs of digits count as numbers; different names have different keys."""
     parts = [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
     return [*parts, (-1, 0, name)]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an error that names the file."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise ImageFileError(f"{path}: is not an image of a known format, or its header is damaged") from None
+    except TooManyPixelsError as error:
+        raise ImageFileError(f"{path}: {error}; raise the limit if you trust the file") from None
+    except ImportError as error:
+        raise ImageFileError(
+            f"{path}: 16-bit and float colour need OpenCV, which cannot be imported ({error}). On a machine without a "
+            "display install the system package libgl1, or replace opencv-python by opencv-python-headless"
+        ) from error
+    except DECODING_FAULTS as error:
+        raise ImageFileError(f"{path}: is damaged or truncated, or of an unsupported kind ({error})") from error
 
 
 def _read_bytes(path: Path) -> bytes:

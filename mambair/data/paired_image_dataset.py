@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mambair.data.dataset_options import PairedOptions
+from mambair.data.image_files import ImageFileError, read_size
 from mambair.data.image_folders import DatasetError, paired_images
-from mambair.data.restoration_dataset import Pixels, RestorationDataset, Sample, to_tensor
+from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
 from mambair.registry import DATASET_REGISTRY
 
 
@@ -34,8 +35,11 @@ class PairedImageDataset(RestorationDataset):
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         gt_path, lq_path = self.gt_paths[index], self.lq_paths[index]
-        lq = self._read(lq_path)
-        gt = self._fitting(self._read(gt_path), lq, gt_path, lq_path)
+        lq, gt = self._read(lq_path), self._read(gt_path)
+        misfit = self._misfit(index, gt.shape[:2], lq.shape[:2])
+        if misfit:
+            raise DatasetError(misfit)
+        gt = gt[: lq.shape[0] * self.options.scale, : lq.shape[1] * self.options.scale]
         if self.options.is_train:
             scale = self.options.scale
             top, left, side = self._corner(*lq.shape[:2], lq_path, rng)
@@ -44,12 +48,23 @@ class PairedImageDataset(RestorationDataset):
             lq, gt = self._flipped((lq, gt), rng)
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "lq_path": str(lq_path), "gt_path": str(gt_path)}
 
-    def _fitting(self, gt: Pixels, lq: Pixels, gt_path: Path, lq_path: Path) -> Pixels:
+    def _misfit(self, index: int, gt_size: tuple[int, ...], lq_size: tuple[int, ...]) -> str | None:
+        """What is wrong with the (height, width) of a pair."""
         scale = self.options.scale
-        height, width = lq.shape[0] * scale, lq.shape[1] * scale
-        if not (0 <= gt.shape[0] - height < scale and 0 <= gt.shape[1] - width < scale):
-            raise DatasetError(
-                f"{gt_path}: {gt.shape[0]} x {gt.shape[1]} pixels do not fit {lq_path} with {lq.shape[0]} x "
-                f"{lq.shape[1]} at scale {scale}: expected {height} x {width}"
-            )
-        return gt[:height, :width]
+        height, width = lq_size[0] * scale, lq_size[1] * scale
+        if 0 <= gt_size[0] - height < scale and 0 <= gt_size[1] - width < scale:
+            return None
+        return (
+            f"{self.gt_paths[index]}: {gt_size[0]} x {gt_size[1]} pixels do not fit {self.lq_paths[index]} with "
+            f"{lq_size[0]} x {lq_size[1]} at scale {scale}: expected {height} x {width}"
+        )
+
+    def _fault_of_sizes(self, index: int) -> str | None:
+        fault = super()._fault_of_sizes(index)
+        if fault:
+            return fault
+        try:
+            misfit = self._misfit(index, read_size(self.gt_paths[index]), read_size(self.lq_paths[index]))
+        except ImageFileError as error:
+            return f"dataroot_lq: {error}"
+        return f"dataroot_lq: {misfit}" if misfit else None

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mambair.data.dataset_options import DatasetOptions, own_options
-from mambair.data.image_files import read_image
+from mambair.data.image_files import ImageFileError, read_image, read_size
 from mambair.data.image_folders import DatasetError, ground_truth_images
 
 Pixels = NDArray[np.generic]
 Sample = dict[str, Tensor | str]
 
 AUTOMATIC_CACHE_BYTES = 256 * 2**20
+HEADERS_CHECKED = 8
 
 
 class RestorationDataset(Dataset[Sample]):
@@ -57,13 +58,26 @@ class RestorationDataset(Dataset[Sample]):
     def check(cls, opt: dict[str, Any]) -> list[str]:
         """Faults of the options and the folders they name, as ``key: what is wrong``; empty if there are none.
 
-        Cheap: folders are listed and no pixel is decoded.
+        Cheap: folders are listed, the headers of a few images are read, and no pixel is decoded.
         """
         try:
-            cls(opt)
+            dataset = cls(opt)
         except DatasetError as error:
             return error.faults
-        return []
+        step = max(1, len(dataset) // HEADERS_CHECKED)
+        faults = [dataset._fault_of_sizes(index) for index in range(0, len(dataset), step)]
+        return [fault for fault in faults if fault][:1]
+
+    def _fault_of_sizes(self, index: int) -> str | None:
+        """What is wrong with the sizes of image ``index``, judged by the headers; subclasses extend it."""
+        path, side = self.gt_paths[index], self.options.gt_size
+        try:
+            height, width = read_size(path)
+        except ImageFileError as error:
+            return f"dataroot_gt: {error}"
+        if self.options.is_train and min(height, width) < side:
+            return f"gt_size: {path} has {height} x {width} pixels, too few for patches of {side}"
+        return None
 
     def _find_files(self) -> None:
         """List the files; subclasses with more folders extend it."""

@@ -341,6 +341,19 @@ def test_sizes_of_a_pair_must_fit(folders: Path, phase: str) -> None:
         dataset.sample(0, np.random.default_rng(0))
 
 
+def test_sizes_are_checked_by_the_headers(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mambair.data.image_files.decode", lambda *_: pytest.fail("a pixel was decoded"))
+    fault = PairedImageDataset.check(paired(folders, scale=2))
+    assert len(fault) == 1
+    assert fault[0].startswith("dataroot_lq: ")
+    assert "do not fit" in fault[0]
+    assert "gt_size: " in BicubicDataset.check(bicubic(folders, gt_size=39))[0]
+    (folders / "lq" / "tenx3.bmp").write_bytes(b"")
+    assert "tenx3.bmp: is empty" in PairedImageDataset.check(paired(folders))[0]
+    (folders / "gt" / "ten.png").write_text("")
+    assert "dataroot_gt: " in BicubicDataset.check(bicubic(folders))[0]
+
+
 def test_unreadable_images_are_named(folders: Path) -> None:
     (folders / "gt" / "one.png").write_bytes(b"")
     with pytest.raises(ImageFileError, match=r"one\.png: is empty"):

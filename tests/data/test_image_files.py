@@ -21,6 +21,7 @@ from mambair.data.image_files import (
     list_images,
     read_image,
     read_rgb,
+    read_size,
     write_image,
 )
 
@@ -156,6 +157,7 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, kind: str, orientation
         7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
         8: lambda p: np.rot90(p),
     }[orientation](image.pixels)
+    assert read_size(path) == turned.shape[:2]
     again = read_image(path)
     assert again.pixels.shape == turned.shape
     # JPEG loses a little
@@ -327,6 +329,10 @@ def test_awkward_files_are_named_with_the_reason(tmp_path: Path, name: str) -> N
         read_image(path)
     assert str(path) in str(raised.value)
     assert reason in str(raised.value)
+    if name != "flipped bits":
+        with pytest.raises(ImageFileError) as raised:
+            read_size(path)
+        assert reason in str(raised.value)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions mean nothing here")
