@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from mambair.data.image_content import ImageFileError
+from mambair.data.image_folders import DatasetError
 
 # first words of the seeds of the two independent streams
 _ORDER, _SAMPLE = 0, 1
@@ -57,7 +60,8 @@ class NumberedSamples(Dataset[Any]):
     """A data set indexed by the number of a sample in a sequence instead of by image.
 
     Data sets with ``sample(index, rng)`` get the sequence's generator. Others, such as basicsr's, draw from the global
-    generators: these are seeded for the call and put back after it.
+    generators: these are seeded for the call and put back after it. A fault of an image is an item like any other,
+    which `TrainingBatches` raises: thrown in a worker, it would arrive wrapped in that worker's traceback.
     """
 
     def __init__(self, dataset: Any, sequence: SampleSequence) -> None:
@@ -66,9 +70,12 @@ class NumberedSamples(Dataset[Any]):
 
     def __getitem__(self, number: int) -> Any:
         index, rng = self.sequence.index(number), self.sequence.rng(number)
-        if hasattr(self.dataset, "sample"):
-            return self.dataset.sample(index, rng)
-        return _with_global_generators(self.dataset, index, rng)
+        try:
+            if hasattr(self.dataset, "sample"):
+                return self.dataset.sample(index, rng)
+            return _with_global_generators(self.dataset, index, rng)
+        except (DatasetError, ImageFileError) as error:
+            return error
 
 
 def _with_global_generators(dataset: Any, index: int, rng: np.random.Generator) -> Any:
@@ -97,6 +104,39 @@ class _BatchNumbers(Sampler[list[int]]):
             first += self.batch_size * self.world_size
 
 
+def _collate(items: list[Any]) -> Any:
+    """The batch, or the first fault among its items."""
+    return next((item for item in items if isinstance(item, ValueError)), None) or default_collate(items)
+
+
+class TrainingBatches(Iterator[Any]):
+    """The batches of a training loader, without end.
+
+    Args:
+        loader: from `build_train_loader`.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._batches = iter(loader)
+
+    def __next__(self) -> Any:
+        """The next batch.
+
+        Raises:
+            DatasetError, ImageFileError: an image of it cannot be used.
+        """
+        batch = next(self._batches)
+        if isinstance(batch, ValueError):
+            raise batch
+        return batch
+
+    def close(self) -> None:
+        """End the workers. They ignore SIGTERM, so left alone they would keep the program from exiting."""
+        stop = getattr(self._batches, "_shutdown_workers", None)  # DataLoader has no public way
+        if stop is not None:
+            stop()
+
+
 def _leave_signals_to_the_training(worker: int) -> None:
     """A Ctrl-C or SIGTERM for the whole process group must not take the data away from the iteration being finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -116,6 +156,8 @@ def build_train_loader(
     prefetch_factor: int = 2,
 ) -> DataLoader[Any]:
     """Batches without end: ``{"lq": [B, C, h, w], "gt": [B, C, H, W], "lq_path": [...], "gt_path": [...]}``.
+
+    Take them through `TrainingBatches`, which raises the faults of images.
 
     The batches of all processes together are the numbers ``start``, ``start`` + 1, ... of the sequence, whatever the
     number of workers; a training that took n samples goes on with ``start=n``.
@@ -144,6 +186,7 @@ def build_train_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=prefetch_factor if num_workers else None,
+        collate_fn=_collate,
         worker_init_fn=_leave_signals_to_the_training,
         # without a generator of its own, DataLoader takes a number from the global one
         generator=torch.Generator().manual_seed(seed),

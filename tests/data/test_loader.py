@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,13 @@ import torch
 
 from mambair.data import build_dataset
 from mambair.data.image_files import ImageFileError
-from mambair.data.loader import NumberedSamples, SampleSequence, build_test_loader, build_train_loader
+from mambair.data.loader import (
+    NumberedSamples,
+    SampleSequence,
+    TrainingBatches,
+    build_test_loader,
+    build_train_loader,
+)
 
 EXAMPLE = Path("datasets") / "example"
 
@@ -131,11 +139,37 @@ def test_the_test_loader_goes_through_every_image_once(repository: Path) -> None
     assert all(batch["lq"].shape[0] == 1 for batch in batches)
 
 
-def test_an_unreadable_image_is_named_through_a_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named_in_one_line(workers: int, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     opt = {"type": "BicubicDataset", "phase": "train", "scale": 2, "gt_size": 8, "dataroot_gt": str(tmp_path)}
-    with pytest.raises(ImageFileError, match=r"a\.png: is empty"):
-        first(build_train_loader(build_dataset(opt), batch_size=1, seed=0, num_workers=1), 1)
+    loader = build_train_loader(build_dataset(opt), batch_size=1, seed=0, num_workers=workers)
+    batches = TrainingBatches(loader)
+    with pytest.raises(ImageFileError) as caught:
+        next(batches)
+    batches.close()
+    assert str(caught.value).endswith("a.png: is empty (0 bytes)")
+    assert "\n" not in str(caught.value), "a worker's traceback is no part of the message"
+
+
+PROGRAM_WITH_A_FAULT = """
+import sys
+from mambair.data import build_dataset
+from mambair.data.loader import TrainingBatches, build_train_loader
+opt = {"type": "BicubicDataset", "phase": "train", "scale": 2, "gt_size": 8, "dataroot_gt": sys.argv[1]}
+batches = TrainingBatches(build_train_loader(build_dataset(opt), batch_size=1, seed=0, num_workers=2))
+try:
+    next(batches)
+except ValueError as error:
+    kept = error  # the traceback keeps every frame of the call alive, and the workers with them
+batches.close()
+"""
+
+
+def test_workers_do_not_keep_the_program_from_ending(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    command = [sys.executable, "-c", PROGRAM_WITH_A_FAULT, str(tmp_path)]
+    assert subprocess.run(command, cwd=repository, timeout=240, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
