@@ -28,7 +28,7 @@ class _Sizes(NamedTuple):
 
 
 # On a CPU a block should stay in the cache, and a step should outweigh the call that makes it.
-_CPU = _Sizes(block=2**19, runs=2**13)
+_CPU = _Sizes(block=2**20, runs=2**13)
 # Elsewhere the number of launches decides; while compiling, the size of the graph.
 _WIDE = _Sizes(block=2**24, runs=2**24)
 
