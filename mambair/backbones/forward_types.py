@@ -39,17 +39,22 @@ REFUSED = {
 
 
 class CascadedSS2D(SS2D):
-    """SS2D in two steps: along every row in both directions, then along every column of the result (``v052dc``)."""
+    """SS2D in two steps: along every row in both directions, then along every column of the result (``v052dc``).
+
+    As published, the output of a backward scan is added in the order in which it was read: it is not turned back.
+    """
 
     def _scan(self, x: Tensor) -> Tensor:
-        """[B, H, W, D] -> [B, H, W, D]; each line is an image of one row, so that its scan starts afresh."""
-        x = self._scan_lines(F.layer_norm(x, (self.d_inner,)), range(2))
+        """[B, H, W, D] -> [B, H, W, D]; parameter sets 0 and 1 are for the rows, 2 and 3 for the columns."""
+        x = self._scan_lines(F.layer_norm(x, (self.d_inner,)), 0)
         columns = F.layer_norm(x, (self.d_inner,)).transpose(1, 2)
-        return self._scan_lines(columns, range(2, 4)).transpose(1, 2).contiguous()
+        return self._scan_lines(columns, 2).transpose(1, 2).contiguous()
 
-    def _scan_lines(self, x: Tensor, sets: range) -> Tensor:
-        lines = x.flatten(0, 1).unsqueeze(1)  # [B * H, 1, W, D]
-        return self._scan_along(lines, sets, (0, 2)).view(x.shape)
+    def _scan_lines(self, x: Tensor, first_set: int) -> Tensor:
+        lines = x.flatten(0, 1).unsqueeze(1)  # [B * H, 1, W, D]: an image of one row, so that each scan starts afresh
+        forward = self._scan_along(lines, range(first_set, first_set + 1), (0,))
+        backward = self._scan_along(lines, range(first_set + 1, first_set + 2), (2,))
+        return (forward + backward.flip(2)).view(x.shape)
 
 
 def make_scan_layer(forward_type: str, d_model: int, *, activation: str, **arguments: Any) -> SS2D:

@@ -1,0 +1,437 @@
+"""Vision Mamba (Zhu et al., "Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
+Model", ICML 2024): an image as a sequence of patches, read in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mambair.backbones.feature_indices import resolve_indices
+from mambair.backbones.rotary_embedding import RotaryEmbedding2d
+from mambair.layers.activation_checkpoint import call_block
+from mambair.layers.bidirectional_mamba import BidirectionalMamba, BimambaType, MambaBlock, token_norm
+from mambair.layers.drop_path import DropPath, linear_drop_rates
+from mambair.registry import ARCH_REGISTRY
+
+PoolType = Literal["none", "mean", "max", "all"]
+
+
+def create_block(
+    d_model: int,
+    d_state: int = 16,
+    ssm_cfg: Mapping[str, Any] | None = None,
+    norm_epsilon: float = 1e-5,
+    drop_path: float = 0.0,
+    rms_norm: bool = True,
+    residual_in_fp32: bool = True,
+    fused_add_norm: bool = True,
+    if_bimamba: bool = False,
+    bimamba_type: BimambaType = "v2",
+    if_divide_out: bool = True,
+    init_layer_scale: float | None = None,
+) -> MambaBlock:
+    """One block of Vision Mamba: ``hidden, residual = block(hidden, residual)`` on [B, L, d_model].
+
+    Args:
+        d_model, d_state, bimamba_type, if_divide_out, init_layer_scale: see BidirectionalMamba.
+        ssm_cfg: further arguments of BidirectionalMamba, by name.
+        norm_epsilon, rms_norm: of the normalisation: RMSNorm or LayerNorm.
+        drop_path, residual_in_fp32: see MambaBlock.
+        fused_add_norm: no influence; accepted because published configurations give it.
+        if_bimamba: the same as bimamba_type "v1".
+
+    Raises:
+        ValueError, TypeError: as BidirectionalMamba.
+    """
+    mixer = BidirectionalMamba(
+        d_model,
+        d_state=d_state,
+        bimamba_type="v1" if if_bimamba else bimamba_type,
+        if_divide_out=if_divide_out,
+        init_layer_scale=init_layer_scale,
+        **(ssm_cfg or {}),
+    )
+    norm = token_norm(d_model, norm_epsilon, rms_norm=rms_norm)
+    return MambaBlock(mixer, norm, drop_path, residual_in_fp32=residual_in_fp32)
+
+
+class PatchEmbed(nn.Module):
+    """Image -> patches, by one convolution.
+
+    Args:
+        img_size: rows and columns of the image.
+        patch_size: side of a patch.
+        stride: step from patch to patch; below ``patch_size`` they overlap.
+        channels: of the image.
+        dim: channels C of a token.
+
+    Raises:
+        ValueError: the image is smaller than a patch.
+    """
+
+    def __init__(self, img_size: tuple[int, int], patch_size: int, stride: int, channels: int, dim: int) -> None:
+        super().__init__()
+        if min(img_size) < patch_size or stride < 1:
+            raise ValueError(f"img_size {img_size} must be at least patch_size {patch_size}, and stride {stride} >= 1")
+        self.img_size = img_size
+        self.grid_size = tuple((side - patch_size) // stride + 1 for side in img_size)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.proj = nn.Conv2d(channels, dim, patch_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, *img_size] -> [B, M, C], M patches in raster order."""
+        if x.dim() != 4 or x.shape[1] != self.proj.in_channels or tuple(x.shape[2:]) != self.img_size:
+            raise ValueError(
+                f"x must be [B, {self.proj.in_channels}, {self.img_size[0]}, {self.img_size[1]}], got shape "
+                f"{tuple(x.shape)}; build the network with img_size={tuple(x.shape[2:])} for other images"
+            )
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+@ARCH_REGISTRY.register()
+class VisionMamba(nn.Module):
+    """Vision Mamba for classification: patches + position -> blocks -> normalisation -> class token or pool -> classes.
+
+    Args:
+        img_size: side of the image, or (rows, columns).
+        patch_size, stride: side of a patch, and the step from patch to patch.
+        depth: blocks.
+        embed_dim: channels C.
+        d_state: state size of the scans.
+        channels: of the image.
+        num_classes: 0 for features instead.
+        ssm_cfg: further arguments of BidirectionalMamba, by name.
+        drop_rate: dropout rate of the tokens.
+        drop_path_rate: highest rate of stochastic depth.
+        norm_epsilon, rms_norm: of the normalisations: RMSNorm or LayerNorm.
+        initializer_cfg: ``rescale_prenorm_residual`` (True) and ``n_residuals_per_layer`` (1): whether the mixers'
+            output weights are divided by the root of (the latter times ``depth``).
+        fused_add_norm, ft_seq_len: no influence; accepted because published configurations give them.
+        residual_in_fp32: see MambaBlock.
+        device, dtype: where the parameters are and what they are.
+        pt_hw_seq_len: side of the grid that rotary embeddings are scaled to.
+        if_bidirectional: blocks in pairs, the second on the sequence turned round; both results are added. A last block
+            without partner is not run.
+        final_pool_type: without class token: "none" (the last token), "mean", "max" (over the tokens' logits), "all"
+            (logits of every token). With a class token it has no influence, as published.
+        if_abs_pos_embed: a learned position embedding.
+        if_rope, if_rope_residual: rotary embedding of the hidden tokens, of the residual too, before every block.
+        flip_img_sequences_ratio: probability of turning the sequence round, in eval mode too; 0 or less for never.
+        if_bimamba: the same as bimamba_type "v1".
+        bimamba_type, if_divide_out, init_layer_scale: see BidirectionalMamba.
+        if_cls_token: a class token: before patch M // 2 of M, or with ``use_double_cls_token`` one at each end (their
+            mean is used), or, with ``use_middle_cls_token`` off, at the start.
+        if_devide_out: another spelling of ``if_divide_out``, which it overrides.
+        use_checkpoint: activation checkpointing of every block in training.
+
+    Raises:
+        ValueError: an argument out of its range, or rotary embeddings for tokens that are no grid.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        stride: int = 16,
+        depth: int = 24,
+        embed_dim: int = 192,
+        d_state: int = 16,
+        channels: int = 3,
+        num_classes: int = 1000,
+        ssm_cfg: Mapping[str, Any] | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        norm_epsilon: float = 1e-5,
+        rms_norm: bool = True,
+        initializer_cfg: Mapping[str, Any] | None = None,
+        fused_add_norm: bool = True,
+        residual_in_fp32: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        ft_seq_len: int | None = None,
+        pt_hw_seq_len: int = 14,
+        if_bidirectional: bool = False,
+        final_pool_type: PoolType = "none",
+        if_abs_pos_embed: bool = True,
+        if_rope: bool = False,
+        if_rope_residual: bool = False,
+        flip_img_sequences_ratio: float = -1.0,
+        if_bimamba: bool = False,
+        bimamba_type: BimambaType = "v2",
+        if_cls_token: bool = True,
+        if_divide_out: bool = True,
+        init_layer_scale: float | None = None,
+        use_double_cls_token: bool = False,
+        use_middle_cls_token: bool = True,
+        if_devide_out: bool | None = None,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        if final_pool_type not in ("none", "mean", "max", "all"):
+            raise ValueError(f'final_pool_type must be "none", "mean", "max" or "all", got {final_pool_type!r}')
+        self.in_chans, self.num_classes = channels, num_classes
+        self.embed_dim = self.num_features = embed_dim
+        self.final_pool_type, self.if_bidirectional, self.use_checkpoint = final_pool_type, if_bidirectional, use_checkpoint
+        self.flip_img_sequences_ratio = flip_img_sequences_ratio
+        self.if_rope, self.if_rope_residual = if_rope, if_rope_residual
+        self.class_token: Literal["none", "head", "middle", "double"] = (
+            "none" if not if_cls_token else "double" if use_double_cls_token else "middle" if use_middle_cls_token else "head"
+        )  # fmt: skip
+        size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        patches = PatchEmbed(size, patch_size, stride, channels, embed_dim)
+        self._add_tokens(patches.num_patches, embed_dim, if_abs_pos_embed)
+        self.patch_embed = patches
+        self.pos_drop = nn.Dropout(drop_rate)
+        if if_rope:
+            _check_rope(size, patch_size, stride, patches.num_patches, self.class_token)
+            self.rope = RotaryEmbedding2d(embed_dim // 2, pt_hw_seq_len, size[0] // patch_size)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+        rates = linear_drop_rates(drop_path_rate, (depth,))[0]
+        self.drop_path = DropPath(rates[-1])
+        self.layers = nn.ModuleList(
+            create_block(
+                embed_dim,
+                d_state=d_state,
+                ssm_cfg=ssm_cfg,
+                norm_epsilon=norm_epsilon,
+                drop_path=rate,
+                rms_norm=rms_norm,
+                residual_in_fp32=residual_in_fp32,
+                if_bimamba=if_bimamba,
+                bimamba_type=bimamba_type,
+                if_divide_out=if_divide_out if if_devide_out is None else if_devide_out,
+                init_layer_scale=init_layer_scale,
+            )
+            for rate in [0.0, *rates][:depth]
+        )
+        self.norm_f = token_norm(embed_dim, norm_epsilon, rms_norm=rms_norm)
+        self.feature_info = [{"num_chs": embed_dim, "reduction": stride, "module": f"layers.{i}"} for i in range(depth)]
+        self._initialise(**(initializer_cfg or {}))
+        self.to(device=device, dtype=dtype)
+
+    def forward(
+        self,
+        x: Tensor,
+        return_features: bool = False,
+        if_random_cls_token_position: bool = False,
+        if_random_token_rank: bool = False,
+    ) -> Tensor:
+        """Classify.
+
+        Args:
+            x: [B, channels, *img_size], normalised as the weights ask.
+            return_features: return what the head would get.
+            if_random_cls_token_position: put the class token at a random place; only for one "head" token.
+            if_random_token_rank: shuffle the tokens, the same way for all images of the batch.
+
+        Returns:
+            Logits [B, num_classes]; [B, M, num_classes] for final_pool_type "all". Features: [B, C], or all tokens
+            [B, M, C] for "max" and "all".
+        """
+        features = self.forward_features(x, if_random_cls_token_position, if_random_token_rank)
+        return features if return_features else self.forward_head(features)
+
+    def forward_features(
+        self, x: Tensor, if_random_cls_token_position: bool = False, if_random_token_rank: bool = False
+    ) -> Tensor:
+        """What the head gets, see ``forward``."""
+        tokens, places = self._embed(x, if_random_cls_token_position)
+        if if_random_token_rank:
+            order = torch.randperm(tokens.shape[1], device=tokens.device)
+            tokens = tokens[:, order]
+            places = [int((order == place).nonzero()) for place in places]
+        tokens, _, _ = self._run_blocks(tokens, ())
+        return self._read_out(tokens, places)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features of ``forward_features`` -> logits; with ``pre_logits`` as they are."""
+        if pre_logits:
+            return features
+        logits = self.head(features)
+        return logits.amax(1) if self.class_token == "none" and self.final_pool_type == "max" else logits
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps after some blocks (hidden + residual, without class tokens), as timm's feature extraction asks.
+
+        Args:
+            x: [B, channels, *img_size].
+            indices: which blocks; a number n for the last n, None for all; negative ones count from the end. Of pairs
+                (``if_bidirectional``), either block stands for the pair.
+            norm: apply the final normalisation to each.
+            stop_early: leave out the blocks behind the last of ``indices``.
+            output_fmt: "NCHW", the only one.
+            intermediates_only: return the list alone.
+
+        Returns:
+            Maps [B, C, rows, columns] of the patches in rising order of the blocks; before them, unless
+            ``intermediates_only``, all tokens after the final normalisation.
+
+        Raises:
+            ValueError: an index out of range, or another format.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f'output_fmt must be "NCHW", got {output_fmt!r}')
+        wanted = resolve_indices(len(self.layers), indices)
+        tokens, places = self._embed(x)
+        tokens, states, flipped = self._run_blocks(tokens, wanted, stop_early)
+        maps = [self._as_map(self.norm_f(state) if norm else state, places, flipped) for state in states]
+        return maps if intermediates_only else (tokens, maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = None, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove what the features ``indices`` do not need: later blocks, final norm, head. Returns the indices."""
+        wanted = resolve_indices(len(self.layers), indices)
+        kept = max(wanted) + 1
+        self.layers = self.layers[: kept + kept % 2 if self.if_bidirectional else kept]
+        if prune_norm:
+            self.norm_f = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0)
+        return wanted
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer that gives the logits."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A fresh linear layer for another number of classes; 0 for none."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+        self.head.apply(_initialise_linear).to(self.patch_embed.proj.weight)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that are trained without weight decay."""
+        names = ("pos_embed", "cls_token", "cls_token_head", "cls_token_tail")
+        return {name for name in names if getattr(self, name, None) is not None}
+
+    def _add_tokens(self, patches: int, dim: int, position: bool) -> None:
+        names = {"none": (), "double": ("cls_token_head", "cls_token_tail")}.get(self.class_token, ("cls_token",))
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, dim)))
+        self.pos_embed = nn.Parameter(torch.zeros(1, patches + len(names), dim)) if position else None
+
+    def _initialise(self, rescale_prenorm_residual: bool = True, n_residuals_per_layer: int = 1) -> None:
+        """The published initial values; of a backward step projection only the bias is touched, it becomes 0."""
+        for name in sorted(self.no_weight_decay()):
+            nn.init.trunc_normal_(self.get_parameter(name), std=0.02)
+        _lecun_normal(self.patch_embed.proj)
+        self.head.apply(_initialise_linear)
+        for block in self.layers:
+            mixer = block.mixer
+            for layer in (mixer.in_proj, mixer.out_proj, getattr(mixer, "dt_proj_b", None)):
+                if layer is not None and layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
+            if rescale_prenorm_residual:
+                with torch.no_grad():
+                    mixer.out_proj.weight /= math.sqrt(n_residuals_per_layer * len(self.layers))
+
+    def _embed(self, x: Tensor, random_place: bool = False) -> tuple[Tensor, list[int]]:
+        """Image -> tokens [B, L, C] with position, and the places of the class tokens among them."""
+        tokens = self.patch_embed(x)
+        count = tokens.shape[1]
+        if self.class_token == "double":
+            tokens = torch.cat([_repeat(self.cls_token_head, x), tokens, _repeat(self.cls_token_tail, x)], 1)
+            places = [0, count + 1]
+        elif self.class_token == "none":
+            places = []
+        else:
+            place = count // 2 if self.class_token == "middle" else 0
+            if random_place and self.class_token == "head":
+                place = int(torch.randint(0, count + 1, ()))
+            tokens = torch.cat([tokens[:, :place], _repeat(self.cls_token, x), tokens[:, place:]], 1)
+            places = [place]
+        if self.pos_embed is not None:
+            tokens = tokens + self.pos_embed
+        return self.pos_drop(tokens), places
+
+    def _run_blocks(
+        self, hidden: Tensor, wanted: Sequence[int], stop_early: bool = False
+    ) -> tuple[Tensor, list[Tensor], bool]:
+        """Tokens [B, L, C] -> normalised tokens, hidden + residual after the ``wanted`` blocks, whether all is turned."""
+        flipped = 0.0 < self.flip_img_sequences_ratio and float(torch.rand(())) < self.flip_img_sequences_ratio
+        if flipped:
+            hidden = hidden.flip(1)
+        residual: Tensor | None = None
+        states: list[Tensor] = []
+        step = 2 if self.if_bidirectional else 1
+        for first in range(0, len(self.layers) - step + 1, step):
+            if stop_early and wanted and first > max(wanted):
+                break
+            if self.if_rope:
+                hidden = self._rotate(hidden, flipped)
+                if residual is not None and self.if_rope_residual:
+                    residual = self._rotate(residual, flipped)
+            before = residual
+            hidden_in = hidden
+            hidden, residual = self._call(first, hidden_in, before)
+            if self.if_bidirectional:
+                turned = self._call(first + 1, hidden_in.flip(1), None if before is None else before.flip(1))
+                hidden, residual = hidden + turned[0].flip(1), residual + turned[1].flip(1)
+            states += [hidden + residual for i in range(first, first + step) if i in wanted]
+        total = hidden if residual is None else self.drop_path(hidden) + residual
+        return self.norm_f(total.to(self.patch_embed.proj.weight.dtype)), states, flipped
+
+    def _call(self, index: int, hidden: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+        recompute = self.use_checkpoint and self.training
+        return call_block(self.layers[index], hidden, residual, recompute=recompute)
+
+    def _rotate(self, tokens: Tensor, flipped: bool) -> Tensor:
+        """Rotary embedding in the order of the image, whichever way the sequence is turned."""
+        return self.rope(tokens.flip(1)).flip(1) if flipped else self.rope(tokens)
+
+    def _read_out(self, tokens: Tensor, places: list[int]) -> Tensor:
+        """Normalised tokens [B, L, C] -> features, see ``forward``."""
+        if places:
+            return tokens[:, places].mean(1)
+        if self.final_pool_type == "none":
+            return tokens[:, -1]
+        return tokens.mean(1) if self.final_pool_type == "mean" else tokens
+
+    def _as_map(self, tokens: Tensor, places: list[int], flipped: bool) -> Tensor:
+        """[B, L, C] -> [B, C, rows, columns], without class tokens, in the order of the image."""
+        if flipped:
+            tokens = tokens.flip(1)
+        patches = [i for i in range(tokens.shape[1]) if i not in places] if places else slice(None)
+        return tokens[:, patches].transpose(1, 2).unflatten(2, self.patch_embed.grid_size).contiguous()
+
+
+def _repeat(token: Tensor, x: Tensor) -> Tensor:
+    return token.expand(x.shape[0], -1, -1)
+
+
+def _check_rope(size: tuple[int, int], patch_size: int, stride: int, patches: int, class_token: str) -> None:
+    """Rotary embeddings need a square grid of an even number of patches, and at most one class token."""
+    if size[0] != size[1] or stride != patch_size or patches % 2 or class_token == "double":
+        raise ValueError(
+            "if_rope needs a square image, stride = patch_size, an even number of patches and at most one class token; "
+            f"got img_size {size}, patch_size {patch_size}, stride {stride}, {patches} patches, class token "
+            f"{class_token!r}"
+        )
+
+
+def _initialise_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def _lecun_normal(convolution: nn.Conv2d) -> None:
+    """Normal, cut off at two deviations, of variance 1 / fan-in; the bias is 0."""
+    cut = 0.87962566103423978  # deviation of the unit normal after the cut
+    std = convolution.weight[0].numel() ** -0.5 / cut
+    nn.init.trunc_normal_(convolution.weight, std=std, a=-2 * std, b=2 * std)
+    nn.init.zeros_(convolution.bias)
