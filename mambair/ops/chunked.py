@@ -123,13 +123,10 @@ class _Block(torch.autograd.Function):
         u, delta, B, C = _fold(runs, u, delta, B, C)
         rate = A.unsqueeze(1)
         decay = torch.mul(delta.unsqueeze(-2), rate).exp_()  # [T, Z, M, G, N, P]
-        states = torch.mul((delta * u).unsqueeze(-2), B.unsqueeze(-1))
-        steps, drive = decay.unbind(0), states.unbind(0)
-        entry = _entries(steps, drive, _through(delta, rate), state)
-        for a, h in zip(steps, drive, strict=True):
-            entry = h.addcmul_(a, entry)
+        drive = (delta * u).unsqueeze(-2) * B.unsqueeze(-1)
+        states = _states(decay, drive, _through(delta, rate), state)
         y = torch.matmul(C.unsqueeze(-2), states).squeeze(-2)
-        return _unfold(y, length), entry[:, -1].clone()
+        return _unfold(y, length), states[-1, :, -1].clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -183,6 +180,17 @@ def _block_backward(
     grad_C = torch.matmul(states, grad_y.unsqueeze(-1)).squeeze(-1)
     unfolded = (_unfold(t, length) for t in (grad_drive * delta, grad_delta, grad_B, grad_C))
     return (*unfolded, grad_A, grad_state)
+
+
+def _states(decay: Tensor, drive: Tensor, through: Tensor, state: Tensor) -> Tensor:
+    """:func:`_recurrence` for whole [T, Z, M, G, N, P], written over ``drive``; graphs know no writing over parts."""
+    steps, states = decay.unbind(0), drive.unbind(0)
+    if torch.compiler.is_compiling():
+        return torch.stack(_recurrence(steps, states, through, state))
+    state = _entries(steps, states, through, state)
+    for a, h in zip(steps, states, strict=True):
+        state = h.addcmul_(a, state)
+    return drive
 
 
 def _recurrence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mambair.ops import chunked, reference
+from mambair.ops import chunked, reference, ss2d_scan
 
 
 @pytest.fixture(params=[(1, 1), (60, 1), (60, 30), (200, 60), (10**6, 10**6)], ids=lambda s: f"block{s[0]}-runs{s[1]}")
@@ -90,3 +90,26 @@ def test_vmap_and_gradients_of_each_sample(mapped, small_blocks, selective_input
 def test_meta_device(ss2d_inputs) -> None:
     inputs = {k: t.to("meta") for k, t in ss2d_inputs().items()}
     assert chunked.ss2d_scan(**inputs).shape == (2, 5, 7, 6)
+
+
+def test_compile_and_export(monkeypatch, ss2d_inputs) -> None:
+    """The loops are unrolled into the graph, so it is made for one image size."""
+    monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", "torch")
+    torch.compiler.reset()
+    inputs = ss2d_inputs(B=1, H=3, W=4, grad=True)
+    truth = reference.ss2d_scan(**inputs)
+    y = torch.compile(ss2d_scan, fullgraph=True, dynamic=False, backend="aot_eager")(**inputs)
+    torch.testing.assert_close(y, truth, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn_like(truth)
+    tensors = list(inputs.values())
+    for f, t in zip(*(torch.autograd.grad(r, tensors, upstream) for r in (y, truth)), strict=True):
+        torch.testing.assert_close(f, t, rtol=1e-4, atol=1e-4)
+
+    class Scan(torch.nn.Module):
+        def forward(self, x, projection, dt_weight, dt_bias, A, D):
+            return ss2d_scan(x, projection, dt_weight, dt_bias, A, D)
+
+    with torch.no_grad():
+        program = torch.export.export(Scan(), tuple(tensors))
+    assert "mambair" not in str(program.graph)
+    torch.testing.assert_close(program.module()(*tensors), truth, rtol=1e-5, atol=1e-5)
