@@ -111,12 +111,9 @@ def test_twenty_iterations_on_the_example_images_and_the_loss_falls(
     assert validation["validation"] == "example" and validation["psnr"] > 5
     assert (run / "tiny.yml").is_file() and list(run.glob("train_tiny_*.log"))
     assert len(list((run / "visualization" / "example").glob("*_20.png"))) == 1
-    assert sorted(path.name for path in (run / "training_states").iterdir()) == [
-        "10.state",
-        "15.state",
-        "20.state",
-        "5.state",
-    ]
+    states = sorted(int(path.stem) for path in (run / "training_states").iterdir())
+    assert states == [5, 10, 15, 20]
+    assert "# tiny" in (run / "report" / "report.md").read_text() and (run / "report" / "sample_1.png").is_file()
 
 
 def test_ten_iterations_equal_five_and_five_bit_for_bit(option_file: Path) -> None:
@@ -194,6 +191,37 @@ def test_an_unreadable_training_image_is_named_and_what_was_reached_is_kept(
     run = option_file.parent / "experiments" / "tiny"
     done = len([record for record in records(run) if "l_pix" in record])
     assert [path.name for path in (run / "training_states").iterdir()] == ([f"{done}.state"] if done else [])
+
+
+def test_tensorboard_gets_numbers_and_pictures(option_file: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    changes = ["logger:use_tb_logger=true", "train:total_iter=2", "val:val_freq=1"]
+    assert main(["-opt", str(option_file), "--force_yml", *changes]) == 0
+    events = accumulator.EventAccumulator(str(option_file.parent / "tb_logger" / "tiny")).Reload()
+    assert {"losses/l_pix", "lr", "metrics/example/psnr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Images("example/0")] == [1, 2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+def test_a_full_disk_leaves_the_earlier_checkpoint(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import resource
+
+    assert main(["-opt", str(option_file), "--force_yml", "train:total_iter=5"]) == 0
+    run = option_file.parent / "experiments" / "tiny"
+    before = (run / "models" / "net_g_5.pth").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, limits[1]))  # logs fit, weights do not
+    try:
+        assert main(["-opt", str(option_file), "--auto_resume"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    told = capsys.readouterr().out
+    assert "could not be written" in told and "newest complete one is that of iteration 5" in told
+    assert (run / "models" / "net_g_5.pth").read_bytes() == before
+    assert not [path for path in (run / "models").iterdir() if "tmp" in path.name or "_10" in path.name]
+    assert main(["-opt", str(option_file), "--auto_resume"]) == 0
 
 
 def test_best_weights_are_kept_apart(option_file: Path) -> None:

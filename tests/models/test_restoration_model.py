@@ -141,9 +141,9 @@ def test_average_follows_and_is_what_validation_uses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "tolerance"),
-    # bf16 keeps 8 bits of a number; the others only change the order of sums
-    [({"amp": "bf16"}, 2e-2), ({"channels_last": True}, 1e-5)],
-    ids=["bf16", "channels_last"],
+    # bf16 keeps 8 bits of a number, fp16 11; channels_last only changes the order of sums
+    [({"amp": "bf16"}, 2e-2), ({"amp": "fp16"}, 1e-2), ({"channels_last": True}, 1e-5)],
+    ids=["bf16", "fp16 with a scaler", "channels_last"],
 )
 def test_faster_arithmetic_keeps_the_gradient(tmp_path: Path, option: dict[str, Any], tolerance: float) -> None:
     plain, fast = make(tmp_path), make(tmp_path, **option)
