@@ -19,6 +19,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--experiment", type=Path, required=True, help="folder of the training: experiments/<name>")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--training-data", required=True, help="what it was trained on, in words")
+    parser.add_argument(
+        "--param-key",
+        choices=("params_ema", "params"),
+        help="averaged or last weights; default: averaged, if the training kept an average",
+    )
     return parser.parse_args(argv)
 
 
@@ -44,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     from mambair.checkpoint import read_checkpoint, write_checkpoint
     from mambair.machine import processor_name
 
-    checkpoint = read_checkpoint(arguments.experiment / "models" / "net_g_latest.pth")
+    checkpoint = read_checkpoint(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
     training = {
         "option_file": next(path.name for path in sorted(arguments.experiment.glob("*.yml"))),
         "data": arguments.training_data,
