@@ -42,7 +42,9 @@ def check_datasets(
         facts = {"phase": label.partition("_")[0], "name": label, "scale": scale if type(scale) is int else None}
         complete[label] = _check_keys(dataset, options, path, facts, faults, dropped)
         _resolve_paths(complete[label], path, faults, check=check_paths)
-        if check_paths and hasattr(dataset, "check") and not faults.has(path):
+        # sizes are judged by the scale, so without one there is nothing to check
+        can_check = check_paths and hasattr(dataset, "check") and facts["scale"] is not None
+        if can_check and not faults.has(path):
             _check_files(dataset, complete[label], path, faults)
         _check_channels(complete[label], data.get("network_g"), path, faults)
     _check_names(complete, faults)
