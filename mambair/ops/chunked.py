@@ -27,6 +27,8 @@ class _Sizes(NamedTuple):
     runs: int
 
 
+_LARGE_IMAGE = 2**22  # numbers in [B, H, W, D]: 16 MiB for each copy
+
 # On a CPU a block should stay in the cache, and a step should outweigh the call that makes it.
 _CPU = _Sizes(block=2**20, runs=2**13)
 # Elsewhere the number of launches decides; while compiling, the size of the graph.
@@ -84,19 +86,35 @@ def ss2d_scan(
     """:func:`mambair.ops.ss2d_scan` without its checks."""
     with _without_autocast(x):
         dtype = _compute_dtype(x, projection)
-        height, width = x.shape[1:3]
-        rank, states = dt_weight.shape[2], A.shape[2]
         image = x.to(dtype)
-        u = torch.stack([to_tokens(image, d) for d in directions], dim=2)  # [Z, L, K, P]
-        packed = torch.stack([to_tokens(projection[:, :, :, k], d) for k, d in enumerate(directions)], dim=2).to(dtype)
-        dt, B, C = packed.split([rank, states, states], dim=-1)
-        delta = F.softplus(torch.einsum("zlkr,kpr->zlkp", dt, dt_weight.to(dtype)) + dt_bias.to(dtype))
-        decay_rate = A.to(dtype).transpose(1, 2).contiguous()  # [K, N, P]
-        y, _ = _scan(u, delta, decay_rate, B, C, x.new_zeros((x.shape[0], *decay_rate.shape), dtype=dtype))
-        total = image * D.to(dtype).sum(0)
-        for k, direction in enumerate(directions):
-            total = total + to_image(y[:, :, k], direction, height, width)
-        return total.to(x.dtype)
+        dt_weight, dt_bias, A, D = (t.to(dtype) for t in (dt_weight, dt_bias, A, D))
+        total = image * D.sum(0)
+        # The directions of a large image one by one, so that only one has its copies in memory.
+        count = len(directions)
+        together = 1 if x.numel() > _LARGE_IMAGE and not torch.is_grad_enabled() else count
+        for first in range(0, count, together):
+            part = slice(first, first + together)
+            parameters = dt_weight[part], dt_bias[part], A[part]
+            total = total + _some_directions(image, projection[:, :, :, part], *parameters, directions[part])
+        return total.to(x.dtype).contiguous()
+
+
+def _some_directions(
+    image: Tensor, projection: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, directions: Sequence[int]
+) -> Tensor:
+    """The sum of some directions of :func:`ss2d_scan`, without the skip; parameters in the dtype of ``image``."""
+    height, width = image.shape[1:3]
+    rank, states = dt_weight.shape[2], A.shape[2]
+    u = torch.stack([to_tokens(image, d) for d in directions], dim=2)  # [Z, L, K, P]
+    packed = torch.stack([to_tokens(projection[:, :, :, k], d) for k, d in enumerate(directions)], dim=2)
+    dt, B, C = packed.to(image.dtype).split([rank, states, states], dim=-1)
+    delta = F.softplus(torch.einsum("zlkr,kpr->zlkp", dt, dt_weight) + dt_bias)
+    decay_rate = A.transpose(1, 2).contiguous()  # [K, N, P]
+    y, _ = _scan(u, delta, decay_rate, B, C, image.new_zeros((image.shape[0], *decay_rate.shape)))
+    total = to_image(y[:, :, 0], directions[0], height, width)
+    for k, direction in enumerate(directions[1:], start=1):
+        total = total + to_image(y[:, :, k], direction, height, width)
+    return total
 
 
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

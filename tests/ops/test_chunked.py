@@ -31,6 +31,20 @@ def test_boundaries_of_an_image(sizes, ss2d_inputs, relative_error) -> None:
     assert relative_error(chunked.ss2d_scan(**inputs), reference.ss2d_scan(**inputs)) < 1e-14
 
 
+def test_directions_of_a_large_image_one_by_one(monkeypatch, ss2d_inputs, relative_error) -> None:
+    inputs = ss2d_inputs(dtype=torch.float64)
+    truth = reference.ss2d_scan(**inputs)
+    monkeypatch.setattr(chunked, "_LARGE_IMAGE", 0)
+    calls = []
+    original = chunked._some_directions
+    monkeypatch.setattr(chunked, "_some_directions", lambda *a: calls.append(a[-1]) or original(*a))
+    with torch.no_grad():
+        assert relative_error(chunked.ss2d_scan(**inputs), truth) < 1e-14
+    assert [list(c) for c in calls] == [[0], [1], [2], [3]]
+    chunked.ss2d_scan(**inputs)
+    assert len(calls) == 5
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked, "_CPU", chunked._Sizes(block=12, runs=8))

@@ -74,7 +74,7 @@ TURNS = {
 }
 
 
-@pytest.mark.parametrize(("direction", "turn"), enumerate(TURNS.values()), ids=TURNS.keys())
+@pytest.mark.parametrize(("direction", "turn"), list(enumerate(TURNS.values())), ids=TURNS.keys())
 def test_a_direction_is_the_row_scan_of_a_turned_image(direction, turn, backend, ss2d_inputs) -> None:
     inputs = ss2d_inputs(H=4, W=6, K=1)
     turned = inputs | {"x": turn(inputs["x"]), "projection": turn(inputs["projection"])}
@@ -101,6 +101,7 @@ def test_strided_views_equal_copies(backend, ss2d_inputs) -> None:
     views["expanded"] = both[:1, :, :, :6].expand(2, -1, -1, -1)
     for name, view in views.items():
         y = ss2d_scan(**inputs | {"x": view})
+        assert y.is_contiguous(), name
         torch.testing.assert_close(y, ss2d_scan(**inputs | {"x": view.contiguous()}), rtol=0, atol=0, msg=name)
 
 
