@@ -8,6 +8,7 @@
 
 #include "math.h"
 #include "problem.h"
+#include "simd/group.h"
 #include "tile.h"
 
 namespace mambair {
@@ -28,6 +29,9 @@ class Backward {
   static constexpr int W = V::lanes;
   static constexpr int M = kStateChunk;  // tokens in a chunk
   static constexpr int U = V::lanes;     // tokens whose lane sums are finished together
+
+  static constexpr int G = V::chains;    // exponentials under way together
+  using Several = Group<V, G>;
 
   const Problem& p_;
   const BackwardOutputs& outputs_;
@@ -250,14 +254,17 @@ class Backward {
     const float* output = output_rows() + n * M;
     V state = V::load(states_);
     for (int tile = 0; tile < tiles_ * U; tile += U) {
+#pragma GCC unroll 4
+      for (int first = 0; first < U; first += G) {
+        const Several decay = decays_of<range, Several>(step_ + (tile + first) * W, Several::all(rate));
 #pragma GCC unroll 16
-      for (int i = 0; i < U; ++i) {
-        const int t = tile + i;
-        const V decay = decay_of<range, V>(V::load(step_ + t * W), rate);
-        state = decayed_plus<range, V>(state, decay, V::load(drive_ + t * W) * V::all(input[t]));
-        decay.store(decay_ + t * W);
-        state.store(states_ + (t + 1) * W);
-        if constexpr (gated) V::fma(state, V::all(output[t]), V::load(ungated_ + t * W)).store(ungated_ + t * W);
+        for (int i = 0; i < G; ++i) {
+          const int t = tile + first + i;
+          state = decayed_plus<range, V>(state, decay[i], V::load(drive_ + t * W) * V::all(input[t]));
+          decay[i].store(decay_ + t * W);
+          state.store(states_ + (t + 1) * W);
+          if constexpr (gated) V::fma(state, V::all(output[t]), V::load(ungated_ + t * W)).store(ungated_ + t * W);
+        }
       }
     }
   }

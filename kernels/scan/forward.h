@@ -7,6 +7,7 @@
 
 #include "math.h"
 #include "problem.h"
+#include "simd/group.h"
 #include "tile.h"
 
 namespace mambair {
@@ -26,6 +27,8 @@ class Forward {
  private:
   static constexpr int W = V::lanes;
   static constexpr int T = V::forward_tokens;
+  static constexpr int G = V::chains;  // exponentials under way together
+  using Several = Group<V, G>;
   static constexpr int64_t kShortState = 32;  // states up to here use rows of a fixed length
 
   const Problem& p_;
@@ -39,8 +42,10 @@ class Forward {
   float* const output_rows_; // [T, row stride]: C
   int direction_ = 0;
   int group_ = -1;           // whose B and C the rows hold
+  Offsets<T> x_offsets_, y_offsets_, delta_offsets_, gate_offsets_;
   alignas(64) float step_[T * W];   // delta
   alignas(64) float drive_[T * W];  // delta * x
+  alignas(64) float y_[T * W];      // x, then y
 
   Forward(const Problem& problem, const ForwardOutputs& outputs, const Task& task, float* scratch)
       : p_(problem),
@@ -52,7 +57,7 @@ class Forward {
         dt_rows_(h_ + (task.block_end - task.block_begin) * problem.state * W),
         input_rows_(dt_rows_ + T * whole_vectors<V>(problem.rank)),
         output_rows_(input_rows_ + T * row_stride_) {
-    for (int64_t i = 0; i < 2 * T * row_stride_; ++i) input_rows_[i] = 0.0f;
+    for (int i = 0; i < T * W; ++i) step_[i] = y_[i] = 0.0f;
   }
 
   static int64_t row_stride(const Problem& problem) {
@@ -87,15 +92,19 @@ class Forward {
 
   void scan_tile(const Pixels<V, T>& pixels, int tokens) {
     group_ = -1;
+    x_offsets_.set(p_.x, task_.batch, 0, pixels, tokens);
+    y_offsets_.set(outputs_.y, task_.batch, 0, pixels, tokens);
+    if (p_.delta.data != nullptr) delta_offsets_.set(p_.delta, task_.batch, 0, pixels, tokens);
+    if (p_.gate.data != nullptr) gate_offsets_.set(p_.gate, task_.batch, 0, pixels, tokens);
     if (p_.rank > 0) load_rows(p_.dt, direction_, p_.rank, dt_rows_, whole_vectors<V>(p_.rank), pixels, tokens);
     for (int64_t b = task_.block_begin; b < task_.block_end; ++b) {
       const ChannelBlock& block = p_.blocks[b];
       if (block.group != group_) load_group(block.group, pixels, tokens);
       float* h = h_ + (b - task_.block_begin) * p_.state * W;
       if (p_.state <= kShortState) {
-        scan_block<kShortState>(block, weights(b), h, pixels, tokens);
+        scan_block<kShortState>(block, weights(b), h, tokens);
       } else {
-        scan_block<0>(block, weights(b), h, pixels, tokens);
+        scan_block<0>(block, weights(b), h, tokens);
       }
     }
   }
@@ -119,9 +128,8 @@ class Forward {
   }
 
   template <int64_t fixed_stride>
-  void scan_block(const ChannelBlock& block, const float* weights, float* h, const Pixels<V, T>& pixels, int tokens) {
-    V y[T];
-    const StepBounds<V> bounds = compute_steps(block, weights, pixels, tokens, y);
+  void scan_block(const ChannelBlock& block, const float* weights, float* h, int tokens) {
+    const StepBounds<V> bounds = compute_steps(block, weights, tokens);
     const int64_t stride = fixed_stride != 0 ? fixed_stride : row_stride_;
     for (int64_t n = 0; n < p_.state; ++n) {
       const V rate = V::load(weights + layout_.decay + n * W);
@@ -129,81 +137,71 @@ class Forward {
       const float* output = output_rows_ + n;
       float* state = h + n * W;
       switch (bounds.range(rate)) {
-        case Range::near_one: advance<Range::near_one>(state, rate, input, output, stride, y); break;
-        case Range::unit: advance<Range::unit>(state, rate, input, output, stride, y); break;
-        case Range::normal: advance<Range::normal>(state, rate, input, output, stride, y); break;
-        case Range::any: advance<Range::any>(state, rate, input, output, stride, y); break;
+        case Range::near_one: advance<Range::near_one>(state, rate, input, output, stride); break;
+        case Range::unit: advance<Range::unit>(state, rate, input, output, stride); break;
+        case Range::normal: advance<Range::normal>(state, rate, input, output, stride); break;
+        case Range::any: advance<Range::any>(state, rate, input, output, stride); break;
       }
     }
-    store_outputs(block, pixels, tokens, y);
+    store_outputs(block, tokens);
   }
 
   // One state over the tile: h = exp(delta A) h + delta x B, y += C h.
   template <Range range>
-  [[gnu::always_inline]] inline void advance(float* h, V rate, const float* input, const float* output,
-                                             int64_t stride, V* y) const {
+  void advance(float* h, V rate, const float* input, const float* output, int64_t stride) {
     V state = V::load(h);
+    for (int first = 0; first < T; first += G) {
+      const Several decays = decays_of<range, Several>(step_ + first * W, Several::all(rate));
 #pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) {
-      const V decay = decay_of<range, V>(V::load(step_ + t * W), rate);
-      state = decayed_plus<range, V>(state, decay, V::load(drive_ + t * W) * V::all(input[t * stride]));
-      y[t] = V::fma(state, V::all(output[t * stride]), y[t]);
+      for (int t = first; t < first + G; ++t) {
+        state = decayed_plus<range, V>(state, decays[t - first], V::load(drive_ + t * W) * V::all(input[t * stride]));
+        V::fma(state, V::all(output[t * stride]), V::load(y_ + t * W)).store(y_ + t * W);
+      }
     }
     state.store(h);
   }
 
-  // Fills step_ and drive_, starts y with the skip term.
-  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, const Pixels<V, T>& pixels, int tokens,
-                              V* y) {
-    const V bias = V::load(weights + layout_.bias), skip = V::load(weights + layout_.skip);
-    V raw[T];
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) raw[t] = bias;
-    if (p_.rank > 0) {
-      project_steps(weights + layout_.projection, raw);
-    } else {
-      for (int t = 0; t < tokens; ++t) raw[t] = raw[t] + load_pixel(p_.delta, block, pixels, t);
+  // Fills step_ and drive_, starts y_ with the skip term.
+  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, int tokens) {
+    const Several skip = Several::all(V::load(weights + layout_.skip));
+    Tile<V>::gather(p_.x, x_offsets_.at, block.first, block.lanes, tokens, y_);
+    if (p_.rank == 0) Tile<V>::gather(p_.delta, delta_offsets_.at, block.first, block.lanes, tokens, step_);
+    StepBounds<Several> bounds;
+    for (int first = 0; first < tokens; first += G) {
+      const Several raw = raw_steps(weights, first);
+      const Several steps = p_.softplus ? Softplus<Several>(raw).value : raw;
+      const Several x = Several::load(y_ + first * W);
+      bounds.include(steps);
+      steps.store(step_ + first * W);
+      (steps * x).store(drive_ + first * W);
+      (skip * x).store(y_ + first * W);
     }
-    StepBounds<V> bounds;
-    for (int t = 0; t < T; ++t) {
-      V step = V::all(0.0f), x = V::all(0.0f);
-      if (t < tokens) {
-        step = p_.softplus ? Softplus<V>(raw[t]).value : raw[t];
-        x = load_pixel(p_.x, block, pixels, t);
-      }
-      bounds.include(step);
-      step.store(step_ + t * W);
-      (step * x).store(drive_ + t * W);
-      y[t] = skip * x;
-    }
-    return bounds;
+    // Tokens that do not exist leave the state as it is.
+    for (int i = tokens * W; i < T * W; ++i) step_[i] = drive_[i] = 0.0f;
+    return bounds.merged();
   }
 
-  void project_steps(const float* projection, V* raw) const {
+  // delta before softplus, of G tokens.
+  Several raw_steps(const float* weights, int first) const {
+    Several raw = Several::all(V::load(weights + layout_.bias));
+    if (p_.rank == 0) return raw + Several::load(step_ + first * W);
     const int64_t stride = whole_vectors<V>(p_.rank);
     for (int64_t r = 0; r < p_.rank; ++r) {
-      const V weight = V::load(projection + r * W);
-#pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) raw[t] = V::fma(V::all(dt_rows_[t * stride + r]), weight, raw[t]);
+      const Several weight = Several::all(V::load(weights + layout_.projection + r * W));
+      raw = Several::fma(Several::all_of(dt_rows_ + first * stride + r, stride), weight, raw);
     }
+    return raw;
   }
 
-  V load_pixel(const View& view, const ChannelBlock& block, const Pixels<V, T>& pixels, int token) const {
-    return Tile<V>::load(view, task_.batch * view.batch + pixels.offset(view, token) + block.first, block.lanes);
-  }
-
-  void store_outputs(const ChannelBlock& block, const Pixels<V, T>& pixels, int tokens, const V* y) const {
-    for (int t = 0; t < tokens; ++t) {
-      const View& to = outputs_.y;
-      const int64_t offset = task_.batch * to.batch + pixels.offset(to, t) + block.first;
-      V value = y[t];
-      if (p_.gate.data != nullptr) {
-        const V gate = load_pixel(p_.gate, block, pixels, t);
-        value = value * gate * sigmoid<V>(gate);
+  void store_outputs(const ChannelBlock& block, int tokens) {
+    if (p_.gate.data != nullptr) {
+      Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens, step_);
+      for (int t = 0; t < tokens; ++t) {
+        const V gate = V::load(step_ + t * W);
+        (V::load(y_ + t * W) * gate * sigmoid<V>(gate)).store(y_ + t * W);
       }
-      if (direction_ > 0) value = Tile<V>::load(to, offset, block.lanes) + value;
-      Tile<V>::store(to, offset, value, block.lanes);
     }
+    Tile<V>::scatter(outputs_.y, y_offsets_.at, block.first, block.lanes, tokens, direction_ > 0, y_);
   }
 
   void prefetch(const Pixels<V, T>& pixels, int tokens) const {

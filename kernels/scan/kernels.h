@@ -4,6 +4,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "problem.h"
+#include "simd/group.h"
 
 namespace mambair {
 
@@ -20,22 +21,22 @@ void convert(const float* from, const View& to, int64_t count) {
 // The unit in which benchmarks express the scan's cost: exponentials from first-level cache, nothing else.
 template <class V>
 float exponentials(int64_t thousands) {
-  constexpr int count = 1024, accumulators = 4;
+  constexpr int count = 1024, chains = V::chains;
+  using Several = Group<V, chains>;
   alignas(64) float rates[count];
   for (int i = 0; i < count; ++i) rates[i] = -0.01f * static_cast<float>(i);
-  V sums[accumulators];
-  for (int j = 0; j < accumulators; ++j) sums[j] = V::all(0.0f);
+  Several sums = Several::all(0.0f);
   for (int64_t k = 0; k < thousands; ++k) {
-    const V step = V::all(1e-6f * static_cast<float>(k));
-    for (int i = 0; i < count; i += accumulators * V::lanes) {
-#pragma GCC unroll 4
-      for (int j = 0; j < accumulators; ++j) {
-        sums[j] = sums[j] + exp2_product<Range::normal, V>(step, V::load(rates + i + j * V::lanes));
-      }
+    const Several step = Several::all(1e-6f * static_cast<float>(k));
+    for (int i = 0; i < count; i += chains * V::lanes) {
+      sums = sums + exp2_product<Range::normal, Several>(Several::load_again(rates + i), Several::load_again(rates + i),
+                                                       step);
     }
   }
   alignas(64) float lanes[V::lanes];
-  (sums[0] + sums[1] + sums[2] + sums[3]).store(lanes);
+  V sum = V::all(0.0f);
+  for (int j = 0; j < chains; ++j) sum = sum + sums[j];
+  sum.store(lanes);
   float total = 0.0f;
   for (int i = 0; i < V::lanes; ++i) total += lanes[i];
   return total;

@@ -31,6 +31,9 @@ struct StepBounds {
     smallest = V::min(smallest, step);
   }
 
+  // For a group of vectors: the bounds of all of them.
+  auto merged() const { return StepBounds<typename V::Vector>{largest.greatest(), smallest.least()}; }
+
   Range range(V rate) const {
     const V reach = largest * V::abs(rate);
     const V zero = V::all(0.0f);
@@ -41,11 +44,16 @@ struct StepBounds {
   }
 };
 
+// Leading coefficients, in memory.
+static const float kSlope5 = 1.33426301e-3f;
+static const float kUnit6 = 1.02646656e-4f;
+static const float kFraction6 = 1.53243149e-4f;
+
 // The polynomials are minimax fits, tied to 1 and to slope ln 2 at 0: their error vanishes with x squared.
 // (2^x - 1) / x for |x| <= 0.25, relative error 1.5e-8.
 template <class V>
 inline V exp2_minus_one_slope(V x) {
-  V p = V::fma(x, V::all(1.33426301e-3f), V::all(9.6298391e-3f));
+  V p = V::fma(V::all_again(kSlope5), x, V::all(9.6298391e-3f));
   p = V::fma(p, x, V::all(5.55040687e-2f));
   p = V::fma(p, x, V::all(2.40226343e-1f));
   return V::fma(p, x, V::all(kLn2));
@@ -54,7 +62,7 @@ inline V exp2_minus_one_slope(V x) {
 // 2^x for -1.25 <= x <= 0, relative error 1.6e-8.
 template <class V>
 inline V exp2_unit(V x) {
-  V p = V::fma(x, V::all(1.02646656e-4f), V::all(1.25712273e-3f));
+  V p = V::fma(V::all_again(kUnit6), x, V::all(1.25712273e-3f));
   p = V::fma(p, x, V::all(9.56238247e-3f));
   p = V::fma(p, x, V::all(5.54847494e-2f));
   p = V::fma(p, x, V::all(2.40224034e-1f));
@@ -65,7 +73,7 @@ inline V exp2_unit(V x) {
 // 2^f for |f| <= 0.5, relative error 3e-9.
 template <class V>
 inline V exp2_fraction(V f) {
-  V p = V::fma(f, V::all(1.53243149e-4f), V::all(1.33909588e-3f));
+  V p = V::fma(V::all_again(kFraction6), f, V::all(1.33909588e-3f));
   p = V::fma(p, f, V::all(9.61851794e-3f));
   p = V::fma(p, f, V::all(5.55035956e-2f));
   p = V::fma(p, f, V::all(2.40226477e-1f));
@@ -88,29 +96,32 @@ inline V exp2_any(V x) {
   return V::fma(V::scale(V::all(1.0f), half, half_shifted), V::scale(p, rest, rest + shift), n - n);
 }
 
-// 2^(step * rate) in every range but near_one.
+// 2^(step * rate) in every range but near_one. The step comes in two copies, as each is overwritten.
 template <Range range, class V>
-inline V exp2_product(V step, V rate) {
+inline V exp2_product(V step, V same_step, V rate) {
   if constexpr (range == Range::unit) {
     return exp2_unit<V>(step * rate);
   } else if constexpr (range == Range::normal) {
     const V shift = V::all(12582912.0f);
     const V shifted = V::fma(step, rate, shift);
     const V n = shifted - shift;
-    return V::scale(exp2_fraction<V>(V::fms(step, rate, n)), n, shifted);
+    return V::scale(exp2_fraction<V>(V::fms(same_step, rate, n)), n, shifted);
   } else {
     return exp2_any<V>(step * rate);
   }
 }
 
-// The decay of one step in the form its range works with: 2^x - 1 near one, else 2^x.
+// The decays of some vectors of steps in the form their range works with: 2^x - 1 near one, else 2^x.
 template <Range range, class V>
-inline V decay_of(V step, V rate) {
+inline V decays_of(const float* steps, V rate) {
   if constexpr (range == Range::near_one) {
-    const V x = step * rate;
+    const V x = V::load(steps) * rate;
     return exp2_minus_one_slope<V>(x) * x;
+  } else if constexpr (range == Range::normal) {
+    return exp2_product<range, V>(V::load_again(steps), V::load_again(steps), rate);
   } else {
-    return exp2_product<range, V>(step, rate);
+    const V step = V::load(steps);
+    return exp2_product<range, V>(step, step, rate);
   }
 }
 
@@ -137,7 +148,7 @@ struct Softplus {
 
   explicit Softplus(V x) : input(x) {
     const V bounded = V::min(V::all(83.0f), V::abs(x));
-    const V u = exp2_product<Range::normal, V>(bounded, V::all(-kLog2E));
+    const V u = exp2_product<Range::normal, V>(bounded, bounded, V::all(-kLog2E));
     exp_minus_abs = V::select_greater(V::all(-83.0f), x, V::all(0.0f), u);
     const V s = exp_minus_abs / (exp_minus_abs + V::all(2.0f));
     const V z = s * s;  // at most 1/9

@@ -60,9 +60,49 @@ class Walk {
   bool by_rows_;
 };
 
+// Where the tokens of a tile lie in one tensor, for channel 0 of the batch item.
+template <int count>
+struct Offsets {
+  int64_t at[count];
+
+  template <class V>
+  void set(const View& view, int64_t batch, int64_t slot, const Pixels<V, count>& pixels, int tokens) {
+    const int64_t base = batch * view.batch + slot * view.slot;
+    for (int t = 0; t < tokens; ++t) at[t] = base + pixels.offset(view, t);
+  }
+};
+
 template <class V>
 struct Tile {
   static constexpr int64_t element_size(Precision precision) { return precision == Precision::float32 ? 4 : 2; }
+
+  // Fills tile[tokens, V::lanes] with the channels from `first` on; lanes that do not exist become zero.
+  static void gather(const View& view, const int64_t* offsets, int64_t first, int lanes, int tokens, float* tile) {
+    if (view.precision == Precision::float32 && lanes == V::lanes) {
+      const float* from = static_cast<const float*>(view.data) + first;
+      for (int t = 0; t < tokens; ++t) V::load(from + offsets[t]).store(tile + t * V::lanes);
+    } else {
+      for (int t = 0; t < tokens; ++t) load(view, offsets[t] + first, lanes).store(tile + t * V::lanes);
+    }
+  }
+
+  // The reverse; `add` keeps what is there (float32 only).
+  static void scatter(const View& view, const int64_t* offsets, int64_t first, int lanes, int tokens, bool add,
+                      const float* tile) {
+    if (view.precision == Precision::float32 && lanes == V::lanes) {
+      float* to = static_cast<float*>(view.data) + first;
+      for (int t = 0; t < tokens; ++t) {
+        const V value = V::load(tile + t * V::lanes);
+        (add ? V::load(to + offsets[t]) + value : value).store(to + offsets[t]);
+      }
+    } else {
+      for (int t = 0; t < tokens; ++t) {
+        const V value = V::load(tile + t * V::lanes);
+        const int64_t offset = offsets[t] + first;
+        store(view, offset, add ? load(view, offset, lanes) + value : value, lanes);
+      }
+    }
+  }
 
   static V load(const View& view, int64_t offset, int lanes) {
     if (view.precision == Precision::float32) {

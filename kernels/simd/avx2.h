@@ -10,7 +10,8 @@ namespace mambair {
 
 struct Avx2 {
   static constexpr int lanes = 8;
-  static constexpr int forward_tokens = 8;
+  static constexpr int forward_tokens = 32;
+  static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "avx2";
 
   __m256 value;
@@ -19,6 +20,18 @@ struct Avx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static Avx2 load(const float* from) { return {_mm256_loadu_ps(from)}; }
+  // Loads that the compiler may not merge with equal ones. A fused multiply-add overwrites an operand; reading the
+  // operand twice costs nothing, while copying a register takes the place of an arithmetic instruction.
+  static Avx2 load_again(const float* from) {
+    Avx2 loaded;
+    asm volatile("vmovups %1, %0" : "=x"(loaded.value) : "m"(*reinterpret_cast<const __m256_u*>(from)));
+    return loaded;
+  }
+  static Avx2 all_again(const float& number) {
+    Avx2 loaded;
+    asm volatile("vbroadcastss %1, %0" : "=x"(loaded.value) : "m"(number));
+    return loaded;
+  }
   static Avx2 load_some(const float* from, int count) { return {_mm256_maskload_ps(from, first(count))}; }
   void store(float* to) const { _mm256_storeu_ps(to, value); }
   void store_some(float* to, int count) const { _mm256_maskstore_ps(to, first(count), value); }

@@ -9,13 +9,26 @@ namespace mambair {
 
 struct Avx512 {
   static constexpr int lanes = 16;
-  static constexpr int forward_tokens = 16;  // tokens whose outputs stay in registers
+  static constexpr int forward_tokens = 32;  // in a tile of the forward scan
+  static constexpr int chains = 8;  // exponentials worth computing side by side
   static constexpr const char* name = "avx512";
 
   __m512 value;
 
   static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
   static Avx512 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  // Loads that the compiler may not merge with equal ones. A fused multiply-add overwrites an operand; reading the
+  // operand twice costs nothing, while copying a register takes the place of an arithmetic instruction.
+  static Avx512 load_again(const float* from) {
+    Avx512 loaded;
+    asm volatile("vmovups %1, %0" : "=v"(loaded.value) : "m"(*reinterpret_cast<const __m512_u*>(from)));
+    return loaded;
+  }
+  static Avx512 all_again(const float& number) {
+    Avx512 loaded;
+    asm volatile("vbroadcastss %1, %0" : "=v"(loaded.value) : "m"(number));
+    return loaded;
+  }
   static Avx512 load_some(const float* from, int count) { return {_mm512_maskz_loadu_ps(first(count), from)}; }
   void store(float* to) const { _mm512_storeu_ps(to, value); }
   void store_some(float* to, int count) const { _mm512_mask_storeu_ps(to, first(count), value); }

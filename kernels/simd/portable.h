@@ -9,7 +9,8 @@ namespace mambair {
 
 struct Portable {
   static constexpr int lanes = 4;
-  static constexpr int forward_tokens = 8;
+  static constexpr int forward_tokens = 32;
+  static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "portable";
 
   typedef float Floats __attribute__((vector_size(16)));
@@ -22,6 +23,9 @@ struct Portable {
     std::memcpy(&loaded.value, from, sizeof(Floats));
     return loaded;
   }
+  // Where registers are overwritten by a fused multiply-add these read memory once more; here they are plain loads.
+  static Portable load_again(const float* from) { return load(from); }
+  static Portable all_again(const float& number) { return all(number); }
   static Portable load_some(const float* from, int count) {
     Portable loaded = all(0.0f);
     for (int i = 0; i < count; ++i) loaded.value[i] = from[i];
