@@ -62,15 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
         return SOME_FAILED
     show(report, Path(opt["path"]["results_root"]))
-    if failed:
-        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    for name, reason in failed.items():
+        print(f"{name} was not measured: {reason}", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
-def run(opt: dict[str, Any]) -> tuple[Report, list[str]]:
-    """Measure every test set of checked options; returns the report and the names of the sets that failed.
+def run(opt: dict[str, Any]) -> tuple[Report, dict[str, str]]:
+    """Measure every test set of checked options; returns the report, and why the sets that failed did.
 
-    A set that cannot be read or measured is named in the log, and the others are done.
+    A set that cannot be read or measured does not keep the others from being done.
 
     Raises:
         ValueError, OSError: the network cannot be built, or its weights do not fit or cannot be read.
@@ -78,7 +78,8 @@ def run(opt: dict[str, Any]) -> tuple[Report, list[str]]:
     from mambair.benchmark import Report
 
     restore, conditions = build_restoration(opt)
-    results, failed = [], []
+    results: list[SetResult] = []
+    failed: dict[str, str] = {}
     for label, dataset_opt in opt["datasets"].items():
         if not label.startswith("test"):
             continue
@@ -86,8 +87,7 @@ def run(opt: dict[str, Any]) -> tuple[Report, list[str]]:
         try:
             results.append(measure(restore, opt, dataset_opt))
         except (ValueError, OSError) as error:
-            logger.error("%s: %s", name, error)
-            failed.append(name)
+            failed[name] = str(error)
     return Report(opt["name"], results, conditions), failed
 
 

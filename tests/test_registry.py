@@ -152,9 +152,8 @@ def test_classes_of_basicsr_work_from_our_registries() -> None:
 
 @needs_basicsr
 def test_unknown_everywhere() -> None:
-    with pytest.raises(KeyError) as raised:
+    with pytest.raises(KeyError, match=r"no loss named 'L1Los'; did you mean 'L1Loss'[^(]*\?\"$"):
         LOSS_REGISTRY.get("L1Los")
-    assert raised.value.args[0] == "no loss named 'L1Los'; did you mean 'L1Loss' or 'MSELoss'?"
 
 
 CONNECTING = """

@@ -206,13 +206,14 @@ def test_no_option_file_ends_with_two(capsys: pytest.CaptureFixture) -> None:
 def test_a_set_that_cannot_be_measured_is_named_and_the_others_are_done(
     run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "cut.png").write_bytes((material / "one" / "a.png").read_bytes()[:200])
-    options["datasets"]["test_1"]["dataroot_gt"] = str(broken)
+    tiny = tmp_path / "tiny images"
+    tiny.mkdir()
+    Image.open(material / "one" / "a.png").crop((0, 0, 12, 12)).save(tiny / "small.png")
+    options["datasets"]["test_1"]["dataroot_gt"] = str(tiny)
     assert run_test() == 1
     assert list(means(tmp_path)) == ["Two"]
-    assert "not measured: One" in capsys.readouterr().err
+    reason = "small: img: must keep at least 11x11 pixels after cropping, found 12x12 with crop_border 2"
+    assert f"One was not measured: {reason}" in capsys.readouterr().err
 
 
 def test_weights_that_do_not_fit_end_with_one(
