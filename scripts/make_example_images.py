@@ -1,7 +1,7 @@
 """Make the example images in ``datasets/example`` again, from pictures that come with scikit-image.
 
-    python scripts/make_example_images.py            # writes datasets/example
-    python scripts/make_example_images.py --check    # compares, pixel by pixel, and writes nothing
+python scripts/make_example_images.py            # writes datasets/example
+python scripts/make_example_images.py --check    # compares, pixel by pixel, and writes nothing
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from mambair.data import build_dataset
-from mambair.data.image_files import ImageFileError
+from mambair.data.image_files import ImageFile, ImageFileError, list_images, read_image, write_image
+from mambair.data.imresize import imresize
 from mambair.data.loader import (
     NumberedSamples,
     SampleSequence,
@@ -22,6 +23,7 @@ from mambair.data.loader import (
     build_test_loader,
     build_train_loader,
 )
+from mambair.registry import basicsr_installed
 
 EXAMPLE = Path("datasets") / "example"
 
@@ -178,3 +180,18 @@ def test_workers_do_not_keep_the_program_from_ending(tmp_path: Path, repository:
 def test_wrong_counts(dataset: Any, changes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="batch_size must be >= 1"):
         build_train_loader(dataset, **({"batch_size": 1, "seed": 0} | changes))
+
+
+@pytest.mark.skipif(not basicsr_installed(), reason="basicsr is not installed")
+def test_a_data_set_of_basicsr_is_a_function_of_seed_and_number(repository: Path, tmp_path: Path) -> None:
+    folder = repository / EXAMPLE
+    for path in list_images(folder / "val_gt"):
+        gt = read_image(path).pixels
+        write_image(tmp_path / path.name, ImageFile(imresize(gt, 0.5)))
+    opt = {"type": "basicsr/PairedImageDataset", "phase": "train", "scale": 2, "gt_size": 32, "use_hflip": True}
+    opt |= {"use_rot": True, "dataroot_gt": str(folder / "val_gt"), "dataroot_lq": str(tmp_path)}
+    opt |= {"io_backend": {"type": "disk"}}
+    alone = first(build_train_loader(build_dataset(opt), batch_size=2, seed=1), 4)
+    later = first(build_train_loader(build_dataset(opt), batch_size=2, seed=1, start=4), 2)
+    assert same(alone[2:], later)
+    assert alone[0]["gt"].shape == (2, 3, 32, 32)
