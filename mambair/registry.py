@@ -141,13 +141,19 @@ def import_basicsr() -> types.ModuleType:
         ImportError: basicsr or torchvision is missing or cannot be imported.
     """
     removed = "torchvision.transforms.functional_tensor"
-    if "basicsr" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
-        if removed not in sys.modules and importlib.util.find_spec(removed) is None:
-            functional = importlib.import_module("torchvision.transforms.functional")
-            stand_in = types.ModuleType(removed, "Stand-in for the module torchvision 0.17 removed.")
-            stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
-            sys.modules[removed] = stand_in
+    if "basicsr" not in sys.modules and _lacks(removed):
+        functional = importlib.import_module("torchvision.transforms.functional")
+        stand_in = types.ModuleType(removed, "Stand-in for the module torchvision 0.17 removed.")
+        stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[removed] = stand_in
     return importlib.import_module("basicsr")
+
+
+def _lacks(module: str) -> bool:
+    """Whether torchvision is installed and has no such module."""
+    if importlib.util.find_spec("torchvision") is None or module in sys.modules:
+        return False
+    return importlib.util.find_spec(module) is None
 
 
 def basicsr_table(basicsr_name: str) -> Any | None:
