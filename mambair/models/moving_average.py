@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
@@ -23,12 +24,13 @@ class MovingAverage:
         if not 0 < decay < 1:
             raise ValueError(f"ema_decay must lie between 0 and 1, found {decay}")
         self.decay = decay
+        self._step_towards = get_ema_multi_avg_fn(decay)
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Take one step towards the weights of ``net``; its buffers are copied as they are."""
-        averages, weights = list(self.net.parameters()), [weight.detach() for weight in net.parameters()]
-        torch._foreach_lerp_(averages, weights, 1 - self.decay)
+        averages: list[Tensor] = list(self.net.parameters())
+        self._step_towards(averages, [weight.detach() for weight in net.parameters()], None)
         for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):
             average.copy_(buffer)

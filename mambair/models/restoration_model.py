@@ -266,8 +266,9 @@ class RestorationModel:
             record = records.get(metric)
             if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
                 records[metric] = {"better": better, "val": value, "iter": current_iter}
-        leading = next(iter(self.best_metric_results)), next(iter(metrics), None)
-        if self.is_train and leading[0] == dataset and records.get(leading[1], {}).get("iter") == current_iter:
+        leading_dataset, leading_metric = next(iter(self.best_metric_results)), next(iter(metrics), "")
+        leads = leading_dataset == dataset and records.get(leading_metric, {}).get("iter") == current_iter
+        if self.is_train and leads:
             self.save_network("best")
 
     def _log_validation(self, dataset: str, evaluation: Evaluation, current_iter: int, tb_logger: Any) -> None:
