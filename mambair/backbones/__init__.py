@@ -1,11 +1,12 @@
-"""Vision Mamba and VMamba as backbones; importing this package registers them here and, if it is installed, with timm."""
+"""Vision Mamba and VMamba as backbones; importing this package registers them here and, where installed, with timm."""
 
 import importlib
 import importlib.util
 import sys
 
 from mambair.backbones.position_embedding import resize_position_embedding
-from mambair.backbones.vim import VisionMamba, create_block
+from mambair.backbones.vim import VisionMamba
+from mambair.backbones.vim_parts import create_block
 from mambair.backbones.vim_weights import fit_position_embedding
 from mambair.backbones.vmamba import VSSM, Backbone_VSSM
 from mambair.layers.bidirectional_mamba import BidirectionalMamba, MambaBlock

@@ -65,16 +65,16 @@ _VMAMBA = {
     "vmamba_base_s2l15": (_V2, 15, 128, 0.6),
     "vmamba_tiny_s1l8": (_V2V, 8, 96, 0.2),
     "vmamba_small_s1l20": (_V2V, 20, 96, 0.3),
-    "vmamba_base_s1l20": (_V2V, 20, 128, 0.6),
+    "vmamba_base_s1l20": (_V2V, 20, 128, 0.5),
 }
 VMAMBA_MODELS: dict[str, dict[str, Any]] = {
     name: generation | {"depths": (2, 2, third, 2), "dims": dim, "drop_path_rate": rate}
     for name, (generation, third, dim, rate) in _VMAMBA.items()
 }
-# names of the configuration files; those of the base networks have another rate of stochastic depth
+# names of the configuration files; that of the first base network has another rate of stochastic depth
 _CONFIG_FILES = {"vmambav0": "vanilla_vmamba_{}", "vmambav2": "vmamba_{}_s2", "vmambav2v": "vmamba_{}_s1"}
 for _config, _pattern in _CONFIG_FILES.items():
     for _size in _VIM_DIMS:
         _name = next(name for name in _VMAMBA if name.startswith(_pattern.format(_size)))
-        _rate = {"drop_path_rate": 0.5} if _size == "base" and _config != "vmambav2" else {}
+        _rate = {"drop_path_rate": 0.5} if (_config, _size) == ("vmambav0", "base") else {}
         VMAMBA_MODELS[f"{_config}_{_size}_224"] = VMAMBA_MODELS[_name] | _rate

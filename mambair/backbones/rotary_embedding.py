@@ -33,7 +33,7 @@ class RotaryEmbedding2d(nn.Module):
         self.freqs_sin: Tensor
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, L, C] -> [B, L, C]; an odd L is one class token, taken to be the first and left as it is, and the grid."""
+        """[B, L, C] -> [B, L, C]; of an odd L, the first token is taken for a class token and left as it is."""
         if tokens.shape[1] % 2:
             return torch.cat((tokens[:, :1], self._turn(tokens[:, 1:])), 1)
         return self._turn(tokens)

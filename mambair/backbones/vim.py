@@ -5,91 +5,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mambair.backbones.feature_indices import resolve_indices
 from mambair.backbones.rotary_embedding import RotaryEmbedding2d
+from mambair.backbones.vim_parts import PatchEmbed, create_block
 from mambair.layers.activation_checkpoint import call_block
-from mambair.layers.bidirectional_mamba import BidirectionalMamba, BimambaType, MambaBlock, token_norm
+from mambair.layers.bidirectional_mamba import BimambaType, token_norm
 from mambair.layers.drop_path import DropPath, linear_drop_rates
 from mambair.registry import ARCH_REGISTRY
 
 PoolType = Literal["none", "mean", "max", "all"]
-
-
-def create_block(
-    d_model: int,
-    d_state: int = 16,
-    ssm_cfg: Mapping[str, Any] | None = None,
-    norm_epsilon: float = 1e-5,
-    drop_path: float = 0.0,
-    rms_norm: bool = True,
-    residual_in_fp32: bool = True,
-    fused_add_norm: bool = True,
-    if_bimamba: bool = False,
-    bimamba_type: BimambaType = "v2",
-    if_divide_out: bool = True,
-    init_layer_scale: float | None = None,
-) -> MambaBlock:
-    """One block of Vision Mamba: ``hidden, residual = block(hidden, residual)`` on [B, L, d_model].
-
-    Args:
-        d_model, d_state, bimamba_type, if_divide_out, init_layer_scale: see BidirectionalMamba.
-        ssm_cfg: further arguments of BidirectionalMamba, by name.
-        norm_epsilon, rms_norm: of the normalisation: RMSNorm or LayerNorm.
-        drop_path, residual_in_fp32: see MambaBlock.
-        fused_add_norm: no influence; accepted because published configurations give it.
-        if_bimamba: the same as bimamba_type "v1".
-
-    Raises:
-        ValueError, TypeError: as BidirectionalMamba.
-    """
-    mixer = BidirectionalMamba(
-        d_model,
-        d_state=d_state,
-        bimamba_type="v1" if if_bimamba else bimamba_type,
-        if_divide_out=if_divide_out,
-        init_layer_scale=init_layer_scale,
-        **(ssm_cfg or {}),
-    )
-    norm = token_norm(d_model, norm_epsilon, rms_norm=rms_norm)
-    return MambaBlock(mixer, norm, drop_path, residual_in_fp32=residual_in_fp32)
-
-
-class PatchEmbed(nn.Module):
-    """Image -> patches, by one convolution.
-
-    Args:
-        img_size: rows and columns of the image.
-        patch_size: side of a patch.
-        stride: step from patch to patch; below ``patch_size`` they overlap.
-        channels: of the image.
-        dim: channels C of a token.
-
-    Raises:
-        ValueError: the image is smaller than a patch.
-    """
-
-    def __init__(self, img_size: tuple[int, int], patch_size: int, stride: int, channels: int, dim: int) -> None:
-        super().__init__()
-        if min(img_size) < patch_size or stride < 1:
-            raise ValueError(f"img_size {img_size} must be at least patch_size {patch_size}, and stride {stride} >= 1")
-        self.img_size = img_size
-        self.grid_size = tuple((side - patch_size) // stride + 1 for side in img_size)
-        self.num_patches = self.grid_size[0] * self.grid_size[1]
-        self.proj = nn.Conv2d(channels, dim, patch_size, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, *img_size] -> [B, M, C], M patches in raster order."""
-        if x.dim() != 4 or x.shape[1] != self.proj.in_channels or tuple(x.shape[2:]) != self.img_size:
-            raise ValueError(
-                f"x must be [B, {self.proj.in_channels}, {self.img_size[0]}, {self.img_size[1]}], got shape "
-                f"{tuple(x.shape)}; build the network with img_size={tuple(x.shape[2:])} for other images"
-            )
-        return self.proj(x).flatten(2).transpose(1, 2)
+POOL_TYPES = get_args(PoolType)
 
 
 @ARCH_REGISTRY.register()
@@ -171,43 +101,23 @@ class VisionMamba(nn.Module):
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        if final_pool_type not in ("none", "mean", "max", "all"):
-            raise ValueError(f'final_pool_type must be "none", "mean", "max" or "all", got {final_pool_type!r}')
+        if final_pool_type not in POOL_TYPES:
+            raise ValueError(f"final_pool_type must be one of {', '.join(POOL_TYPES)}, got {final_pool_type!r}")
         self.in_chans, self.num_classes = channels, num_classes
         self.embed_dim = self.num_features = embed_dim
-        self.final_pool_type, self.if_bidirectional, self.use_checkpoint = final_pool_type, if_bidirectional, use_checkpoint
+        self.final_pool_type, self.use_checkpoint = final_pool_type, use_checkpoint
+        self.if_bidirectional = if_bidirectional
         self.flip_img_sequences_ratio = flip_img_sequences_ratio
         self.if_rope, self.if_rope_residual = if_rope, if_rope_residual
-        self.class_token: Literal["none", "head", "middle", "double"] = (
-            "none" if not if_cls_token else "double" if use_double_cls_token else "middle" if use_middle_cls_token else "head"
-        )  # fmt: skip
+        self.class_token = _class_token(if_cls_token, use_double_cls_token, use_middle_cls_token)
         size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
         patches = PatchEmbed(size, patch_size, stride, channels, embed_dim)
-        self._add_tokens(patches.num_patches, embed_dim, if_abs_pos_embed)
-        self.patch_embed = patches
-        self.pos_drop = nn.Dropout(drop_rate)
-        if if_rope:
-            _check_rope(size, patch_size, stride, patches.num_patches, self.class_token)
-            self.rope = RotaryEmbedding2d(embed_dim // 2, pt_hw_seq_len, size[0] // patch_size)
+        self._add_tokens(patches, if_abs_pos_embed, drop_rate, pt_hw_seq_len)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
-        rates = linear_drop_rates(drop_path_rate, (depth,))[0]
-        self.drop_path = DropPath(rates[-1])
-        self.layers = nn.ModuleList(
-            create_block(
-                embed_dim,
-                d_state=d_state,
-                ssm_cfg=ssm_cfg,
-                norm_epsilon=norm_epsilon,
-                drop_path=rate,
-                rms_norm=rms_norm,
-                residual_in_fp32=residual_in_fp32,
-                if_bimamba=if_bimamba,
-                bimamba_type=bimamba_type,
-                if_divide_out=if_divide_out if if_devide_out is None else if_devide_out,
-                init_layer_scale=init_layer_scale,
-            )
-            for rate in [0.0, *rates][:depth]
-        )
+        divide = if_divide_out if if_devide_out is None else if_devide_out
+        norm = (norm_epsilon, rms_norm, residual_in_fp32)
+        scan = (if_bimamba, bimamba_type, divide, init_layer_scale)
+        self._add_blocks(depth, drop_path_rate, (d_state, ssm_cfg), norm, scan)
         self.norm_f = token_norm(embed_dim, norm_epsilon, rms_norm=rms_norm)
         self.feature_info = [{"num_chs": embed_dim, "reduction": stride, "module": f"layers.{i}"} for i in range(depth)]
         self._initialise(**(initializer_cfg or {}))
@@ -317,11 +227,36 @@ class VisionMamba(nn.Module):
         names = ("pos_embed", "cls_token", "cls_token_head", "cls_token_tail")
         return {name for name in names if getattr(self, name, None) is not None}
 
-    def _add_tokens(self, patches: int, dim: int, position: bool) -> None:
+    def _add_blocks(
+        self,
+        depth: int,
+        drop_path_rate: float,
+        state: tuple[int, Mapping[str, Any] | None],
+        norm: tuple[float, bool, bool],
+        scan: tuple[bool, BimambaType, bool, float | None],
+    ) -> None:
+        """``state``, ``norm`` and ``scan`` are create_block's arguments in its order."""
+        rates = linear_drop_rates(drop_path_rate, (depth,))[0]
+        self.drop_path = DropPath(rates[-1])
+        (epsilon, rms_norm, in_fp32), (bimamba, kind, divide, scale) = norm, scan
+        self.layers = nn.ModuleList(
+            create_block(self.embed_dim, *state, epsilon, rate, rms_norm, in_fp32, True, bimamba, kind, divide, scale)
+            for rate in [0.0, *rates][:depth]
+        )
+
+    def _add_tokens(self, patches: PatchEmbed, position: bool, drop_rate: float, pt_hw_seq_len: int) -> None:
+        """All that makes tokens of an image and tells their places; the order is that of published weights."""
         names = {"none": (), "double": ("cls_token_head", "cls_token_tail")}.get(self.class_token, ("cls_token",))
         for name in names:
-            self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, dim)))
-        self.pos_embed = nn.Parameter(torch.zeros(1, patches + len(names), dim)) if position else None
+            self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, self.embed_dim)))
+        tokens = patches.num_patches + len(names)
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, self.embed_dim)) if position else None
+        self.patch_embed = patches
+        self.pos_drop = nn.Dropout(drop_rate)
+        if self.if_rope:
+            _check_rope(patches, self.class_token)
+            side = patches.grid_size[0]
+            self.rope = RotaryEmbedding2d(self.embed_dim // 2, pt_hw_seq_len, side)
 
     def _initialise(self, rescale_prenorm_residual: bool = True, n_residuals_per_layer: int = 1) -> None:
         """The published initial values; of a backward step projection only the bias is touched, it becomes 0."""
@@ -361,8 +296,8 @@ class VisionMamba(nn.Module):
     def _run_blocks(
         self, hidden: Tensor, wanted: Sequence[int], stop_early: bool = False
     ) -> tuple[Tensor, list[Tensor], bool]:
-        """Tokens [B, L, C] -> normalised tokens, hidden + residual after the ``wanted`` blocks, whether all is turned."""
-        flipped = 0.0 < self.flip_img_sequences_ratio and float(torch.rand(())) < self.flip_img_sequences_ratio
+        """Tokens [B, L, C] -> normalised tokens, hidden + residual after ``wanted`` blocks, whether all is turned."""
+        flipped = self.flip_img_sequences_ratio > 0.0 and float(torch.rand(())) < self.flip_img_sequences_ratio
         if flipped:
             hidden = hidden.flip(1)
         residual: Tensor | None = None
@@ -413,13 +348,21 @@ def _repeat(token: Tensor, x: Tensor) -> Tensor:
     return token.expand(x.shape[0], -1, -1)
 
 
-def _check_rope(size: tuple[int, int], patch_size: int, stride: int, patches: int, class_token: str) -> None:
+def _class_token(present: bool, double: bool, middle: bool) -> Literal["none", "head", "middle", "double"]:
+    if not present:
+        return "none"
+    return "double" if double else "middle" if middle else "head"
+
+
+def _check_rope(patches: PatchEmbed, class_token: str) -> None:
     """Rotary embeddings need a square grid of an even number of patches, and at most one class token."""
-    if size[0] != size[1] or stride != patch_size or patches % 2 or class_token == "double":
+    rows, columns = patches.grid_size
+    overlapping = patches.proj.stride != patches.proj.kernel_size
+    if rows != columns or overlapping or patches.num_patches % 2 or class_token == "double":
         raise ValueError(
             "if_rope needs a square image, stride = patch_size, an even number of patches and at most one class token; "
-            f"got img_size {size}, patch_size {patch_size}, stride {stride}, {patches} patches, class token "
-            f"{class_token!r}"
+            f"got img_size {patches.img_size}, patch_size {patches.proj.kernel_size[0]}, stride "
+            f"{patches.proj.stride[0]}, {patches.num_patches} patches, class token {class_token!r}"
         )
 
 

@@ -14,9 +14,7 @@ from mambair.backbones.vim import VisionMamba
 PUBLISHED_SIDES = (224, 384)  # of the images of released weights, with overlapping patches or without
 
 
-@register_detector(
-    "VisionMamba", r"patch_embed\.proj\.weight", r"layers\.0\.mixer\.A_log", r"layers\.0\.norm\.weight"
-)
+@register_detector("VisionMamba", r"patch_embed\.proj\.weight", r"layers\.0\.mixer\.A_log", r"layers\.0\.norm\.weight")
 def detect_vim(weights: Weights) -> dict[str, Any] | None:
     """The arguments of VisionMamba that its weights tell.
 

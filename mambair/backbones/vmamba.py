@@ -16,7 +16,7 @@ from mambair.backbones.position_embedding import resize_grid
 from mambair.backbones.vmamba_weights import BACKBONE_ONLY, CLASSIFIER, rename_vmamba
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.drop_path import linear_drop_rates
-from mambair.layers.layouts import NORMS, AsImage, make_norm
+from mambair.layers.layouts import AsImage, make_norm
 from mambair.layers.tokens import as_image
 from mambair.layers.vmamba_block import MapMlp, VMambaBlock, downsampling, patch_embedding
 from mambair.registry import ARCH_REGISTRY
@@ -164,48 +164,25 @@ class VSSM(nn.Module):
         imgsize: int = 224,
     ) -> None:
         super().__init__()
-        depths, dims = tuple(depths), _widths(dims, len(depths))
-        norm_layer = norm_layer.lower()
-        if norm_layer not in NORMS:
-            raise ValueError(f"norm_layer must be one of {', '.join(map(repr, NORMS))}, got {norm_layer!r}")
+        depths, dims, norm_layer = tuple(depths), _widths(dims, len(depths)), norm_layer.lower()
         self.in_chans, self.num_classes, self.dims, self.num_features = in_chans, num_classes, dims, dims[-1]
         self.norm_layer, self.channel_first = norm_layer, norm_layer != "ln"
-        options = BlockOptions(
-            norm_layer=norm_layer,
-            ssm_d_state=ssm_d_state,
-            ssm_ratio=ssm_ratio,
-            ssm_dt_rank=ssm_dt_rank,
-            ssm_act_layer=ssm_act_layer.lower(),
-            ssm_conv=ssm_conv,
-            ssm_conv_bias=ssm_conv_bias,
-            ssm_drop_rate=ssm_drop_rate,
-            ssm_init=ssm_init,
-            forward_type=forward_type,
-            mlp_ratio=mlp_ratio,
-            mlp_act_layer=mlp_act_layer.lower(),
-            mlp_drop_rate=mlp_drop_rate,
-            gmlp=gmlp,
-        )
+        scan = (ssm_d_state, ssm_ratio, ssm_dt_rank, ssm_act_layer.lower(), ssm_conv, ssm_conv_bias, ssm_drop_rate)
+        mlp = (mlp_ratio, mlp_act_layer.lower(), mlp_drop_rate, gmlp)
+        options = BlockOptions(norm_layer, *scan, ssm_init, forward_type, *mlp)
         self.pos_embed = _position_embedding(imgsize // patch_size, dims[0]) if posembed else None
         self.patch_embed = patch_embedding(
             in_chans, dims[0], patch_size, norm_layer, patch_norm=patch_norm, version=patchembed_version
         )
-        self.layers = nn.ModuleList(
-            Stage(
-                [make_block(dims[i], options, drop_path=rate) for rate in rates],
-                downsampling(dims[i], dims[i + 1], norm_layer, version=downsample_version)
-                if i + 1 < len(dims)
-                else nn.Identity(),
-                use_checkpoint,
-            )
-            for i, rates in enumerate(linear_drop_rates(drop_path_rate, depths))
-        )
+        self.layers = nn.ModuleList()
+        for i, rates in enumerate(linear_drop_rates(drop_path_rate, depths)):
+            blocks = [make_block(dims[i], options, drop_path=rate) for rate in rates]
+            last = i + 1 == len(dims)
+            down = nn.Identity() if last else downsampling(dims[i], dims[i + 1], norm_layer, version=downsample_version)
+            self.layers.append(Stage(blocks, down, use_checkpoint))
         self.classifier = _classifier(dims[-1], num_classes, norm_layer)
         first = patch_size if patchembed_version == "v1" else (patch_size // 2) ** 2
-        step = 1 if downsample_version == "none" else 2
-        self.feature_info = [
-            {"num_chs": dim, "reduction": first * step**i, "module": f"layers.{i}"} for i, dim in enumerate(dims)
-        ]
+        self.feature_info = _feature_info(dims, first, step=1 if downsample_version == "none" else 2)
         self.apply(_initialise)
         self.register_load_state_dict_pre_hook(_rename_and_resize)
 
@@ -312,7 +289,7 @@ class VSSM(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class Backbone_VSSM(VSSM):  # noqa: N801 - the published name
+class Backbone_VSSM(VSSM):
     """VMamba as a feature pyramid: the map of each stage in ``out_indices`` through its own normalisation ``outnorm``.
 
     Args:
@@ -332,7 +309,7 @@ class Backbone_VSSM(VSSM):  # noqa: N801 - the published name
             self.add_module(f"outnorm{i}", make_norm(self.norm_layer, self.dims[i]))
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:  # type: ignore[override]
-        """[B, in_chans, H, W] -> maps [B, C, H / reduction, W / reduction]: a list, or one if ``out_indices`` is empty."""
+        """[B, in_chans, H, W] -> maps [B, C, H / reduction, W / reduction]; only one, no list, without indices."""
         if not self.out_indices:
             return self._feature_map(len(self.dims) - 1, self.forward_features(x), norm=False)
         maps = self.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
@@ -363,6 +340,11 @@ def _widths(dims: int | Sequence[int], stages: int) -> tuple[int, ...]:
     if len(widths) != stages or stages < 1:
         raise ValueError(f"dims must be one number or one for each of the {stages} stages of depths, got {dims!r}")
     return widths
+
+
+def _feature_info(dims: Sequence[int], first: int, step: int) -> list[dict[str, Any]]:
+    """What timm wants to know of the stages: channels, pixels of the image per place, name of the module."""
+    return [{"num_chs": dim, "reduction": first * step**i, "module": f"layers.{i}"} for i, dim in enumerate(dims)]
 
 
 def _position_embedding(side: int, dim: int) -> nn.Parameter:

@@ -129,7 +129,7 @@ class BidirectionalMamba(nn.Module):
 
 
 def _convolve(x: Tensor, convolution: nn.Conv1d, direction: int) -> Tensor:
-    """[B, L, D] -> [B, L, D]: each token sees itself and those before it (behind it in the BACKWARD direction), SiLU."""
+    """[B, L, D] -> [B, L, D], SiLU: a token sees itself and those before it, BACKWARD those behind it."""
     reach = convolution.kernel_size[0] - 1
     weight = convolution.weight if direction == FORWARD else convolution.weight.flip(-1)
     y = F.conv1d(x.transpose(1, 2), weight, convolution.bias, padding=reach, groups=x.shape[2])  # [B, D, L + reach]

@@ -1,7 +1,7 @@
-"""The parts of VMamba (Liu et al., "VMamba: Visual State Space Model", NeurIPS 2024, figure 3): block, patches, merging.
+"""The parts of VMamba (Liu et al., "VMamba: Visual State Space Model", NeurIPS 2024, figure 3).
 
-Every part takes maps in one of two layouts, [B, H, W, C] or with ``channel_first`` [B, C, H, W]. Attribute names are the
-published ones.
+Every part takes maps in one of two layouts, [B, H, W, C] or with ``channel_first`` [B, C, H, W]. Attribute names are
+the published ones.
 """
 
 from __future__ import annotations
@@ -157,9 +157,7 @@ def patch_embedding(
     )
 
 
-def downsampling(
-    dim: int, out_dim: int, norm_layer: str, *, version: Literal["v1", "v2", "v3", "none"]
-) -> nn.Module:
+def downsampling(dim: int, out_dim: int, norm_layer: str, *, version: Literal["v1", "v2", "v3", "none"]) -> nn.Module:
     """Half the sides between two stages, in the layout of ``norm_layer``.
 
     "v1": PatchMerging2D; "v2": a convolution of 2 x 2, which drops an odd last row; "v3": of 3 x 3; "none": nothing.
