@@ -19,8 +19,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem[:40]}.{uuid.uuid4().hex[:12]}.tmp{target.suffix}")
+    temporary.touch(exist_ok=False)
+    permissions = temporary.stat().st_mode  # those of a new file here; some writers replace it by a private one
     try:
         yield temporary
+        temporary.chmod(permissions)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
