@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             verdict = "chosen" if name == chosen else f"declined: {reason}" if reason else "would run it too"
             print(f"  {name:<10} {verdict}")
         if chosen == "native":
-            print(f"  {native.library_path()}, instruction set {native.isa()}")
+            print(f"  native library: {native.library_path()}, instruction set {native.isa()}")
     return 0
 
 

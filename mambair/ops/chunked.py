@@ -51,7 +51,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """:func:`mambair.ops.selective_scan` without its checks; returns y [B, L, D] in u.dtype and the last state."""
     with _without_autocast(u):
-        dtype = _compute_dtype(u, delta, B, C)
+        dtype = _compute_dtype(u, delta, A, B, C, D, z, delta_bias, initial_state)
         step = delta.to(dtype) if delta_bias is None else delta.to(dtype) + delta_bias.to(dtype)
         step = F.softplus(step) if delta_softplus else step
         x, groups = u.to(dtype), B.shape[2]
@@ -85,7 +85,7 @@ def ss2d_scan(
 ) -> Tensor:
     """:func:`mambair.ops.ss2d_scan` without its checks."""
     with _without_autocast(x):
-        dtype = _compute_dtype(x, projection)
+        dtype = _compute_dtype(x, projection, dt_weight, dt_bias, A, D)
         image = x.to(dtype)
         dt_weight, dt_bias, A, D = (t.to(dtype) for t in (dt_weight, dt_bias, A, D))
         total = image * D.sum(0)
@@ -286,8 +286,9 @@ def _grouped(t: Tensor, groups: int) -> Tensor:
     return t.unflatten(-2, (groups, -1)).transpose(-1, -2).contiguous()
 
 
-def _compute_dtype(*tensors: Tensor) -> torch.dtype:
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+def _compute_dtype(*tensors: Tensor | None) -> torch.dtype:
+    double = any(t is not None and t.dtype == torch.float64 for t in tensors)
+    return torch.float64 if double else torch.float32
 
 
 def _without_autocast(t: Tensor) -> AbstractContextManager[object]:

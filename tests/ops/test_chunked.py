@@ -14,14 +14,14 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(chunked, "_CPU", chunked._Sizes(*request.param))
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 16, 37])
+@pytest.mark.parametrize("length", [1, 3, 37])
 def test_boundaries_of_blocks_and_runs(length, sizes, selective_inputs, relative_error) -> None:
     inputs = selective_inputs(L=length, dtype=torch.float64, grad=True)
     results = [scan(**inputs, delta_softplus=True) for scan in (chunked.selective_scan, reference.selective_scan)]
     for found, truth in zip(*results, strict=True):
         assert relative_error(found, truth) < 1e-14
     tensors = [t for t in inputs.values() if t.requires_grad]
-    upstream = [torch.randn_like(t) for t in results[0]]
+    upstream = [torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(7)) for t in results[0]]
     for found, truth in zip(*(torch.autograd.grad(r, tensors, upstream) for r in results), strict=True):
         assert relative_error(found, truth) < 1e-13
 
@@ -114,7 +114,7 @@ def test_compile_and_export(monkeypatch, ss2d_inputs) -> None:
     truth = reference.ss2d_scan(**inputs)
     y = torch.compile(ss2d_scan, fullgraph=True, dynamic=False, backend="aot_eager")(**inputs)
     torch.testing.assert_close(y, truth, rtol=1e-5, atol=1e-5)
-    upstream = torch.randn_like(truth)
+    upstream = torch.randn(truth.shape, dtype=truth.dtype, generator=torch.Generator().manual_seed(7))
     tensors = list(inputs.values())
     for f, t in zip(*(torch.autograd.grad(r, tensors, upstream) for r in (y, truth)), strict=True):
         torch.testing.assert_close(f, t, rtol=1e-4, atol=1e-4)

@@ -39,7 +39,7 @@ def test_equals_the_definition(shape, optional, backend, selective_inputs, relat
     assert found[1].dtype == torch.float32
     for f, t in zip(found, truth, strict=True):
         assert relative_error(f, t) < FORWARD
-    upstream = [torch.randn_like(t) for t in truth]
+    upstream = [torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(7)) for t in truth]
     wanted = gradients(truth, exact, upstream)
     for name, grad in gradients(found, inputs, [t.float() for t in upstream]).items():
         assert relative_error(grad, wanted[name]) < BACKWARD, name
@@ -59,6 +59,15 @@ def test_float64_takes_the_torch_path_to_float64_accuracy(selective_inputs, rela
     assert y.dtype == state.dtype == torch.float64
     assert relative_error(y, truth) < 1e-14
     assert relative_error(state, last) < 1e-14
+
+
+def test_one_float64_input_raises_all_arithmetic(selective_inputs, relative_error) -> None:
+    inputs = selective_inputs(L=100)
+    exact = {k: t if k == "index" else t.double() for k, t in inputs.items()}
+    inputs["A"] = exact["A"]
+    y, state = selective_scan(**inputs, delta_softplus=True, return_last_state=True)
+    assert y.dtype == torch.float32
+    assert relative_error(state, reference.selective_scan(**exact, delta_softplus=True)[1]) < 1e-14
 
 
 @pytest.mark.parametrize("wanted", ["u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"])
@@ -114,7 +123,7 @@ def test_an_index_out_of_range_is_an_error(backend, selective_inputs) -> None:
 
 def test_strided_views_equal_copies(backend, selective_inputs) -> None:
     inputs = selective_inputs(optional=False, grad=False)
-    wide = torch.randn(2, 21, 13)
+    wide = torch.randn(2, 21, 13, generator=torch.Generator().manual_seed(7))
     wide[..., 1:7], wide[..., 7:13] = inputs["u"], inputs["delta"]
     views = inputs | {
         "u": wide[..., 1:7],
