@@ -6,6 +6,7 @@ Letters: B batch, L tokens, C channels, D inner channels, N state size, R rank o
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -78,17 +79,15 @@ class BidirectionalMamba(nn.Module):
         self.gamma = None if init_layer_scale is None else nn.Parameter(init_layer_scale * torch.ones(d_model))
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
         self.conv1d, self.x_proj, self.dt_proj = self._scan_layers(d_conv, conv_bias)
-        steps, offsets = step_projection(
-            inner,
-            self.dt_rank,
-            1,
+        self._steps = partial(
+            step_projection,
             dt_min=dt_min,
             dt_max=dt_max,
             dt_scale=dt_scale,
             dt_init=dt_init,
             dt_init_floor=dt_init_floor,
         )
-        self.dt_proj.weight, self.dt_proj.bias = nn.Parameter(steps[0].detach()), nn.Parameter(offsets[0].detach())
+        self._draw_steps(self.dt_proj)
         if bimamba_type == "v2":
             self.conv1d_b, self.x_proj_b, self.dt_proj_b = self._scan_layers(d_conv, conv_bias)
         self.out_proj = nn.Linear(inner, d_model, bias=bias)
@@ -99,6 +98,18 @@ class BidirectionalMamba(nn.Module):
         y = self._both_directions(x) * F.silu(gate)
         y = self.out_proj(y)
         return y if self.gamma is None else y * self.gamma
+
+    def reset_step_sizes(self) -> None:
+        """Draw the step sizes of both directions anew: for networks that initialise all linear layers alike."""
+        self._draw_steps(self.dt_proj)
+        if self.bimamba_type == "v2":
+            self._draw_steps(self.dt_proj_b)
+
+    def _draw_steps(self, dt_proj: nn.Linear) -> None:
+        weight, bias = self._steps(self.d_inner, self.dt_rank, 1)
+        with torch.no_grad():
+            dt_proj.weight.copy_(weight[0])
+            dt_proj.bias.copy_(bias[0])
 
     def _both_directions(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D], before the gate, which both directions share."""
