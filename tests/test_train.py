@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mambair.engine.experiment import list_states
+from mambair.engine.training import train
+from mambair.options import load_options
 from mambair.train import main
 
 OPTIONS = """
@@ -182,10 +185,11 @@ def test_an_unreadable_training_image_is_named_and_what_was_reached_is_kept(
     folder.mkdir()
     for path in (images / "train").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    broken = sorted(folder.iterdir())[1]
-    broken.write_bytes(broken.read_bytes()[:200])
     changes = ["datasets:train:total_batch_size=1", f"datasets:train:dataroot_gt={folder}", "manual_seed=1"]
-    assert main(["-opt", str(option_file), "--force_yml", *changes]) == 1
+    opt = load_options(option_file, is_train=True, overrides=changes)
+    broken = sorted(folder.iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:200])  # after the check of the options, which would refuse it
+    assert train(opt, option_file=option_file) == 1
     told = capsys.readouterr().out
     assert f"training stopped: {broken}" in told
     run = option_file.parent / "experiments" / "tiny"
@@ -279,7 +283,7 @@ def test_killed_after_a_checkpoint_and_resumed(option_file: Path, repository: Pa
     wait_for(process, "checkpoint of iteration 5 written")
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    newest = max(int(path.stem) for path in (root / "tiny" / "training_states").glob("*.state"))
+    newest = int(list_states(root / "tiny" / "training_states")[-1].stem)
     total = f"train:total_iter={newest + 3}"
     assert main(["-opt", str(option_file), "--auto_resume", "--force_yml", total]) == 0
     assert main(["-opt", str(option_file), "--force_yml", "name=whole", total]) == 0
@@ -321,12 +325,12 @@ def test_killed_at_random_moments_and_still_the_same_weights(option_file: Path, 
         time.sleep(0.2 * torch.rand((), generator=generator).item())
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    newest = max(int(path.stem) for path in (root / "tiny" / "training_states").glob("*.state"))
+    newest = int(list_states(root / "tiny" / "training_states")[-1].stem)
     changes += [f"train:total_iter={newest + 2}"]
     assert main(["-opt", str(option_file), "--auto_resume", "--force_yml", *changes]) == 0
     assert main(["-opt", str(option_file), "--force_yml", "name=whole", *changes]) == 0
     assert_same_weights(root / "whole", root / "tiny")
-    assert len(list((root / "tiny" / "training_states").glob("*.state"))) == 3
+    assert len(list((root / "tiny" / "training_states").iterdir())) == 3
 
 
 @pytest.mark.slow

@@ -64,7 +64,10 @@ def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_ex
                 folder.rename(archived)
                 logger.info("%s existed already; it is now %s", folder, archived.name)
     for key in ("experiments_root", "models", "training_states", "log", "visualization"):
-        Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
+        folder = Path(opt["path"][key])
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*.tmp.*"):  # what a killed process was writing, see `atomic_path`
+            left_over.unlink(missing_ok=True)
     if option_file is not None and option_file.is_file():
         with atomic_path(root / option_file.name) as temporary:
             shutil.copyfile(option_file, temporary)

@@ -56,6 +56,16 @@ def test_resuming_keeps_the_folder(opt: dict) -> None:
     assert [state.name for state in list_states(Path(opt["path"]["training_states"]))] == ["5.state"]
 
 
+def test_what_a_killed_process_was_writing_is_ignored_and_removed(opt: dict) -> None:
+    write_checkpoint(opt, 5)
+    left_over = Path(opt["path"]["training_states"]) / ".6.0123456789ab.tmp.state"
+    left_over.write_bytes(b"half")
+    point = find_resume_point(opt, auto_resume=True)
+    assert point is not None and point.iteration == 5
+    prepare_folders(opt, None, keep_existing=True)
+    assert [path.name for path in left_over.parent.iterdir()] == ["5.state"]
+
+
 def test_newest_by_number_not_by_text(opt: dict) -> None:
     for iteration in (5, 10, 900, 1000):
         write_checkpoint(opt, iteration)
