@@ -34,6 +34,10 @@ class ResumeError(ValueError):
     """The state a run should resume from is missing or damaged."""
 
 
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint could not be written; the ones before it are intact."""
+
+
 @dataclass(frozen=True)
 class ResumePoint:
     """A loadable pair of training state and network weights.
@@ -145,6 +149,20 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ResumeError(f"{path} holds a {type(content).__name__}, not a dictionary")
     return content
+
+
+def write_checkpoint_file(path: Path, content: Mapping[str, Any]) -> None:
+    """torch.save, all or nothing: on the disk and renamed, or the file before it untouched.
+
+    Raises:
+        CheckpointWriteError: the disk is full or not writable.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    # torch's writer turns the operating system's errors into RuntimeError
+    except (OSError, RuntimeError) as error:
+        raise CheckpointWriteError(f"{path}: {str(error).partition(chr(10))[0]}") from error
 
 
 def point_to_weights(opt: dict[str, Any], point: ResumePoint) -> None:

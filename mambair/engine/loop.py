@@ -14,7 +14,7 @@ from torch import Tensor
 from mambair.data import DatasetError
 from mambair.data.image_content import ImageFileError
 from mambair.data.loader import TrainingBatches
-from mambair.engine.experiment import prune_checkpoints
+from mambair.engine.experiment import CheckpointWriteError, prune_checkpoints
 from mambair.engine.interruption import Interruption
 from mambair.engine.logs import RunLog, Stopwatch, peak_memory_mib
 from mambair.engine.processes import Processes
@@ -25,10 +25,6 @@ from mambair.engine.sample_pictures import samples
 logger = logging.getLogger(__name__)
 
 PICTURES = 2  # of each validation set, for TensorBoard
-
-
-class CheckpointWriteError(RuntimeError):
-    """A checkpoint could not be written; the ones before it are intact."""
 
 
 class Model(Protocol):
@@ -45,6 +41,7 @@ class Model(Protocol):
     def get_current_log(self) -> Mapping[str, float]: ...
     def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None: ...
     def save(self, epoch: int, current_iter: int) -> None: ...
+    def save_training_state(self, epoch: int, current_iter: int) -> None: ...
     def resume_training(self, resume_state: Any) -> None: ...
 
 
@@ -102,10 +99,13 @@ class Loop:
             stopping = self.processes.any_true(interruption.requested)
             if stopping or iteration == self.total or iteration % every["save_checkpoint_freq"] == 0:
                 self.save(iteration)
-            if stopping and iteration < self.total:
-                return False
-            if validate_every and iteration % validate_every == 0:
+            if validate_every and iteration % validate_every == 0 and not stopping:
                 self.validate(iteration)
+                stopping = self.processes.any_true(interruption.requested)
+            if stopping and iteration < self.total:
+                if self._saved_at != iteration:
+                    self.save(iteration)
+                return False
         return True
 
     def finish(self) -> None:
@@ -160,12 +160,13 @@ class Loop:
         if done > self._saved_at and not self.processes.distributed:
             self.save(done)
 
-    def _write(self, epoch: int, iteration: int) -> None:
+    def _write(self, epoch: int, iteration: int, *, weights: bool = True) -> None:
+        write = self.model.save if weights else self.model.save_training_state
         try:
-            self.model.save(epoch, iteration)
+            write(epoch, iteration)
         except (OSError, RuntimeError) as error:
             raise CheckpointWriteError(
-                f"the checkpoint could not be written to {self.opt['path']['models']} ({error}); is the disk full? "
+                f"the checkpoint of iteration {iteration} could not be written ({error}); is the disk full? "
                 f"The newest complete one is that of iteration {self._saved_at}; make room and go on with --auto_resume"
             ) from error
 
@@ -186,4 +187,7 @@ class Loop:
                 self._draw_samples(loader.dataset, iteration)
         self.processes.barrier()
         self._validated_at = iteration
+        if self._saved_at == iteration:
+            # saved before, lest a validation that fails costs the iterations; now the best values belong into it
+            self._write(self.epoch(iteration), iteration, weights=False)
         self.stopwatch.reset()

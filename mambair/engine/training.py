@@ -16,6 +16,7 @@ from mambair.data.image_content import ImageFileError
 from mambair.engine.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.engine.batches import build_batches, build_validation_loaders
 from mambair.engine.experiment import (
+    CheckpointWriteError,
     ResumeError,
     ResumePoint,
     find_resume_point,
@@ -25,7 +26,7 @@ from mambair.engine.experiment import (
 )
 from mambair.engine.interruption import Interruption
 from mambair.engine.logs import RunLog, open_tensorboard, start_logging, stop_logging
-from mambair.engine.loop import CheckpointWriteError, Loop
+from mambair.engine.loop import Loop
 from mambair.engine.processes import LaunchError, Processes, start_processes
 from mambair.engine.randomness import draw_seed, seed_everything
 from mambair.models import build_model

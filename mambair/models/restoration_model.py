@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.atomic_file import atomic_path
 from mambair.checkpoint import METADATA_KEY, load_weights, read_checkpoint
+from mambair.engine.experiment import write_checkpoint_file
 from mambair.engine.processes import Processes
 from mambair.evaluation import Evaluation
 from mambair.losses import build_loss
@@ -286,9 +286,8 @@ class RestorationModel:
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Write the weights and then, as the mark that both are complete, the training state; -1 writes ``latest``."""
-        if self.processes.is_main:
-            self.save_network("latest" if current_iter == -1 else current_iter)
-            self.save_training_state(epoch, current_iter)
+        self.save_network("latest" if current_iter == -1 else current_iter)
+        self.save_training_state(epoch, current_iter)
 
     def save_network(self, label: int | str) -> None:
         """Write ``models/net_g_<label>.pth`` as BasicSR does: {"params": ..., "params_ema": ... if averaging}."""
@@ -298,12 +297,11 @@ class RestorationModel:
         if self.average is not None:
             content["params_ema"] = _on_cpu(self.average.net)
         content[METADATA_KEY] = describe_network(self.opt)
-        with atomic_path(Path(self.opt["path"]["models"]) / f"net_g_{label}.pth") as temporary:
-            torch.save(content, temporary)
+        write_checkpoint_file(Path(self.opt["path"]["models"]) / f"net_g_{label}.pth", content)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write ``training_states/<iter>.state``, tensors and numbers only, so that a safe load reads it; -1: none."""
-        if current_iter == -1:
+        if current_iter == -1 or not self.processes.is_main:
             return
         state = {
             "epoch": epoch,
@@ -314,8 +312,7 @@ class RestorationModel:
             "scaler": self.scaler.state_dict(),
             "best_metric_results": self.best_metric_results,
         }
-        with atomic_path(Path(self.opt["path"]["training_states"]) / f"{current_iter}.state") as temporary:
-            torch.save(state, temporary)
+        write_checkpoint_file(Path(self.opt["path"]["training_states"]) / f"{current_iter}.state", state)
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
         """Go on from a training state; the weights come with ``path.pretrain_network_g``.

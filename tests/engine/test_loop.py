@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from mambair.engine.experiment import CheckpointWriteError
 from mambair.engine.interruption import Interruption
 from mambair.engine.logs import RunLog
-from mambair.engine.loop import CheckpointWriteError, Loop
+from mambair.engine.loop import Loop
 from mambair.engine.processes import Processes
 
 
@@ -70,6 +71,9 @@ class CountingModel:
             raise OSError(28, "No space left on device")
         self.calls.append(("save", epoch, current_iter))
 
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        self.calls.append(("state", epoch, current_iter))
+
     def resume_training(self, resume_state: Any) -> None:
         raise AssertionError("the loop starts after resuming")
 
@@ -106,6 +110,7 @@ def test_what_is_called_when(tmp_path: Path) -> None:
         ("save", 2, 8),
         ("save", 2, 10),
         ("validation", 10, True),
+        ("state", 2, 10),
         ("save", -1, -1),
     ]
     assert [call[1] for call in model.calls if call[0] == "feed"] == list(range(10))
@@ -137,6 +142,18 @@ def test_a_signal_finishes_the_iteration_and_saves(tmp_path: Path) -> None:
     assert interruption.exit_code == 143
     assert model.calls[-1] == ("save", 1, 6)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_during_validation_saves_after_it(tmp_path: Path) -> None:
+    class Signalled(CountingModel):
+        def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    model = Signalled()
+    with Interruption() as interruption:
+        assert not make_loop(tmp_path, model).run(interruption)
+    assert model.calls[-2:] == [("validation", 5, True), ("save", 1, 5)]
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
