@@ -121,9 +121,9 @@ def _refuse_absurd(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any])
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, (int, float))]
         if any(not abs(n) <= LARGEST_ARGUMENT for n in numbers) or (isinstance(value, list) and len(value) > tensors):
             raise CheckpointError(f"{checkpoint.source}: {arch} with {name}={str(value)[:80]} is absurd; refused")
-    for name in ("depths", "num_blocks"):
+    for name in ("depth", "depths", "num_blocks"):
         blocks = kwargs.get(name, ())
-        if isinstance(blocks, list) and sum(n for n in blocks if isinstance(n, int)) > tensors:
+        if sum(n for n in (blocks if isinstance(blocks, list) else [blocks]) if isinstance(n, int)) > tensors:
             raise CheckpointError(f"{checkpoint.source}: {name}={blocks} for {tensors} tensors is absurd; refused")
 
 

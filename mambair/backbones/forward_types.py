@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from mambair.layers import SS2D
+from mambair.layers.ss2d import SS2D, OutNorm
 
 ROWS_AND_COLUMNS = (0, 1, 2, 3)
 DIRECTIONS: dict[str, tuple[int, ...]] = {
@@ -20,7 +20,7 @@ DIRECTIONS: dict[str, tuple[int, ...]] = {
     "v052d": (0, 0, 2, 2),
     "v052dc": ROWS_AND_COLUMNS,
 }
-OUT_NORMS = {
+OUT_NORMS: dict[str, OutNorm] = {
     "onnone": "none",
     "ondwconv3": "dwconv3",
     "oncnorm": "layer_dwconv3",

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ClassToken = Literal["first", "middle", "ends"]
+
 
 def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
     """[1, C, H, W] -> [1, C, *size], bicubic; unchanged where the size fits."""
@@ -22,7 +24,7 @@ def resize_position_embedding(
     new_grid: tuple[int, int],
     *,
     extra_tokens: int = 1,
-    class_token: Literal["first", "middle", "ends"] = "first",
+    class_token: ClassToken = "first",
     old_grid: tuple[int, int] | None = None,
 ) -> Tensor:
     """Position embedding of tokens -> the same for another grid of patches.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
-from mambair.backbones.position_embedding import resize_position_embedding
+from mambair.backbones.position_embedding import ClassToken, resize_position_embedding
 from mambair.backbones.vim import VisionMamba
 
 PUBLISHED_SIDES = (224, 384)  # of the images of released weights, with overlapping patches or without
@@ -102,9 +102,11 @@ def fit_position_embedding(
     if "pos_embed" not in weights:
         raise ValueError("the weights have no pos_embed, there is nothing to fit")
     extra = {"none": 0, "double": 2}.get(net.class_token, 1)
-    place = {"middle": "middle", "double": "ends"}.get(net.class_token, "first") if rule == "correct" else "first"
+    place: ClassToken = "first"
+    if extra == 2:
+        place = "ends"
+    elif rule == "correct" and net.class_token == "middle":
+        place = "middle"
     rows, columns = net.patch_embed.grid_size
-    fitted = resize_position_embedding(
-        weights["pos_embed"], (rows, columns), extra_tokens=extra, class_token="ends" if extra == 2 else place
-    )
+    fitted = resize_position_embedding(weights["pos_embed"], (rows, columns), extra_tokens=extra, class_token=place)
     return {name: t for name, t in weights.items() if not name.startswith("rope.")} | {"pos_embed": fitted}

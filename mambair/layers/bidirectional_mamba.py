@@ -169,10 +169,10 @@ class MambaBlock(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """hidden, residual [B, L, C] (no residual for the first block) -> the next hidden and residual."""
-        residual = hidden if residual is None else self.drop_path(hidden) + residual
-        if self.residual_in_fp32 and residual.dtype in (torch.float16, torch.bfloat16):
-            residual = residual.float()
-        return self.mixer(self.norm(residual.to(self.norm.weight.dtype))), residual
+        total = hidden if residual is None else self.drop_path(hidden) + residual
+        if self.residual_in_fp32 and total.dtype in (torch.float16, torch.bfloat16):
+            total = total.float()
+        return self.mixer(self.norm(total.to(next(self.norm.parameters())))), total
 
 
 def token_norm(dim: int, epsilon: float, *, rms_norm: bool) -> nn.Module:

@@ -37,8 +37,8 @@ class AsTokens(nn.Module):
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of [B, C, H, W]."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return as_image(F.layer_norm(as_tokens(x), self.normalized_shape, self.weight, self.bias, self.eps))
+    def forward(self, input: Tensor) -> Tensor:
+        return as_image(F.layer_norm(as_tokens(input), self.normalized_shape, self.weight, self.bias, self.eps))
 
 
 def make_norm(name: str, dim: int) -> nn.Module:
