@@ -60,7 +60,8 @@ class Restorer:
         dtype: float32, or bfloat16 / float16 for autocast (the scan keeps float32 states).
 
     Raises:
-        ValueError: a tile or overlap that cannot be, a dtype other than those three, a device that is not there.
+        ValueError: a tile or overlap that cannot be, a dtype other than those three, a device that is not there, a
+            network that does not restore images.
 
     A restorer may be called from several threads at once.
     """
@@ -77,6 +78,8 @@ class Restorer:
     ) -> None:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: must be float32, bfloat16 or float16, got {dtype}")
+        if not hasattr(net, "upscale"):
+            raise ValueError(f"net: {type(net).__name__} restores no images, it is a backbone (it has no upscale)")
         self.device = choose_device(device)
         self.net = net.eval().to(self.device)
         self.scale: int = net.upscale  # type: ignore[assignment]

@@ -120,6 +120,11 @@ def test_load_by_metadata(tmp_path):
         assert torch.equal(mambair.load(path)(x), net(x))
 
 
+def test_a_backbone_restores_no_images(backbone_case):
+    with pytest.raises(ValueError, match="VisionMamba restores no images"):
+        mambair.Restorer(mambair.load(backbone_case("vim", "vim_midcls_div2_p8_i32").path))
+
+
 def test_mamba_2_is_nobodys(key_list, tmp_path):
     weights = on_meta(key_list("vmamba", "vmamba_tiny_m2"))
     assert detectors.detect(weights) is None
