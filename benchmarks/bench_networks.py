@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7, help="the best of this many counts (default: 7)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory (a process each)")
+    parser.add_argument("--note", default="", help="a remark for the head of the table, such as what else was running")
     parser.add_argument("--save", type=Path, help="also write the table into this file")
     parser.add_argument("--peak", nargs=3, metavar=("NAME", "SIZE", "DTYPE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -112,7 +113,7 @@ def compare(options: argparse.Namespace) -> int:
             for name in names:
                 memory = None if options.no_memory else peak_in_own_process(name, size, dtype, options.threads)
                 results.append(Result(name, size, dtype, times[name], memory))
-    text = table(results, options.threads, options.repeats)
+    text = table(results, options)
     print(text)
     if options.save:
         options.save.parent.mkdir(parents=True, exist_ok=True)
@@ -190,12 +191,13 @@ def peak_in_own_process(name: str, size: int, dtype: str, threads: int) -> float
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def table(results: list[Result], threads: int, repeats: int) -> str:
+def table(results: list[Result], options: argparse.Namespace) -> str:
     """The results as Markdown with the machine above them."""
     from mambair.machine import describe_machine
 
     lines = [
-        f"{describe_machine('basicsr')}; {threads} threads, best of {repeats} in turns, scan: {scan_backend()}",
+        f"{describe_machine('basicsr')}; {options.threads} threads, best of {options.repeats} in turns, scan: "
+        f"{scan_backend()}. {options.note}".rstrip(),
         "",
         "| input | dtype | network | seconds | x SwinIR-light | peak MB |",
         "|---|---|---|---|---|---|",
