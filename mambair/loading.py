@@ -135,7 +135,9 @@ def _construct(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> 
 
 
 def _in_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+    """A contiguous copy: tensors of a .safetensors file live in the mapped file, which may change under the network."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> str:

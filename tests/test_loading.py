@@ -143,6 +143,15 @@ def test_importing_the_module_does_not_hide_the_function(golden):
     assert mambair.load(golden / "mambair" / "cases" / "mambair_gray_car.pth").in_chans == 1
 
 
+def test_the_network_does_not_live_in_the_file(tmp_path):
+    path = save(tmp_path / "net.safetensors", archs.MambaIR(**TINY).state_dict())
+    net = mambair.load(path)
+    before = net.norm.weight.clone()
+    with path.open("rb+") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert torch.equal(net.norm.weight, before)
+
+
 def test_recognise(golden):
     arch, kwargs = recognise(read_checkpoint(golden / "mambair" / "cases" / "mambairv2_light_x4.pth"))
     assert arch == "MambaIRv2Light"
