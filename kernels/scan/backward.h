@@ -1,6 +1,6 @@
 // Backward scan of one task. Chunks of kStateChunk tokens are taken from the last to the first. For each channel block
-// and state a chunk is swept twice: forwards from the saved state, keeping decays and states, then backwards with the
-// gradient. Sums over channels (gradients of dt, B, C) are finished lane by lane for every block and added block
+// and state, spans of a chunk (as many tokens as first-level cache holds; the last first) are swept twice: forwards from
+// the span's first state, keeping decays and states, then backwards with the gradient. Sums over channels (gradients of dt, B, C) are finished lane by lane for every block and added block
 // after block, so their order never depends on how blocks are spread over tasks.
 #pragma once
 
@@ -17,7 +17,7 @@ template <class V>
 class Backward {
  public:
   static int64_t scratch(const Problem& problem, int64_t blocks) {
-    return blocks * problem.state * W + 2 * row_count(problem) * M;
+    return (blocks + kSpans) * problem.state * W + 2 * row_count(problem) * M + tile_count * kTileStride;
   }
 
   static void run(const Problem& problem, const BackwardOutputs& outputs, const Task& task, float* scratch) {
@@ -31,6 +31,8 @@ class Backward {
   static constexpr int U = V::lanes;     // tokens whose lane sums are finished together
 
   static constexpr int G = V::chains;    // exponentials under way together
+  static constexpr int S = V::backward_tokens;  // tokens in a span
+  static constexpr int kSpans = M / S;
   using Several = Group<V, G>;
 
   const Problem& p_;
@@ -42,21 +44,33 @@ class Backward {
   float* const grad_rows_;  // [R + 2N, M]: their gradients
   int direction_ = 0;
   int group_ = -1;
-  int tokens_ = 0;  // of the chunk
-  int tiles_ = 0;   // of U tokens that hold them
+  int tokens_ = 0;          // of the chunk
+  int tiles_in_chunk_ = 0;  // of U tokens that hold them
   Pixels<V, M> pixels_;
-  // One channel block of the chunk, [M, W] each
-  alignas(64) float x_[M * W];
-  alignas(64) float step_[M * W];
-  alignas(64) float slope_[M * W];   // d delta / d raw step, 0 behind the last token
-  alignas(64) float drive_[M * W];   // delta * x
-  alignas(64) float grad_y_[M * W];
-  alignas(64) float grad_drive_[M * W];
-  alignas(64) float grad_exponent_[M * W];  // sum over states of dL/d(delta A) * A * log2(e)
-  alignas(64) float ungated_[M * W];        // y before the gate, only with a gate
-  // One state of it
-  alignas(64) float decay_[M * W];
-  alignas(64) float states_[(M + 1) * W];   // h before every token, and behind the last
+  Offsets<M> x_offsets_, delta_offsets_, gate_offsets_, grad_y_offsets_, grad_x_offsets_, grad_delta_offsets_,
+      grad_gate_offsets_;
+
+  // Tiles [M, W] of one channel block. They are a little more than their size apart, in this order, so that a load
+  // that follows a store soon never has the same address modulo 4096, which would make it wait.
+  enum TileName : int {
+    decay_tile,          // of the state and span at hand
+    states_tile,         // h before every token of the span and behind the last
+    ungated_tile,        // y before the gate, only with a gate
+    step_tile,           // delta
+    drive_tile,          // delta * x
+    grad_y_tile,         // with a gate: of y before the gate
+    grad_drive_tile,
+    x_tile,
+    slope_tile,          // d delta / d raw step; then the gradient of the raw step
+    to_input_tile,       // U rows: summands of the gradient of B
+    to_output_tile,      // U rows: of C
+    grad_exponent_tile,  // sum over states of dL/d(delta A) * A * log2(e)
+    tile_count
+  };
+  static constexpr int64_t kTileStride = (M + 4) * W;
+  float* const tiles_;
+  float* const first_states_;  // [spans, N, W]: the state before each span
+  float* tile(TileName name) const { return tiles_ + name * kTileStride; }
 
   Backward(const Problem& problem, const BackwardOutputs& outputs, const Task& task, float* scratch)
       : p_(problem),
@@ -65,7 +79,14 @@ class Backward {
         layout_(weight_layout(W, problem.state, problem.rank)),
         carry_(scratch),
         rows_(carry_ + (task.block_end - task.block_begin) * problem.state * W),
-        grad_rows_(rows_ + row_count(problem) * M) {}
+        grad_rows_(rows_ + row_count(problem) * M),
+        tiles_(grad_rows_ + row_count(problem) * M),
+        first_states_(tiles_ + tile_count * kTileStride) {}
+
+  template <Range range>
+  struct Constant {
+    static constexpr Range value = range;
+  };
 
   static int64_t row_count(const Problem& problem) { return problem.rank + 2 * problem.state; }
 
@@ -81,12 +102,26 @@ class Backward {
     for (int64_t chunk = p_.chunks - 1; chunk >= 0; --chunk) {
       const int64_t first = chunk * M;
       tokens_ = static_cast<int>(p_.length() - first < M ? p_.length() - first : M);
-      tiles_ = (tokens_ + U - 1) / U;
+      tiles_in_chunk_ = (tokens_ + U - 1) / U;
       Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction]), first);
       walk.next(pixels_, tokens_);
+      set_offsets();
       scan_chunk(chunk);
     }
     store_carry();
+  }
+
+  void set_offsets() {
+    const auto set = [&](Offsets<M>& offsets, const View& view) {
+      if (view.data != nullptr) offsets.set(view, task_.batch, 0, pixels_, tokens_);
+    };
+    set(x_offsets_, p_.x);
+    set(delta_offsets_, p_.delta);
+    set(gate_offsets_, p_.gate);
+    set(grad_y_offsets_, outputs_.grad_y);
+    set(grad_x_offsets_, outputs_.x);
+    set(grad_delta_offsets_, outputs_.delta);
+    set(grad_gate_offsets_, outputs_.gate);
   }
 
   void scan_chunk(int64_t chunk) {
@@ -165,159 +200,201 @@ class Backward {
     const float* weights = p_.weights + (direction_ * p_.block_count + b) * layout_.size;
     float* grad_weights = weight_gradients(b);
     float* carry = carry_ + (b - task_.block_begin) * p_.state * W;
+    const float* saved = p_.states + block.first + ((task_.batch * p_.directions + direction_) * p_.chunks + chunk) *
+                                                       p_.state * p_.channels;
     const StepBounds<V> bounds = compute_steps(block, weights);
     load_grad_y<gated>(block, weights);
-    const float* saved = p_.states + ((task_.batch * p_.directions + direction_) * p_.chunks + chunk) *
-                                         p_.state * p_.channels + block.first;
     for (int64_t n = 0; n < p_.state; ++n) {
-      const V rate = V::load(weights + layout_.decay + n * W);
-      V::load_some(saved + n * p_.channels, block.lanes).store(states_);
-      float* to_carry = carry + n * W;
-      float* grad_rate = grad_weights + layout_.decay + n * W;
-      switch (bounds.range(rate)) {
-        case Range::near_one: sweep<Range::near_one, gated>(rate, n, to_carry, grad_rate); break;
-        case Range::unit: sweep<Range::unit, gated>(rate, n, to_carry, grad_rate); break;
-        case Range::normal: sweep<Range::normal, gated>(rate, n, to_carry, grad_rate); break;
-        case Range::any: sweep<Range::any, gated>(rate, n, to_carry, grad_rate); break;
+      V::load_some(saved + n * p_.channels, block.lanes).store(first_states_ + n * W);
+      with_range(bounds, weights, n, [&](auto range, V rate) { find_first_states<decltype(range)::value>(rate, n); });
+    }
+    for (int span = (tokens_ - 1) / S; span >= 0; --span) {
+      for (int64_t n = 0; n < p_.state; ++n) {
+        with_range(bounds, weights, n, [&](auto range, V rate) {
+          recompute_states<decltype(range)::value, gated>(rate, n, span);
+          sweep_back<decltype(range)::value>(rate, n, span, carry + n * W, grad_weights + layout_.decay + n * W);
+        });
       }
     }
     if constexpr (gated) store_grad_gate(block);
     finish_tokens(block, weights, grad_weights);
   }
 
-  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights) {
-    const V bias = V::load(weights + layout_.bias);
-    StepBounds<V> bounds;
-    for (int t = 0; t < tiles_ * U; t += U) {
-      V raw[U];
-      for (int i = 0; i < U; ++i) raw[i] = bias;
-      for (int64_t r = 0; r < p_.rank; ++r) {
-        const V weight = V::load(weights + layout_.projection + r * W);
-#pragma GCC unroll 16
-        for (int i = 0; i < U; ++i) raw[i] = V::fma(V::all(rows_[r * M + t + i]), weight, raw[i]);
-      }
-      for (int i = 0; i < U; ++i) bounds.include(start_token(block, t + i, raw[i]));
+  // Calls run(range, rate) for the decays of one state.
+  template <class Run>
+  void with_range(const StepBounds<V>& bounds, const float* weights, int64_t n, const Run& run) const {
+    const V rate = V::load(weights + layout_.decay + n * W);
+    switch (bounds.range(rate)) {
+      case Range::near_one: return run(Constant<Range::near_one>(), rate);
+      case Range::unit: return run(Constant<Range::unit>(), rate);
+      case Range::normal: return run(Constant<Range::normal>(), rate);
+      case Range::any: return run(Constant<Range::any>(), rate);
     }
-    return bounds;
   }
 
-  // Everything of one token that all states share; returns delta.
-  V start_token(const ChannelBlock& block, int t, V raw) {
-    V step = V::all(0.0f), slope = step, x = step;
-    if (t < tokens_) {
-      if (p_.rank == 0) raw = raw + load_pixel(p_.delta, block, t);
-      step = raw;
-      slope = V::all(1.0f);
+  // Everything of the block's tokens that all states share. Rows of tokens that do not exist become zero.
+  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights) {
+    float *steps = tile(step_tile), *drives = tile(drive_tile), *slopes = tile(slope_tile), *xs = tile(x_tile);
+    Tile<V>::gather(p_.x, x_offsets_.at, block.first, block.lanes, tokens_, xs);
+    if (p_.rank == 0) Tile<V>::gather(p_.delta, delta_offsets_.at, block.first, block.lanes, tokens_, steps);
+    clear_missing(xs);
+    clear_missing(steps);
+    StepBounds<Several> bounds;
+    for (int first = 0; first < tiles_in_chunk_ * U; first += G) {
+      const int64_t at = first * W;
+      Several step = raw_steps(weights, first);
+      Several slope = Several::all(1.0f);
       if (p_.softplus) {
-        const Softplus<V> softplus(raw);
+        const Softplus<Several> softplus(step);
         step = softplus.value;
         slope = softplus.derivative();
       }
-      x = load_pixel(p_.x, block, t);
+      bounds.include(step);
+      step.store(steps + at);
+      slope.store(slopes + at);
+      (step * Several::load(xs + at)).store(drives + at);
+      Several::all(0.0f).store(tile(grad_drive_tile) + at);
+      Several::all(0.0f).store(tile(grad_exponent_tile) + at);
     }
-    x.store(x_ + t * W);
-    step.store(step_ + t * W);
-    slope.store(slope_ + t * W);
-    (step * x).store(drive_ + t * W);
-    V::all(0.0f).store(grad_drive_ + t * W);
-    V::all(0.0f).store(grad_exponent_ + t * W);
-    return step;
+    clear_missing(steps);
+    clear_missing(drives);
+    return bounds.merged();
+  }
+
+  // delta before softplus, of G tokens.
+  Several raw_steps(const float* weights, int first) const {
+    Several raw = Several::all(V::load(weights + layout_.bias));
+    if (p_.rank == 0) return raw + Several::load(tile(step_tile) + first * W);
+    for (int64_t r = 0; r < p_.rank; ++r) {
+      const Several weight = Several::all(V::load(weights + layout_.projection + r * W));
+      raw = Several::fma(Several::all_of(rows_ + r * M + first, 1), weight, raw);
+    }
+    return raw;
+  }
+
+  void clear_missing(float* rows) const {
+    for (int i = tokens_ * W; i < tiles_in_chunk_ * U * W; ++i) rows[i] = 0.0f;
   }
 
   template <bool gated>
   void load_grad_y(const ChannelBlock& block, const float* weights) {
-    for (int t = 0; t < tiles_ * U; ++t) {
-      V grad = t < tokens_ ? load_pixel(outputs_.grad_y, block, t) : V::all(0.0f);
-      if constexpr (gated) {
-        const V gate = t < tokens_ ? load_pixel(p_.gate, block, t) : V::all(0.0f);
-        grad = grad * gate * sigmoid<V>(gate);
-        (V::load(weights + layout_.skip) * V::load(x_ + t * W)).store(ungated_ + t * W);
+    float* grads = tile(grad_y_tile);
+    Tile<V>::gather(outputs_.grad_y, grad_y_offsets_.at, block.first, block.lanes, tokens_, grads);
+    if constexpr (gated) {
+      const V skip = V::load(weights + layout_.skip);
+      float* gates = tile(ungated_tile);
+      Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens_, gates);
+      for (int t = 0; t < tokens_; ++t) {
+        const V gate = V::load(gates + t * W);
+        (V::load(grads + t * W) * gate * sigmoid<V>(gate)).store(grads + t * W);
+        (skip * V::load(tile(x_tile) + t * W)).store(gates + t * W);
       }
-      grad.store(grad_y_ + t * W);
+    }
+    clear_missing(grads);
+  }
+
+  // The states before all spans but the first, for which first_states_ holds the saved one.
+  template <Range range>
+  void find_first_states(V rate, int64_t n) {
+    const float *steps = tile(step_tile), *drives = tile(drive_tile), *input = input_rows() + n * M;
+    V state = V::load(first_states_ + n * W);
+    for (int first = 0; first < (tokens_ - 1) / S * S; first += G) {
+      const Several decay = decays_of<range, Several>(steps + first * W, Several::all(rate));
+#pragma GCC unroll 16
+      for (int t = first; t < first + G; ++t) {
+        state = decayed_plus<range, V>(state, decay[t - first], V::load(drives + t * W) * V::all(input[t]));
+      }
+      if ((first + G) % S == 0) state.store(first_states_ + ((first + G) / S * p_.state + n) * W);
     }
   }
 
-  V load_pixel(const View& view, const ChannelBlock& block, int token) const {
-    return Tile<V>::load(view, task_.batch * view.batch + pixels_.offset(view, token) + block.first, block.lanes);
+  int span_end(int span) const {
+    const int end = tiles_in_chunk_ * U;
+    return end < (span + 1) * S ? end : (span + 1) * S;
   }
 
+  // Fills the span's decays and the states before and behind its tokens.
   template <Range range, bool gated>
-  void sweep(V rate, int64_t n, float* carry, float* grad_rate) {
-    advance<range, gated>(rate, n);
-    sweep_back<range>(rate, n, carry, grad_rate);
-  }
-
-  // states_[0] is the state before the chunk; fills decay_ and the rest of states_.
-  template <Range range, bool gated>
-  void advance(V rate, int64_t n) {
-    const float* input = input_rows() + n * M;
-    const float* output = output_rows() + n * M;
-    V state = V::load(states_);
-    for (int tile = 0; tile < tiles_ * U; tile += U) {
-#pragma GCC unroll 4
-      for (int first = 0; first < U; first += G) {
-        const Several decay = decays_of<range, Several>(step_ + (tile + first) * W, Several::all(rate));
+  void recompute_states(V rate, int64_t n, int span) {
+    const float *steps = tile(step_tile), *drives = tile(drive_tile);
+    const float *input = input_rows() + n * M, *output = output_rows() + n * M;
+    float *decays = tile(decay_tile), *states = tile(states_tile), *ungated = tile(ungated_tile);
+    const int begin = span * S;
+    V state = V::load(first_states_ + (span * p_.state + n) * W);
+    state.store(states + begin * W);
+    for (int first = begin; first < span_end(span); first += G) {
+      const Several decay = decays_of<range, Several>(steps + first * W, Several::all(rate));
+      decay.store(decays + first * W);
 #pragma GCC unroll 16
-        for (int i = 0; i < G; ++i) {
-          const int t = tile + first + i;
-          state = decayed_plus<range, V>(state, decay[i], V::load(drive_ + t * W) * V::all(input[t]));
-          decay[i].store(decay_ + t * W);
-          state.store(states_ + (t + 1) * W);
-          if constexpr (gated) V::fma(state, V::all(output[t]), V::load(ungated_ + t * W)).store(ungated_ + t * W);
-        }
+      for (int t = first; t < first + G; ++t) {
+        state = decayed_plus<range, V>(state, decay[t - first], V::load(drives + t * W) * V::all(input[t]));
+        state.store(states + (t + 1) * W);
+        if constexpr (gated) V::fma(state, V::all(output[t]), V::load(ungated + t * W)).store(ungated + t * W);
       }
     }
   }
 
   template <Range range>
-  void sweep_back(V rate, int64_t n, float* carry, float* grad_rate) {
-    const float* input = input_rows() + n * M;
-    const float* output = output_rows() + n * M;
+  void sweep_back(V rate, int64_t n, int span, float* carry, float* grad_rate) {
     V grad_state = V::load(carry);
-    V grad_rate_chunk = V::all(0.0f);
-    for (int tile = (tiles_ - 1) * U; tile >= 0; tile -= U) {
-      V to_input[U], to_output[U];
-      V state = V::load(states_ + (tile + U) * W);
-#pragma GCC unroll 16
-      for (int i = U - 1; i >= 0; --i) {
-        const int t = tile + i;
-        const V grad_y = V::load(grad_y_ + t * W);
-        grad_state = V::fma(grad_y, V::all(output[t]), grad_state);
-        to_output[i] = state * grad_y;
-        to_input[i] = grad_state * V::load(drive_ + t * W);
-        V::fma(grad_state, V::all(input[t]), V::load(grad_drive_ + t * W)).store(grad_drive_ + t * W);
-        grad_state = decayed<range, V>(grad_state, V::load(decay_ + t * W));
-        state = V::load(states_ + t * W);
-        const V grad_product = grad_state * state;  // of delta * A
-        V::fma(grad_product, rate, V::load(grad_exponent_ + t * W)).store(grad_exponent_ + t * W);
-        grad_rate_chunk = V::fma(grad_product, V::load(step_ + t * W), grad_rate_chunk);
-      }
-      add_sums(to_input, grad_input_rows() + n * M + tile);
-      add_sums(to_output, grad_output_rows() + n * M + tile);
+    V grad_rate_sum = V::all(0.0f);
+    for (int first = span_end(span) - U; first >= span * S; first -= U) {
+      sweep_tile_back<range>(tiles_ + first * W, input_rows() + n * M + first, output_rows() + n * M + first, rate,
+                             grad_state, grad_rate_sum);
+      add_sums(tile(to_input_tile), grad_input_rows() + n * M + first);
+      add_sums(tile(to_output_tile), grad_output_rows() + n * M + first);
     }
     grad_state.store(carry);
-    (V::load(grad_rate) + grad_rate_chunk).store(grad_rate);
+    (V::load(grad_rate) + grad_rate_sum).store(grad_rate);
   }
 
-  static void add_sums(const V* values, float* to) { (V::load(to) + V::sums(values)).store(to); }
+  // U tokens, the last first. `at` is the first of them in the first tile; all others lie at fixed distances.
+  template <Range range>
+  [[gnu::always_inline]] inline void sweep_tile_back(float* at, const float* input, const float* output, V rate,
+                                                     V& grad_state, V& grad_rate_sum) {
+    V grad = grad_state, rate_sum = grad_rate_sum;
+    float *to_input = tile(to_input_tile), *to_output = tile(to_output_tile);
+#pragma GCC unroll 16
+    for (int i = U - 1; i >= 0; --i) {
+      float* const token = at + i * W;
+      const V grad_y = V::load(token + grad_y_tile * kTileStride);
+      grad = V::fma(grad_y, V::all(output[i]), grad);
+      (V::load(token + states_tile * kTileStride + W) * grad_y).store(to_output + i * W);
+      (grad * V::load(token + drive_tile * kTileStride)).store(to_input + i * W);
+      float* const grad_drive = token + grad_drive_tile * kTileStride;
+      V::fma(grad, V::all(input[i]), V::load(grad_drive)).store(grad_drive);
+      grad = decayed<range, V>(grad, V::load(token + decay_tile * kTileStride));
+      const V grad_product = grad * V::load(token + states_tile * kTileStride);  // of delta * A
+      float* const grad_exponent = token + grad_exponent_tile * kTileStride;
+      V::fma(grad_product, rate, V::load(grad_exponent)).store(grad_exponent);
+      rate_sum = V::fma(grad_product, V::load(token + step_tile * kTileStride), rate_sum);
+    }
+    grad_state = grad;
+    grad_rate_sum = rate_sum;
+  }
+
+  static void add_sums(const float* rows, float* to) { (V::load(to) + V::sums(rows)).store(to); }
 
   // From the sums over states to x, raw steps, dt and the weights that act on tokens.
   void finish_tokens(const ChannelBlock& block, const float* weights, float* grad_weights) {
     const V skip = V::load(weights + layout_.skip);
     V grad_skip = V::all(0.0f), grad_bias = V::all(0.0f);
-    for (int t = 0; t < tiles_ * U; ++t) {
-      const V step = V::load(step_ + t * W), x = V::load(x_ + t * W), grad_y = V::load(grad_y_ + t * W);
-      const V grad_drive = V::load(grad_drive_ + t * W);
-      const V grad_step = V::fma(x, grad_drive, V::all(kLn2) * V::load(grad_exponent_ + t * W));
-      // Behind the last token the slope is 0, but 0 * inf would not be.
-      const V grad_raw = t < tokens_ ? grad_step * V::load(slope_ + t * W) : V::all(0.0f);
+    float *xs = tile(x_tile), *slopes = tile(slope_tile);
+    for (int t = 0; t < tokens_; ++t) {
+      const int64_t at = t * W;
+      const V x = V::load(xs + at), grad_y = V::load(tile(grad_y_tile) + at);
+      const V grad_drive = V::load(tile(grad_drive_tile) + at);
+      const V grad_step = V::fma(x, grad_drive, V::all(kLn2) * V::load(tile(grad_exponent_tile) + at));
+      const V grad_raw = grad_step * V::load(slopes + at);
       grad_skip = V::fma(grad_y, x, grad_skip);
       grad_bias = grad_bias + grad_raw;
-      grad_raw.store(slope_ + t * W);  // for the projection below
-      if (t < tokens_) {
-        store_grad_x(block, t, V::fma(step, grad_drive, skip * grad_y));
-        if (p_.rank == 0) store_pixel(outputs_.delta, block, t, grad_raw);
-      }
+      grad_raw.store(slopes + at);
+      V::fma(V::load(tile(step_tile) + at), grad_drive, skip * grad_y).store(xs + at);
+    }
+    clear_missing(slopes);
+    Tile<V>::scatter(outputs_.x, grad_x_offsets_.at, block.first, block.lanes, tokens_, direction_ > 0, xs);
+    if (p_.rank == 0) {
+      Tile<V>::scatter(outputs_.delta, grad_delta_offsets_.at, block.first, block.lanes, tokens_, false, slopes);
     }
     (V::load(grad_weights + layout_.skip) + grad_skip).store(grad_weights + layout_.skip);
     (V::load(grad_weights + layout_.bias) + grad_bias).store(grad_weights + layout_.bias);
@@ -328,39 +405,33 @@ class Backward {
 
   void project_back(const float* weight_from, int64_t r, float* grad_weight_to) {
     const V weight = V::load(weight_from);
+    const float *grads = tile(slope_tile), *dt = rows_ + r * M;
+    float* to_dt = tile(to_input_tile);
     V grad_weight = V::all(0.0f);
-    for (int tile = 0; tile < tiles_ * U; tile += U) {
-      V to_dt[U];
+    for (int first = 0; first < tiles_in_chunk_ * U; first += U) {
 #pragma GCC unroll 16
       for (int i = 0; i < U; ++i) {
-        const V grad_raw = V::load(slope_ + (tile + i) * W);
-        grad_weight = V::fma(grad_raw, V::all(rows_[r * M + tile + i]), grad_weight);
-        to_dt[i] = grad_raw * weight;
+        const V grad_raw = V::load(grads + (first + i) * W);
+        grad_weight = V::fma(grad_raw, V::all(dt[first + i]), grad_weight);
+        (grad_raw * weight).store(to_dt + i * W);
       }
-      add_sums(to_dt, grad_rows_ + r * M + tile);
+      add_sums(to_dt, grad_rows_ + r * M + first);
     }
     (V::load(grad_weight_to) + grad_weight).store(grad_weight_to);
   }
 
-  void store_grad_x(const ChannelBlock& block, int t, V grad) const {
-    const View& to = outputs_.x;
-    const int64_t offset = task_.batch * to.batch + pixels_.offset(to, t) + block.first;
-    if (direction_ > 0) grad = Tile<V>::load(to, offset, block.lanes) + grad;
-    Tile<V>::store(to, offset, grad, block.lanes);
-  }
-
-  void store_pixel(const View& to, const ChannelBlock& block, int t, V value) const {
-    Tile<V>::store(to, task_.batch * to.batch + pixels_.offset(to, t) + block.first, value, block.lanes);
-  }
-
   // y = ungated * z / (1 + exp(-z))
-  void store_grad_gate(const ChannelBlock& block) const {
+  void store_grad_gate(const ChannelBlock& block) {
+    float *gates = tile(decay_tile), *grads = tile(states_tile), *ungated = tile(ungated_tile);
+    Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens_, gates);
+    Tile<V>::gather(outputs_.grad_y, grad_y_offsets_.at, block.first, block.lanes, tokens_, grads);
     for (int t = 0; t < tokens_; ++t) {
-      const V gate = load_pixel(p_.gate, block, t);
+      const V gate = V::load(gates + t * W);
       const V open = sigmoid<V>(gate);
       const V slope = open * V::fma(gate, V::all(1.0f) - open, V::all(1.0f));
-      store_pixel(outputs_.gate, block, t, load_pixel(outputs_.grad_y, block, t) * V::load(ungated_ + t * W) * slope);
+      (V::load(grads + t * W) * V::load(ungated + t * W) * slope).store(ungated + t * W);
     }
+    Tile<V>::scatter(outputs_.gate, grad_gate_offsets_.at, block.first, block.lanes, tokens_, false, ungated);
   }
 
   float* weight_gradients(int64_t block) const {

@@ -146,7 +146,7 @@ struct Softplus {
   V exp_minus_abs;
   V input;
 
-  explicit Softplus(V x) : input(x) {
+  [[gnu::always_inline]] inline explicit Softplus(V x) : input(x) {
     const V bounded = V::min(V::all(83.0f), V::abs(x));
     const V u = exp2_product<Range::normal, V>(bounded, bounded, V::all(-kLog2E));
     exp_minus_abs = V::select_greater(V::all(-83.0f), x, V::all(0.0f), u);

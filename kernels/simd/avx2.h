@@ -11,6 +11,7 @@ namespace mambair {
 struct Avx2 {
   static constexpr int lanes = 8;
   static constexpr int forward_tokens = 32;
+  static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "avx2";
 
@@ -78,12 +79,10 @@ struct Avx2 {
     return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.value), exponent))};
   }
 
-  // Lane i of the result is the sum of the lanes of rows[i].
-  static Avx2 sums(const Avx2* rows) {
-    __m256 r[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) r[i] = merge_halves(rows[i].value, rows[i + 4].value);
-    return {_mm256_hadd_ps(merge_pairs(r[0], r[1]), merge_pairs(r[2], r[3]))};
+  // Lane i of the result is the sum of the lanes of row i; eight rows behind each other.
+  static Avx2 sums(const float* rows) {
+    return {_mm256_hadd_ps(merge_pairs(halves(rows, 0), halves(rows, 1)),
+                           merge_pairs(halves(rows, 2), halves(rows, 3)))};
   }
 
  private:
@@ -102,6 +101,9 @@ struct Avx2 {
     alignas(16) uint16_t padded[lanes];
     _mm_store_si128(reinterpret_cast<__m128i*>(padded), halves);
     std::memcpy(to, padded, static_cast<std::size_t>(count) * sizeof(uint16_t));
+  }
+  static __m256 halves(const float* rows, int row) {
+    return merge_halves(load(rows + row * lanes).value, load(rows + (row + 4) * lanes).value);
   }
   // [a_low b_high] + [a_high b_low]
   static __m256 merge_halves(__m256 a, __m256 b) {

@@ -10,6 +10,7 @@ namespace mambair {
 struct Avx512 {
   static constexpr int lanes = 16;
   static constexpr int forward_tokens = 32;  // in a tile of the forward scan
+  static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 8;  // exponentials worth computing side by side
   static constexpr const char* name = "avx512";
 
@@ -73,22 +74,22 @@ struct Avx512 {
   // p * 2^n, where n is integral and shifted = n + 1.5 * 2^23.
   static Avx512 scale(Avx512 p, Avx512 n, Avx512 /*shifted*/) { return {_mm512_scalef_ps(p.value, n.value)}; }
 
-  // Lane i of the result is the sum of the lanes of rows[i]: log2(16) rounds, each adding one half of a vector to
-  // the other half while two vectors are merged into one.
-  static Avx512 sums(const Avx512* rows) {
-    __m512 r[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) r[i] = merge_halves(rows[i].value, rows[i + 8].value);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) r[i] = merge_quarters(r[i], r[i + 4]);
-    r[0] = merge_pairs(r[0], r[2]);
-    r[1] = merge_pairs(r[1], r[3]);
-    return {merge_singles(r[0], r[1])};
+  // Lane i of the result is the sum of the lanes of row i; sixteen rows behind each other. Four rounds of adding one
+  // half of a vector to the other half while two vectors are merged into one.
+  static Avx512 sums(const float* rows) {
+    return {merge_singles(merge_pairs(quarters(rows, 0), quarters(rows, 2)),
+                          merge_pairs(quarters(rows, 1), quarters(rows, 3)))};
   }
 
  private:
   static Avx512 from_bfloat16(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+  }
+  static __m512 quarters(const float* rows, int row) {
+    return merge_quarters(halves(rows, row), halves(rows, row + 4));
+  }
+  static __m512 halves(const float* rows, int row) {
+    return merge_halves(load(rows + row * lanes).value, load(rows + (row + 8) * lanes).value);
   }
   // 128-bit quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
   static __m512 merge_halves(__m512 a, __m512 b) {

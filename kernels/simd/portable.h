@@ -10,6 +10,7 @@ namespace mambair {
 struct Portable {
   static constexpr int lanes = 4;
   static constexpr int forward_tokens = 32;
+  static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "portable";
 
@@ -81,11 +82,11 @@ struct Portable {
   static Portable scale(Portable p, Portable /*n*/, Portable shifted) {
     return {(Floats)((Bits)p.value + ((Bits)shifted.value << 23))};
   }
-  // Lane i of the result is the sum of the lanes of rows[i].
-  static Portable sums(const Portable* rows) {
+  // Lane i of the result is the sum of the lanes of row i; four rows behind each other.
+  static Portable sums(const float* rows) {
     Portable result;
     for (int i = 0; i < lanes; ++i) {
-      const Floats row = rows[i].value;
+      const float* row = rows + i * lanes;
       result.value[i] = (row[0] + row[2]) + (row[1] + row[3]);
     }
     return result;
