@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restore_plan", "restore_files", ROOT), 4
     ),
+    **dict.fromkeys(("spandrel",), 4),
     **dict.fromkeys(("train", "test", "cli"), 5),
 }
 SHELLS = ("inference", "scripts", "benchmarks")  # layer 6
