@@ -12,14 +12,12 @@ import importlib.util
 import logging
 import sys
 import types
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 BASICSR_PREFIX = "basicsr/"
-
-T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Registry:
@@ -38,7 +36,7 @@ class Registry:
         self._filled = False
         self._entries: dict[str, Any] = {}
 
-    def register(self, entry: T | None = None, *, name: str | None = None) -> Any:
+    def register(self, entry: Any | None = None, *, name: str | None = None) -> Any:
         """Add ``entry`` under ``name`` (default: its own ``__name__``); usable as ``@REGISTRY.register()``.
 
         Raises:

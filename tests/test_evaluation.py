@@ -69,9 +69,7 @@ def test_values_are_those_of_the_metrics(channels: int) -> None:
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
-def test_bicubic_on_set5_is_what_papers_print(
-    development_data: Path, scale: int, psnr: float, ssim: float
-) -> None:
+def test_bicubic_on_set5_is_what_papers_print(development_data: Path, scale: int, psnr: float, ssim: float) -> None:
     """The whole chain: files, pairs, luma, crop border, rounding, means.
 
     Papers enlarge rounded luma, where this enlarges RGB and rounds that: 0.03 dB and 0.001 allow for it. RGB in place
