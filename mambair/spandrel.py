@@ -71,7 +71,7 @@ class MambaIRArchitecture(Architecture[nn.Module]):
         weights = {name: tensor.detach().clone() for name, tensor in _tensors(state_dict).items()}
         checkpoint = Checkpoint(weights, {}, "the state dict")
         arch, kwargs = recognise(checkpoint)
-        net = build(checkpoint, arch, kwargs).eval()
+        net: Any = build(checkpoint, arch, kwargs).eval()
         return ImageModelDescriptor(
             net,
             net.state_dict(),
