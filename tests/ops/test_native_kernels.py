@@ -129,11 +129,14 @@ def test_instruction_sets_agree(ss2d_inputs, relative_error) -> None:
             assert relative_error(found, first) <= GRADIENT_BOUND
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [{"B": 1, "H": 24, "W": 25, "D": 72, "N": 10, "R": 4}, {"B": 3, "H": 12, "W": 13, "D": 40, "N": 16, "R": 3}, {"B": 2, "H": 17, "W": 31, "D": 90, "N": 8, "R": 2}],
-    ids=["one-image", "three-images", "two-images"],
-)  # fmt: skip
+BATCHES = {
+    "one-image": {"B": 1, "H": 24, "W": 25, "D": 72, "N": 10, "R": 4},
+    "two-images": {"B": 2, "H": 17, "W": 31, "D": 90, "N": 8, "R": 2},
+    "three-images": {"B": 3, "H": 12, "W": 13, "D": 40, "N": 16, "R": 3},
+}
+
+
+@pytest.mark.parametrize("shape", BATCHES.values(), ids=BATCHES.keys())
 def test_bit_equal_for_any_number_of_threads(shape, isa, ss2d_inputs, threads) -> None:
     tensors, directions = ss2d_inputs(**shape), [0, 2, 1, 3]
     grad = torch.randn(tensors["x"].shape, generator=torch.Generator().manual_seed(3))
