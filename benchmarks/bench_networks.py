@@ -1,6 +1,9 @@
-"""Time and peak memory of our networks beside SwinIR-light (basicsr's class), alternated in one process, on the CPU.
+"""Time and peak memory of our networks beside a well-known one, alternated in one process, on the CPU.
+
+Restoration networks stand beside SwinIR-light (basicsr's class), backbones beside timm's DeiT-tiny and Swin-tiny.
 
 python benchmarks/bench_networks.py [--networks mambair_light_x4 mambairv2_light_x4] [--sizes 64 256] [--threads 2]
+python benchmarks/bench_networks.py --group backbones [--sizes 224 512 1024]
 
 Wanted at 64x64, float32, 2 threads: MambaIR-light at most 1.5 times SwinIR-light's time, MambaIRv2-light at most 1.3
 times. The networks have random weights, as neither time nor memory depends on them. Before anything is timed, outputs
@@ -21,7 +24,6 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARITY_CASES = ("mambair_light_x3", "mambair_ps_x2", "mambairv2_light_x4", "mambairv2_ps_x2", "mambair_unet_real_dn")
 PARITY = 1e-4
-REFERENCE = "swinir_light_x4"
 
 _CLASSIC = {"embed_dim": 180, "depths": [6] * 6, "d_state": 16, "mlp_ratio": 2.0, "upsampler": "pixelshuffle"}
 _LIGHT = {"embed_dim": 60, "depths": [6] * 4, "d_state": 10, "mlp_ratio": 1.2, "upsampler": "pixelshuffledirect"}
@@ -47,14 +49,27 @@ _SWINIR_LIGHT = {
     "upsampler": "pixelshuffledirect",
 }
 
-# name: (registered class, published arguments)
+# name: (registered class, published arguments); "timm/NAME" is a model of timm, built for the size of the input
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    REFERENCE: ("basicsr/SwinIR", _SWINIR_LIGHT | {"upscale": 4}),
+    "swinir_light_x4": ("basicsr/SwinIR", _SWINIR_LIGHT | {"upscale": 4}),
     "mambair_light_x4": ("MambaIR", _LIGHT | {"upscale": 4}),
     "mambair_classic_x4": ("MambaIR", _CLASSIC | {"upscale": 4}),
     "mambairv2_light_x4": ("MambaIRv2Light", _V2_LIGHT | {"upscale": 4}),
     "mambairv2_base_x4": ("MambaIRv2", _V2_BASE | {"upscale": 4}),
     "mambair_unet": ("MambaIRUNet", {"mlp_ratio": 1.5}),
+    "deit_tiny": ("timm/deit_tiny_patch16_224", {}),
+    "swin_tiny": ("timm/swin_tiny_patch4_window7_224", {}),
+    "vim_tiny": ("timm/vim_tiny_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2", {}),
+    "vmamba_tiny": ("timm/vmamba_tiny_s1l8", {}),
+}
+# group: (input sizes, the network the others are compared with, the others)
+GROUPS: dict[str, tuple[list[int], str, list[str]]] = {
+    "restoration": (
+        [64, 256],
+        "swinir_light_x4",
+        ["mambair_light_x4", "mambair_classic_x4", "mambairv2_light_x4", "mambairv2_base_x4", "mambair_unet"],
+    ),
+    "backbones": ([224, 512, 1024], "deit_tiny", ["swin_tiny", "vim_tiny", "vmamba_tiny"]),
 }
 
 
@@ -72,9 +87,10 @@ class Result:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 1 if an output is not the published one, 2 if basicsr is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    others = [name for name in NETWORKS if name != REFERENCE]
-    parser.add_argument("--networks", nargs="+", choices=others, default=others, metavar="NAME", help=", ".join(others))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[64, 256], help="sides of the input (default: 64 256)")
+    parser.add_argument("--group", choices=GROUPS, default="restoration")
+    every = ", ".join(NETWORKS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, metavar="NAME", help=f"of the group: {every}")
+    parser.add_argument("--sizes", nargs="+", type=int, help="sides of the input (default: those of the group)")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7, help="the best of this many counts (default: 7)")
@@ -83,6 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, help="also write the table into this file")
     parser.add_argument("--peak", nargs=3, metavar=("NAME", "SIZE", "DTYPE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    sizes, options.reference, others = GROUPS[options.group]
+    options.sizes = options.sizes or sizes
+    options.networks = [name for name in options.networks or others if name != options.reference]
     sys.path.insert(0, str(REPOSITORY))
     if options.peak:
         print(peak_megabytes(options.peak[0], int(options.peak[1]), options.peak[2], options.threads))
@@ -94,10 +113,9 @@ def compare(options: argparse.Namespace) -> int:
     """Check, time, measure and print."""
     import torch
 
-    from mambair.registry import basicsr_installed
-
-    if not basicsr_installed():
-        print("basicsr is not installed: no SwinIR to compare with")
+    lacking = missing_package(options.group)
+    if lacking:
+        print(f"{lacking} is not installed: there is nothing to compare with")
         return 2
     torch.set_num_threads(options.threads)
     for case in PARITY_CASES:
@@ -105,7 +123,7 @@ def compare(options: argparse.Namespace) -> int:
         if difference > PARITY:
             print(f"{case}: the output differs from the published one by {difference:.1e}; nothing is timed")
             return 1
-    names = [REFERENCE, *options.networks]
+    names = [options.reference, *options.networks]
     results: list[Result] = []
     for size in options.sizes:
         for dtype in options.dtypes:
@@ -119,6 +137,17 @@ def compare(options: argparse.Namespace) -> int:
         options.save.parent.mkdir(parents=True, exist_ok=True)
         options.save.write_text(text + "\n", encoding="utf-8")
     return 0
+
+
+def missing_package(group: str) -> str | None:
+    """The package the group's reference comes from, if it is not installed."""
+    import importlib.util
+
+    from mambair.registry import basicsr_installed
+
+    if group == "backbones":
+        return None if importlib.util.find_spec("timm") else "timm"
+    return None if basicsr_installed() else "basicsr"
 
 
 def published_difference(case: str) -> float:
@@ -136,14 +165,21 @@ def published_difference(case: str) -> float:
         return float(np.abs(output.numpy() - arrays["output"]).max())
 
 
-def build(name: str) -> Any:
-    """The network with random weights, in eval mode."""
+def build(name: str, size: int) -> Any:
+    """The network with random weights for images of size x size, in eval mode."""
     import torch
 
     from mambair.registry import ARCH_REGISTRY
 
     torch.manual_seed(0)
     arch, kwargs = NETWORKS[name]
+    if arch.startswith("timm/"):
+        import timm
+
+        import mambair.backbones  # noqa: F401, makes its models known to timm
+
+        sized = {} if "vmamba" in arch else {"img_size": size}  # VMamba takes any size as it is
+        return timm.create_model(arch.removeprefix("timm/"), pretrained=False, **sized).eval()
     return ARCH_REGISTRY.get(arch)(**kwargs).eval()
 
 
@@ -159,7 +195,7 @@ def alternated(names: list[str], size: int, dtype: str, repeats: int) -> dict[st
     """The shortest time of each network, measured in turns, so that a slow phase of the machine hits all of them."""
     import torch
 
-    nets = {name: build(name) for name in names}
+    nets = {name: build(name, size) for name in names}
     image = torch.rand(1, 3, size, size)
     best = dict.fromkeys(names, float("inf"))
     for _ in range(repeats + 1):  # one more: the first turn warms up
@@ -175,8 +211,8 @@ def peak_megabytes(name: str, size: int, dtype: str, threads: int) -> float:
     import torch
 
     torch.set_num_threads(threads)
-    net = build(name)
-    run(net, torch.rand(1, 3, 16, 16), dtype)  # libraries and the native code are loaded now
+    run(build(name, 64), torch.rand(1, 3, 64, 64), dtype)  # libraries and the native code are loaded now
+    net = build(name, size)
     before = high_water()
     run(net, torch.rand(1, 3, size, size), dtype)
     return (high_water() - before) / 1e6
@@ -205,13 +241,13 @@ def table(results: list[Result], options: argparse.Namespace) -> str:
     from mambair.machine import describe_machine
 
     lines = [
-        f"{describe_machine('basicsr')}; {options.threads} threads, best of {options.repeats} in turns, scan: "
+        f"{describe_machine('basicsr', 'timm')}; {options.threads} threads, best of {options.repeats} in turns, scan: "
         f"{scan_backend()}. {options.note}".rstrip(),
         "",
-        "| input | dtype | network | seconds | x SwinIR-light | peak MB |",
+        f"| input | dtype | network | seconds | x {options.reference} | peak MB |",
         "|---|---|---|---|---|---|",
     ]
-    reference = {(r.size, r.dtype): r.seconds for r in results if r.network == REFERENCE}
+    reference = {(r.size, r.dtype): r.seconds for r in results if r.network == options.reference}
     for r in results:
         memory = "-" if r.megabytes is None else f"{r.megabytes:.0f}"
         ratio = r.seconds / reference[r.size, r.dtype]
