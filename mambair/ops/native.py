@@ -33,11 +33,12 @@ logger = logging.getLogger(__name__)
 MODE_VARIABLE = "MAMBAIR_NATIVE"
 MODES = ("auto", "prebuilt", "off")
 PREBUILT_NAME = "libmambair_native.so"
+STABLE_TARGET = "TORCH_TARGET_VERSION=0x020a000000000000ULL"  # LibTorch's stable interface as of 2.10
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FLAGS = (
     "-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-fno-math-errno",
-    "-ffp-contract=off", "-w", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL",
+    "-ffp-contract=off", "-w", f"-D{STABLE_TARGET}",
 )  # fmt: skip
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
