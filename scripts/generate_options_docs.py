@@ -126,7 +126,8 @@ def kind(annotation: Any) -> str:
     from mambair.options.signatures import in_words
 
     choices = typing.get_args(annotation) or (annotation,)
-    if any(isinstance(choice, type) and issubclass(choice, BaseModel) for choice in choices):
+    classes = [choice for choice in choices if typing.get_origin(choice) is None and isinstance(choice, type)]
+    if any(issubclass(choice, BaseModel) for choice in classes):
         return "section"
     return in_words(annotation).removeprefix("a ").replace(" or a ", " or ").replace(" or null", "")
 

@@ -62,7 +62,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _is_model(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return typing.get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _key_of(location: tuple[int | str, ...], found: object) -> KeyPath:

@@ -121,10 +121,12 @@ def _items_match(value: list[object], annotation: Any) -> bool:
 
 def _is_class_of_objects(annotation: Any) -> bool:
     """Whether the annotation names a class of which YAML has no values (a Tensor, a layer type)."""
-    if typing.get_origin(annotation) in (type, collections.abc.Callable):
+    origin = typing.get_origin(annotation)
+    if origin in (type, collections.abc.Callable):
         return True
     plain = (*_WORDS, *_SEQUENCES, *_MAPPINGS, object)
-    return isinstance(annotation, type) and annotation not in plain
+    # Python 3.10 takes list[int] itself for a class
+    return origin not in plain and isinstance(annotation, type) and annotation not in plain
 
 
 def _whole(value: object, annotation: Any) -> object:
