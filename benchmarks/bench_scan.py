@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent
 PARITY = 2e-5  # relative L2 distance of a contender from ours
-EXPONENTIALS = 200  # thousands (1024) in one calibration
+EXPONENTIALS = 4000  # thousands (1024) in one calibration: long enough for the clock to settle
 
 
 @dataclass(frozen=True)

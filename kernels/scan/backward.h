@@ -55,6 +55,8 @@ class Backward {
   enum TileName : int {
     decay_tile,          // of the state and span at hand
     states_tile,         // h before every token of the span and behind the last
+    second_decay_tile,   // the same of the state after it, when two are swept together
+    second_states_tile,
     ungated_tile,        // y before the gate, only with a gate
     step_tile,           // delta
     drive_tile,          // delta * x
@@ -62,8 +64,6 @@ class Backward {
     grad_drive_tile,
     x_tile,
     slope_tile,          // d delta / d raw step; then the gradient of the raw step
-    to_input_tile,       // U rows: summands of the gradient of B
-    to_output_tile,      // U rows: of C
     grad_exponent_tile,  // sum over states of dL/d(delta A) * A * log2(e)
     tile_count
   };
@@ -166,32 +166,45 @@ class Backward {
   }
 
   void transpose_in(const View& view, int slot, int64_t count, float* rows) const {
-    alignas(64) float line[W];
     const int64_t base = task_.batch * view.batch + slot * view.slot;
-    for (int t = 0; t < tokens_; ++t) {
-      const int64_t offset = base + pixels_.offset(view, t);
+    for (int first = 0; first < M; first += W) {
       for (int64_t j = 0; j < count; j += W) {
-        const int lanes = count - j < W ? static_cast<int>(count - j) : W;
-        Tile<V>::load(view, offset + j, lanes).store(line);
-        for (int i = 0; i < lanes; ++i) rows[(j + i) * M + t] = line[i];
+        const int present = lanes_from(j, count);
+        V square[W];
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) {
+          const int t = first + i;
+          square[i] = t < tokens_ ? Tile<V>::load(view, base + pixels_.offset(view, t) + j, present) : V::all(0.0f);
+        }
+        transpose<V>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) {
+          if (i < present) square[i].store(rows + (j + i) * M + first);
+        }
       }
-    }
-    for (int64_t j = 0; j < count; ++j) {
-      for (int t = tokens_; t < M; ++t) rows[j * M + t] = 0.0f;
     }
   }
 
   void store_rows(const View& view, int slot, int64_t count, const float* rows) const {
-    alignas(64) float line[W];
     const int64_t base = task_.batch * view.batch + slot * view.slot;
-    for (int t = 0; t < tokens_; ++t) {
-      const int64_t offset = base + pixels_.offset(view, t);
+    for (int first = 0; first < tokens_; first += W) {
       for (int64_t j = 0; j < count; j += W) {
-        const int lanes = count - j < W ? static_cast<int>(count - j) : W;
-        for (int i = 0; i < lanes; ++i) line[i] = rows[(j + i) * M + t];
-        Tile<V>::store(view, offset + j, V::load(line), lanes);
+        const int present = lanes_from(j, count);
+        V square[W];
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) square[i] = i < present ? V::load(rows + (j + i) * M + first) : V::all(0.0f);
+        transpose<V>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) {
+          const int t = first + i;
+          if (t < tokens_) Tile<V>::store(view, base + pixels_.offset(view, t) + j, square[i], present);
+        }
       }
     }
+  }
+
+  static int lanes_from(int64_t first, int64_t count) {
+    return count - first < W ? static_cast<int>(count - first) : W;
   }
 
   template <bool gated>
@@ -209,11 +222,18 @@ class Backward {
       with_range(bounds, weights, n, [&](auto range, V rate) { find_first_states<decltype(range)::value>(rate, n); });
     }
     for (int span = (tokens_ - 1) / S; span >= 0; --span) {
-      for (int64_t n = 0; n < p_.state; ++n) {
-        with_range(bounds, weights, n, [&](auto range, V rate) {
-          recompute_states<decltype(range)::value, gated>(rate, n, span);
-          sweep_back<decltype(range)::value>(rate, n, span, carry + n * W, grad_weights + layout_.decay + n * W);
+      for (int64_t n = 0; n < p_.state;) {
+        const bool pair = n + 1 < p_.state && same_range(bounds, weights, n);
+        with_range(bounds, weights, n, [&](auto chosen, V) {
+          constexpr Range range = decltype(chosen)::value;
+          const float* rates = weights + layout_.decay;
+          recompute_states<range, gated>(V::load(rates + n * W), n, span, decay_tile);
+          if (pair) recompute_states<range, gated>(V::load(rates + (n + 1) * W), n + 1, span, second_decay_tile);
+          float* grad_rates = grad_weights + layout_.decay;
+          pair ? sweep_back<range, 2>(rates, n, span, carry, grad_rates)
+               : sweep_back<range, 1>(rates, n, span, carry, grad_rates);
         });
+        n += pair ? 2 : 1;
       }
     }
     if constexpr (gated) store_grad_gate(block);
@@ -230,6 +250,11 @@ class Backward {
       case Range::normal: return run(Constant<Range::normal>(), rate);
       case Range::any: return run(Constant<Range::any>(), rate);
     }
+  }
+
+  bool same_range(const StepBounds<V>& bounds, const float* weights, int64_t n) const {
+    const float* rates = weights + layout_.decay + n * W;
+    return bounds.range(V::load(rates)) == bounds.range(V::load(rates + W));
   }
 
   // Everything of the block's tokens that all states share. Rows of tokens that do not exist become zero.
@@ -315,10 +340,10 @@ class Backward {
 
   // Fills the span's decays and the states before and behind its tokens.
   template <Range range, bool gated>
-  void recompute_states(V rate, int64_t n, int span) {
+  void recompute_states(V rate, int64_t n, int span, TileName to) {
     const float *steps = tile(step_tile), *drives = tile(drive_tile);
     const float *input = input_rows() + n * M, *output = output_rows() + n * M;
-    float *decays = tile(decay_tile), *states = tile(states_tile), *ungated = tile(ungated_tile);
+    float *decays = tile(to), *states = decays + kTileStride, *ungated = tile(ungated_tile);
     const int begin = span * S;
     V state = V::load(first_states_ + (span * p_.state + n) * W);
     state.store(states + begin * W);
@@ -334,46 +359,95 @@ class Backward {
     }
   }
 
-  template <Range range>
-  void sweep_back(V rate, int64_t n, int span, float* carry, float* grad_rate) {
-    V grad_state = V::load(carry);
-    V grad_rate_sum = V::all(0.0f);
+  // One or two states: two share loads, and neither waits for the other.
+  template <Range range, int count>
+  void sweep_back(const float* rates, int64_t n, int span, float* carry, float* grad_rates) {
+    const int64_t second = n + count - 1;
+    Swept<count> swept{V::load(rates + n * W),      V::load(carry + n * W),      V::all(0.0f),
+                       V::load(rates + second * W), V::load(carry + second * W), V::all(0.0f)};
     for (int first = span_end(span) - U; first >= span * S; first -= U) {
-      sweep_tile_back<range>(tiles_ + first * W, input_rows() + n * M + first, output_rows() + n * M + first, rate,
-                             grad_state, grad_rate_sum);
-      add_sums(tile(to_input_tile), grad_input_rows() + n * M + first);
-      add_sums(tile(to_output_tile), grad_output_rows() + n * M + first);
+      const LaneSums sums = sweep_tokens_back<range, count, 0, U>(tiles_ + first * W, input_rows() + n * M + first,
+                                                                  output_rows() + n * M + first, swept);
+      float *input = grad_input_rows() + n * M + first, *output = grad_output_rows() + n * M + first;
+      (V::load(input) + sums.input).store(input);
+      (V::load(output) + sums.output).store(output);
+      if constexpr (count == 2) {
+        (V::load(input + M) + sums.second_input).store(input + M);
+        (V::load(output + M) + sums.second_output).store(output + M);
+      }
     }
-    grad_state.store(carry);
-    (V::load(grad_rate) + grad_rate_sum).store(grad_rate);
+    swept.grad.store(carry + n * W);
+    (V::load(grad_rates + n * W) + swept.grad_rate).store(grad_rates + n * W);
+    if constexpr (count == 2) {
+      swept.second_grad.store(carry + second * W);
+      (V::load(grad_rates + second * W) + swept.second_grad_rate).store(grad_rates + second * W);
+    }
   }
 
-  // U tokens, the last first. `at` is the first of them in the first tile; all others lie at fixed distances.
-  template <Range range>
-  [[gnu::always_inline]] inline void sweep_tile_back(float* at, const float* input, const float* output, V rate,
-                                                     V& grad_state, V& grad_rate_sum) {
-    V grad = grad_state, rate_sum = grad_rate_sum;
-    float *to_input = tile(to_input_tile), *to_output = tile(to_output_tile);
-#pragma GCC unroll 16
-    for (int i = U - 1; i >= 0; --i) {
-      float* const token = at + i * W;
-      const V grad_y = V::load(token + grad_y_tile * kTileStride);
-      grad = V::fma(grad_y, V::all(output[i]), grad);
-      (V::load(token + states_tile * kTileStride + W) * grad_y).store(to_output + i * W);
-      (grad * V::load(token + drive_tile * kTileStride)).store(to_input + i * W);
-      float* const grad_drive = token + grad_drive_tile * kTileStride;
-      V::fma(grad, V::all(input[i]), V::load(grad_drive)).store(grad_drive);
-      grad = decayed<range, V>(grad, V::load(token + decay_tile * kTileStride));
-      const V grad_product = grad * V::load(token + states_tile * kTileStride);  // of delta * A
-      float* const grad_exponent = token + grad_exponent_tile * kTileStride;
-      V::fma(grad_product, rate, V::load(grad_exponent)).store(grad_exponent);
-      rate_sum = V::fma(grad_product, V::load(token + step_tile * kTileStride), rate_sum);
+  // One or two states on their way back.
+  template <int count>
+  struct Swept {
+    V rate, grad, grad_rate;  // log2(e) A, gradient of the state, gradient of A summed over tokens
+    V second_rate, second_grad, second_grad_rate;
+  };
+
+  // Summands of the gradients of B and C, over channels, on their way through V::merge.
+  struct LaneSums {
+    V input, output, second_input, second_output;
+  };
+
+  // `size` tokens from `first` on, the last of them first. `at` is token 0 in the first tile; all tiles lie at fixed
+  // distances. A recursion, so that the summands are merged as soon as two of them are there.
+  template <Range range, int count, int first, int size>
+  [[gnu::always_inline]] inline LaneSums sweep_tokens_back(float* at, const float* input, const float* output,
+                                                           Swept<count>& swept) const {
+    if constexpr (size == 1) {
+      return sweep_token_back<range, count>(at + first * W, input + first, output + first, swept);
+    } else {
+      constexpr int half = size / 2;
+      const LaneSums high = sweep_tokens_back<range, count, first + half, half>(at, input, output, swept);
+      const LaneSums low = sweep_tokens_back<range, count, first, half>(at, input, output, swept);
+      LaneSums sums;
+      sums.input = V::template merge<size>(low.input, high.input);
+      sums.output = V::template merge<size>(low.output, high.output);
+      if constexpr (count == 2) {
+        sums.second_input = V::template merge<size>(low.second_input, high.second_input);
+        sums.second_output = V::template merge<size>(low.second_output, high.second_output);
+      }
+      return sums;
     }
-    grad_state = grad;
-    grad_rate_sum = rate_sum;
   }
 
-  static void add_sums(const float* rows, float* to) { (V::load(to) + V::sums(rows)).store(to); }
+  template <Range range, int count>
+  [[gnu::always_inline]] inline LaneSums sweep_token_back(float* token, const float* input, const float* output,
+                                                          Swept<count>& swept) const {
+    const V grad_y = V::load(token + grad_y_tile * kTileStride), step = V::load(token + step_tile * kTileStride);
+    const V drive = V::load(token + drive_tile * kTileStride);
+    V grad_drive = V::load(token + grad_drive_tile * kTileStride);
+    V grad_exponent = V::load(token + grad_exponent_tile * kTileStride);
+    LaneSums sums;
+    swept.grad = V::fma(grad_y, V::all(output[0]), swept.grad);
+    sums.output = V::load(token + states_tile * kTileStride + W) * grad_y;
+    sums.input = swept.grad * drive;
+    grad_drive = V::fma(swept.grad, V::all(input[0]), grad_drive);
+    swept.grad = decayed<range, V>(swept.grad, V::load(token + decay_tile * kTileStride));
+    const V grad_product = swept.grad * V::load(token + states_tile * kTileStride);  // of delta * A
+    grad_exponent = V::fma(grad_product, swept.rate, grad_exponent);
+    swept.grad_rate = V::fma(grad_product, step, swept.grad_rate);
+    if constexpr (count == 2) {
+      swept.second_grad = V::fma(grad_y, V::all(output[M]), swept.second_grad);
+      sums.second_output = V::load(token + second_states_tile * kTileStride + W) * grad_y;
+      sums.second_input = swept.second_grad * drive;
+      grad_drive = V::fma(swept.second_grad, V::all(input[M]), grad_drive);
+      swept.second_grad = decayed<range, V>(swept.second_grad, V::load(token + second_decay_tile * kTileStride));
+      const V second_product = swept.second_grad * V::load(token + second_states_tile * kTileStride);
+      grad_exponent = V::fma(second_product, swept.second_rate, grad_exponent);
+      swept.second_grad_rate = V::fma(second_product, step, swept.second_grad_rate);
+    }
+    grad_drive.store(token + grad_drive_tile * kTileStride);
+    grad_exponent.store(token + grad_exponent_tile * kTileStride);
+    return sums;
+  }
 
   // From the sums over states to x, raw steps, dt and the weights that act on tokens.
   void finish_tokens(const ChannelBlock& block, const float* weights, float* grad_weights) {
@@ -403,21 +477,30 @@ class Backward {
     }
   }
 
-  void project_back(const float* weight_from, int64_t r, float* grad_weight_to) {
+  void project_back(const float* weight_from, int64_t r, float* grad_weight_to) const {
     const V weight = V::load(weight_from);
-    const float *grads = tile(slope_tile), *dt = rows_ + r * M;
-    float* to_dt = tile(to_input_tile);
+    const float* grads = tile(slope_tile);
     V grad_weight = V::all(0.0f);
     for (int first = 0; first < tiles_in_chunk_ * U; first += U) {
-#pragma GCC unroll 16
-      for (int i = 0; i < U; ++i) {
-        const V grad_raw = V::load(grads + (first + i) * W);
-        grad_weight = V::fma(grad_raw, V::all(dt[first + i]), grad_weight);
-        (grad_raw * weight).store(to_dt + i * W);
-      }
-      add_sums(to_dt, grad_rows_ + r * M + first);
+      float* to = grad_rows_ + r * M + first;
+      const V sums = project_tokens_back<0, U>(grads + first * W, rows_ + r * M + first, weight, grad_weight);
+      (V::load(to) + sums).store(to);
     }
     (V::load(grad_weight_to) + grad_weight).store(grad_weight_to);
+  }
+
+  template <int first, int size>
+  [[gnu::always_inline]] static inline V project_tokens_back(const float* grads, const float* dt, V weight,
+                                                             V& grad_weight) {
+    if constexpr (size == 1) {
+      const V grad_raw = V::load(grads + first * W);
+      grad_weight = V::fma(grad_raw, V::all(dt[first]), grad_weight);
+      return grad_raw * weight;
+    } else {
+      const V low = project_tokens_back<first, size / 2>(grads, dt, weight, grad_weight);
+      const V high = project_tokens_back<first + size / 2, size / 2>(grads, dt, weight, grad_weight);
+      return V::template merge<size>(low, high);
+    }
   }
 
   // y = ungated * z / (1 + exp(-z))

@@ -150,7 +150,7 @@ struct Softplus {
     const V bounded = V::min(V::all(83.0f), V::abs(x));
     const V u = exp2_product<Range::normal, V>(bounded, bounded, V::all(-kLog2E));
     exp_minus_abs = V::select_greater(V::all(-83.0f), x, V::all(0.0f), u);
-    const V s = exp_minus_abs / (exp_minus_abs + V::all(2.0f));
+    const V s = V::divide(exp_minus_abs, exp_minus_abs + V::all(2.0f));
     const V z = s * s;  // at most 1/9
     V p = V::fma(z, V::all(kAtanh9), V::all(kAtanh7));
     p = V::fma(p, z, V::all(kAtanh5));
@@ -160,7 +160,7 @@ struct Softplus {
 
   V derivative() const {
     const V one = V::all(1.0f);
-    return V::select_greater(input, V::all(0.0f), one, exp_minus_abs) / (one + exp_minus_abs);
+    return V::divide(V::select_greater(input, V::all(0.0f), one, exp_minus_abs), one + exp_minus_abs);
   }
 
  private:

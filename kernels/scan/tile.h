@@ -138,6 +138,16 @@ struct Tile {
   }
 };
 
+// A square of V::lanes vectors in registers, transposed in place: blocks of half the lanes first, single lanes last.
+template <class V, int distance = V::lanes / 2>
+[[gnu::always_inline]] inline void transpose(V* rows) {
+#pragma GCC unroll 16
+  for (int i = 0; i < V::lanes; ++i) {
+    if ((i & distance) == 0) V::template exchange<distance>(rows[i], rows[i + distance]);
+  }
+  if constexpr (distance > 1) transpose<V, distance / 2>(rows);
+}
+
 // Numbers in a row, rounded up to whole vectors.
 template <class V>
 constexpr int64_t whole_vectors(int64_t count) {

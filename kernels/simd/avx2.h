@@ -58,7 +58,6 @@ struct Avx2 {
   friend Avx2 operator+(Avx2 a, Avx2 b) { return {_mm256_add_ps(a.value, b.value)}; }
   friend Avx2 operator-(Avx2 a, Avx2 b) { return {_mm256_sub_ps(a.value, b.value)}; }
   friend Avx2 operator*(Avx2 a, Avx2 b) { return {_mm256_mul_ps(a.value, b.value)}; }
-  friend Avx2 operator/(Avx2 a, Avx2 b) { return {_mm256_div_ps(a.value, b.value)}; }
   static Avx2 fma(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmadd_ps(a.value, b.value, c.value)}; }
   static Avx2 fms(Avx2 a, Avx2 b, Avx2 c) { return {_mm256_fmsub_ps(a.value, b.value, c.value)}; }
   static Avx2 abs(Avx2 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value)}; }
@@ -79,10 +78,45 @@ struct Avx2 {
     return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.value), exponent))};
   }
 
-  // Lane i of the result is the sum of the lanes of row i; eight rows behind each other.
-  static Avx2 sums(const float* rows) {
-    return {_mm256_hadd_ps(merge_pairs(halves(rows, 0), halves(rows, 1)),
-                           merge_pairs(halves(rows, 2), halves(rows, 3)))};
+  // a / b within one unit in the last place, for ordinary b: an estimate and two corrections, as division is slow.
+  static Avx2 divide(Avx2 a, Avx2 b) {
+    const __m256 estimate = _mm256_rcp_ps(b.value);
+    const __m256 error = _mm256_fnmadd_ps(b.value, estimate, _mm256_set1_ps(1.0f));
+    const __m256 inverse = _mm256_fmadd_ps(estimate, error, estimate);
+    const __m256 quotient = _mm256_mul_ps(a.value, inverse);
+    const __m256 rest = _mm256_fnmadd_ps(quotient, b.value, a.value);
+    return {_mm256_fmadd_ps(rest, inverse, quotient)};
+  }
+
+  // Transposes a matrix of 2 x 2 blocks of `distance` lanes, given as the rows a and b: the odd blocks of a change
+  // places with the even blocks of b.
+  template <int distance>
+  static void exchange(Avx2& a, Avx2& b) {
+    const __m256 first = a.value, second = b.value;
+    if constexpr (distance == 4) {
+      a.value = _mm256_permute2f128_ps(first, second, 0x20);
+      b.value = _mm256_permute2f128_ps(first, second, 0x31);
+    } else if constexpr (distance == 2) {
+      a.value = _mm256_shuffle_ps(first, second, 0x44);
+      b.value = _mm256_shuffle_ps(first, second, 0xee);
+    } else {
+      a.value = _mm256_blend_ps(first, _mm256_moveldup_ps(second), 0xaa);
+      b.value = _mm256_blend_ps(_mm256_movehdup_ps(first), second, 0xaa);
+    }
+  }
+
+  // One round of the sums over lanes of `count` vectors: low and high hold those of count / 2 vectors each, in turns
+  // over their lanes; the result holds those of all. After log2(lanes) rounds lane i is the sum of vector i.
+  template <int count>
+  static Avx2 merge(Avx2 low, Avx2 high) {
+    const __m256 a = low.value, b = high.value;
+    if constexpr (count == 2) {  // [a0 b1 ...] + [a1 b0 ...]
+      return {_mm256_add_ps(_mm256_blend_ps(a, b, 0xaa), _mm256_permute_ps(_mm256_blend_ps(b, a, 0xaa), 0xb1))};
+    } else if constexpr (count == 4) {  // [a0 a1 b2 b3 ...] + [a2 a3 b0 b1 ...]
+      return {_mm256_add_ps(_mm256_blend_ps(a, b, 0xcc), _mm256_shuffle_ps(a, b, 0x4e))};
+    } else {  // halves [a0 b1] + [a1 b0]
+      return {_mm256_add_ps(_mm256_blend_ps(a, b, 0xf0), _mm256_permute2f128_ps(a, b, 0x21))};
+    }
   }
 
  private:
@@ -101,17 +135,6 @@ struct Avx2 {
     alignas(16) uint16_t padded[lanes];
     _mm_store_si128(reinterpret_cast<__m128i*>(padded), halves);
     std::memcpy(to, padded, static_cast<std::size_t>(count) * sizeof(uint16_t));
-  }
-  static __m256 halves(const float* rows, int row) {
-    return merge_halves(load(rows + row * lanes).value, load(rows + (row + 4) * lanes).value);
-  }
-  // [a_low b_high] + [a_high b_low]
-  static __m256 merge_halves(__m256 a, __m256 b) {
-    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xf0), _mm256_permute2f128_ps(a, b, 0x21));
-  }
-  // within halves [a0 a1 b2 b3] + [a2 a3 b0 b1]
-  static __m256 merge_pairs(__m256 a, __m256 b) {
-    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xcc), _mm256_shuffle_ps(a, b, 0x4e));
   }
 };
 

@@ -56,7 +56,6 @@ struct Avx512 {
   friend Avx512 operator+(Avx512 a, Avx512 b) { return {_mm512_add_ps(a.value, b.value)}; }
   friend Avx512 operator-(Avx512 a, Avx512 b) { return {_mm512_sub_ps(a.value, b.value)}; }
   friend Avx512 operator*(Avx512 a, Avx512 b) { return {_mm512_mul_ps(a.value, b.value)}; }
-  friend Avx512 operator/(Avx512 a, Avx512 b) { return {_mm512_div_ps(a.value, b.value)}; }
   static Avx512 fma(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmadd_ps(a.value, b.value, c.value)}; }
   static Avx512 fms(Avx512 a, Avx512 b, Avx512 c) { return {_mm512_fmsub_ps(a.value, b.value, c.value)}; }
   static Avx512 abs(Avx512 a) { return {_mm512_abs_ps(a.value)}; }
@@ -74,40 +73,59 @@ struct Avx512 {
   // p * 2^n, where n is integral and shifted = n + 1.5 * 2^23.
   static Avx512 scale(Avx512 p, Avx512 n, Avx512 /*shifted*/) { return {_mm512_scalef_ps(p.value, n.value)}; }
 
-  // Lane i of the result is the sum of the lanes of row i; sixteen rows behind each other. Four rounds of adding one
-  // half of a vector to the other half while two vectors are merged into one.
-  static Avx512 sums(const float* rows) {
-    return {merge_singles(merge_pairs(quarters(rows, 0), quarters(rows, 2)),
-                          merge_pairs(quarters(rows, 1), quarters(rows, 3)))};
+  // a / b within one unit in the last place, for ordinary b: an estimate and two corrections, as division is slow.
+  static Avx512 divide(Avx512 a, Avx512 b) {
+    const __m512 estimate = _mm512_rcp14_ps(b.value);
+    const __m512 error = _mm512_fnmadd_ps(b.value, estimate, _mm512_set1_ps(1.0f));
+    const __m512 inverse = _mm512_fmadd_ps(estimate, error, estimate);
+    const __m512 quotient = _mm512_mul_ps(a.value, inverse);
+    const __m512 rest = _mm512_fnmadd_ps(quotient, b.value, a.value);
+    return {_mm512_fmadd_ps(rest, inverse, quotient)};
+  }
+
+  // Transposes a matrix of 2 x 2 blocks of `distance` lanes, given as the rows a and b: the odd blocks of a change
+  // places with the even blocks of b.
+  template <int distance>
+  static void exchange(Avx512& a, Avx512& b) {
+    const __m512 first = a.value, second = b.value;
+    if constexpr (distance == 8) {
+      a.value = _mm512_shuffle_f32x4(first, second, 0x44);
+      b.value = _mm512_shuffle_f32x4(first, second, 0xee);
+    } else if constexpr (distance == 4) {
+      const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+      const __m512i odd = _mm512_setr_epi32(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+      a.value = _mm512_permutex2var_ps(first, even, second);
+      b.value = _mm512_permutex2var_ps(first, odd, second);
+    } else if constexpr (distance == 2) {
+      a.value = _mm512_shuffle_ps(first, second, 0x44);
+      b.value = _mm512_shuffle_ps(first, second, 0xee);
+    } else {
+      a.value = _mm512_mask_blend_ps(0xaaaa, first, _mm512_moveldup_ps(second));
+      b.value = _mm512_mask_blend_ps(0xaaaa, _mm512_movehdup_ps(first), second);
+    }
+  }
+
+  // One round of the sums over lanes of `count` vectors: low and high hold those of count / 2 vectors each, in turns
+  // over their lanes; the result holds those of all. After log2(lanes) rounds lane i is the sum of vector i.
+  template <int count>
+  static Avx512 merge(Avx512 low, Avx512 high) {
+    const __m512 a = low.value, b = high.value;
+    if constexpr (count == 2) {  // [a0 b1 ...] + [a1 b0 ...]
+      const __m512i swap = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
+      return {_mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, a, b), _mm512_permutex2var_ps(a, swap, b))};
+    } else if constexpr (count == 4) {  // [a0 a1 b2 b3 ...] + [a2 a3 b0 b1 ...]
+      return {_mm512_add_ps(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e))};
+    } else if constexpr (count == 8) {  // quarters [a0 b1 a2 b3] + [a1 b0 a3 b2]
+      const __m512i swap = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+      return {_mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_permutex2var_ps(a, swap, b))};
+    } else {  // quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
+      return {_mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e))};
+    }
   }
 
  private:
   static Avx512 from_bfloat16(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
-  }
-  static __m512 quarters(const float* rows, int row) {
-    return merge_quarters(halves(rows, row), halves(rows, row + 4));
-  }
-  static __m512 halves(const float* rows, int row) {
-    return merge_halves(load(rows + row * lanes).value, load(rows + (row + 8) * lanes).value);
-  }
-  // 128-bit quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
-  static __m512 merge_halves(__m512 a, __m512 b) {
-    return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
-  }
-  // quarters [a0 b1 a2 b3] + [a1 b0 a3 b2]
-  static __m512 merge_quarters(__m512 a, __m512 b) {
-    const __m512i swap = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
-    return _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_permutex2var_ps(a, swap, b));
-  }
-  // within quarters [a0 a1 b2 b3] + [a2 a3 b0 b1]
-  static __m512 merge_pairs(__m512 a, __m512 b) {
-    return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
-  }
-  // within pairs [a0 b1] + [a1 b0]
-  static __m512 merge_singles(__m512 a, __m512 b) {
-    const __m512i swap = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
-    return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, a, b), _mm512_permutex2var_ps(a, swap, b));
   }
 };
 

@@ -34,13 +34,13 @@ struct Group {
   friend Group operator+(Group a, Group b) { return {a.low + b.low, a.high + b.high}; }
   friend Group operator-(Group a, Group b) { return {a.low - b.low, a.high - b.high}; }
   friend Group operator*(Group a, Group b) { return {a.low * b.low, a.high * b.high}; }
-  friend Group operator/(Group a, Group b) { return {a.low / b.low, a.high / b.high}; }
   static Group fma(Group a, Group b, Group c) {
     return {Half::fma(a.low, b.low, c.low), Half::fma(a.high, b.high, c.high)};
   }
   static Group fms(Group a, Group b, Group c) {
     return {Half::fms(a.low, b.low, c.low), Half::fms(a.high, b.high, c.high)};
   }
+  static Group divide(Group a, Group b) { return {Half::divide(a.low, b.low), Half::divide(a.high, b.high)}; }
   static Group abs(Group a) { return {Half::abs(a.low), Half::abs(a.high)}; }
   static Group max(Group a, Group b) { return {Half::max(a.low, b.low), Half::max(a.high, b.high)}; }
   static Group min(Group a, Group b) { return {Half::min(a.low, b.low), Half::min(a.high, b.high)}; }
@@ -75,9 +75,9 @@ struct Group<V, 1> {
   friend Group operator+(Group a, Group b) { return {a.value + b.value}; }
   friend Group operator-(Group a, Group b) { return {a.value - b.value}; }
   friend Group operator*(Group a, Group b) { return {a.value * b.value}; }
-  friend Group operator/(Group a, Group b) { return {a.value / b.value}; }
   static Group fma(Group a, Group b, Group c) { return {V::fma(a.value, b.value, c.value)}; }
   static Group fms(Group a, Group b, Group c) { return {V::fms(a.value, b.value, c.value)}; }
+  static Group divide(Group a, Group b) { return {V::divide(a.value, b.value)}; }
   static Group abs(Group a) { return {V::abs(a.value)}; }
   static Group max(Group a, Group b) { return {V::max(a.value, b.value)}; }
   static Group min(Group a, Group b) { return {V::min(a.value, b.value)}; }

@@ -62,7 +62,6 @@ struct Portable {
   friend Portable operator+(Portable a, Portable b) { return {a.value + b.value}; }
   friend Portable operator-(Portable a, Portable b) { return {a.value - b.value}; }
   friend Portable operator*(Portable a, Portable b) { return {a.value * b.value}; }
-  friend Portable operator/(Portable a, Portable b) { return {a.value / b.value}; }
   static Portable fma(Portable a, Portable b, Portable c) { return {a.value * b.value + c.value}; }
   static Portable fms(Portable a, Portable b, Portable c) { return {a.value * b.value - c.value}; }
   static Portable abs(Portable a) { return {(Floats)((Bits)a.value & 0x7fffffff)}; }
@@ -82,14 +81,23 @@ struct Portable {
   static Portable scale(Portable p, Portable /*n*/, Portable shifted) {
     return {(Floats)((Bits)p.value + ((Bits)shifted.value << 23))};
   }
-  // Lane i of the result is the sum of the lanes of row i; four rows behind each other.
-  static Portable sums(const float* rows) {
-    Portable result;
-    for (int i = 0; i < lanes; ++i) {
-      const float* row = rows + i * lanes;
-      result.value[i] = (row[0] + row[2]) + (row[1] + row[3]);
-    }
-    return result;
+  static Portable divide(Portable a, Portable b) { return {a.value / b.value}; }
+  // Transposes a matrix of 2 x 2 blocks of `distance` lanes, given as the rows a and b: the odd blocks of a change
+  // places with the even blocks of b.
+  template <int distance>
+  static void exchange(Portable& a, Portable& b) {
+    const Floats x = a.value, y = b.value;
+    a.value = distance == 2 ? Floats{x[0], x[1], y[0], y[1]} : Floats{x[0], y[0], x[2], y[2]};
+    b.value = distance == 2 ? Floats{x[2], x[3], y[2], y[3]} : Floats{x[1], y[1], x[3], y[3]};
+  }
+
+  // One round of the sums over lanes of `count` vectors: low and high hold those of count / 2 vectors each, in turns
+  // over their lanes; the result holds those of all. After log2(lanes) rounds lane i is the sum of vector i.
+  template <int count>
+  static Portable merge(Portable low, Portable high) {
+    const Floats a = low.value, b = high.value;
+    if constexpr (count == 2) return {Floats{a[0], b[1], a[2], b[3]} + Floats{a[1], b[0], a[3], b[2]}};
+    return {Floats{a[0], a[1], b[2], b[3]} + Floats{a[2], a[3], b[0], b[1]}};
   }
 
  private:
