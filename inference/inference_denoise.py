@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
 
-from mambair.cli import denoise  # noqa: E402
+from mambair.commands.restore import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(denoise())
+    sys.exit(main(task="denoise"))

@@ -25,7 +25,7 @@ LAYERS: dict[str, int] = {
         ("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restore_plan", "restore_files", ROOT), 4
     ),
     **dict.fromkeys(("spandrel",), 4),
-    **dict.fromkeys(("train", "test", "cli"), 5),
+    **dict.fromkeys(("train", "test", "cli", "commands", "__main__"), 5),
 }
 SHELLS = ("inference", "scripts", "benchmarks")  # layer 6
 OUTSIDE = (*SHELLS, "tests")  # what the package itself may never import

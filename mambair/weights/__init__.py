@@ -17,8 +17,9 @@ def default_weights(task: str, degree: int) -> Path:
     """The packaged weights for a task.
 
     Args:
-        task: "sr" (super-resolution) or "denoise".
-        degree: the scale for "sr"; for "denoise" the noise level sigma, in grey levels of 255.
+        task: "sr" (super-resolution), "denoise", "jpeg" or "real_denoise".
+        degree: the scale for "sr"; for "denoise" the noise level sigma, in grey levels of 255; 0 for the
+            others.
 
     Returns:
         Path of an existing .safetensors file.
@@ -30,7 +31,8 @@ def default_weights(task: str, degree: int) -> Path:
     name = PACKAGED.get((task, degree))
     if name is None:
         known = ", ".join(f"{task} {degree}" for task, degree in sorted(PACKAGED))
-        raise ValueError(f"no weights are packaged for {task} {degree} (there are: {known}); name a file of weights")
+        wanted = f"{task} {degree}" if degree else task
+        raise ValueError(f"no weights are packaged for {wanted} (there are: {known}); name a file: --weights FILE")
     path = FOLDER / name
     if not path.is_file():
         raise FileNotFoundError(f"{path}: the packaged weights are missing; install the package again")

@@ -10,10 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-import mambair.cli
 from mambair.checkpoint import write_checkpoint
+from mambair.commands import restore
 from mambair.data.image_files import read_image
 from mambair.registry import ARCH_REGISTRY
+
+
+def denoise(arguments: list[str]) -> int:
+    return restore.main(arguments, task="denoise")
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +45,14 @@ def noisy(tmp_path: Path) -> Path:
 
 def test_the_size_stays(noisy: Path, weights: dict[int, Path], tmp_path: Path) -> None:
     arguments = ["-i", str(noisy), "-o", str(tmp_path / "clean"), "--weights", str(weights[1])]
-    assert mambair.cli.denoise(arguments) == 0
+    assert denoise(arguments) == 0
     for name, channels in (("colour.png", 3), ("grey.png", 1)):
         assert read_image(tmp_path / "clean" / name).pixels.shape == (13, 17, channels)
 
 
 def test_the_same_folder_gets_marked_names(noisy: Path, weights: dict[int, Path]) -> None:
     for _ in range(2):
-        assert mambair.cli.denoise(["-i", str(noisy), "-o", str(noisy), "--weights", str(weights[1])]) == 0
+        assert denoise(["-i", str(noisy), "-o", str(noisy), "--weights", str(weights[1])]) == 0
     names = sorted(path.name for path in noisy.iterdir())
     assert names == ["colour.png", "colour_denoised.png", "grey.png", "grey_denoised.png"]
 
@@ -62,7 +66,7 @@ def test_wrong_usage(noisy: Path, weights: dict[int, Path], tmp_path: Path, caps
     }
     for message, arguments in cases.items():
         with pytest.raises(SystemExit) as stopped:
-            mambair.cli.denoise([*start, *arguments])
+            denoise([*start, *arguments])
         assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "clean").exists()
 

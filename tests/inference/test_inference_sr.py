@@ -12,11 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-import mambair.cli
+import mambair
 from mambair.checkpoint import write_checkpoint
+from mambair.commands import restore
 from mambair.data.image_files import ImageFile, read_image, write_image
 from mambair.registry import ARCH_REGISTRY
 from mambair.weights import PACKAGED, default_weights
+
+
+def super_resolve(arguments: list[str]) -> int:
+    return restore.main(arguments, task="sr")
 
 
 def tiny(path: Path, upscale: int) -> Path:
@@ -53,7 +58,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_folder_of_real_life(photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "enlarged"
-    code = mambair.cli.super_resolve(["-i", str(photos), "-o", str(output), "--weights", str(weights), "--tile", "16"])
+    code = super_resolve(["-i", str(photos), "-o", str(output), "--weights", str(weights), "--tile", "16"])
     shown = capsys.readouterr()
     assert code == 1
     expected = {
@@ -74,7 +79,7 @@ def test_a_folder_of_real_life(photos: Path, weights: Path, tmp_path: Path, caps
 
 def test_success_is_zero_and_the_scale_may_be_named(photos: Path, weights: Path, tmp_path: Path) -> None:
     arguments = ["-i", str(photos / "one.png"), "-o", str(tmp_path / "out"), "--weights", str(weights), "-s", "4"]
-    assert mambair.cli.super_resolve(arguments) == 0
+    assert super_resolve(arguments) == 0
     assert read_image(tmp_path / "out" / "one.png").pixels.shape == (4, 4, 1)
 
 
@@ -100,9 +105,7 @@ def test_wrong_usage_is_exit_code_2(
     message: str,
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        mambair.cli.super_resolve(
-            ["-i", str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights), *arguments]
-        )
+        super_resolve(["-i", str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights), *arguments])
     assert stopped.value.code == 2
     shown = capsys.readouterr().err
     assert re.search(message, shown), shown
@@ -111,7 +114,7 @@ def test_wrong_usage_is_exit_code_2(
 
 def test_a_scale_without_packaged_weights_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        mambair.cli.super_resolve(["-i", "x", "-o", "y", "-s", "3"])
+        super_resolve(["-i", "x", "-o", "y", "-s", "3"])
     assert stopped.value.code == 2
     assert "no weights are packaged for sr 3 (there are: denoise 25, sr 4)" in capsys.readouterr().err
 
@@ -121,7 +124,7 @@ def test_dry_run_writes_nothing(
 ) -> None:
     output = tmp_path / "out"
     arguments = ["-i", str(photos), "-o", str(output), "--weights", str(weights), "--dry-run", "--suffix", "_big"]
-    assert mambair.cli.super_resolve(arguments) == 0
+    assert super_resolve(arguments) == 0
     assert f"{photos / 'good.png'}: write {output / 'good_big.png'}" in capsys.readouterr().out
     assert not output.exists()
 
@@ -140,7 +143,7 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(mambair.restore_files, "read_image", interrupted)
     arguments = ["-i", str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights)]
-    assert mambair.cli.super_resolve(arguments) == mambair.cli.INTERRUPTED
+    assert super_resolve(arguments) == restore.INTERRUPTED
     assert "--skip-existing goes on" in capsys.readouterr().err
 
 
@@ -194,7 +197,7 @@ def test_real_images_in_tiles_and_whole(development_data: Path, weights: Path, t
     shutil.copytree(source, tmp_path / "in")
     for tile, output in (("48", "tiles"), ("0", "whole")):
         arguments = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / output), "--weights", str(weights)]
-        assert mambair.cli.super_resolve([*arguments, "--tile", tile]) == 0
+        assert super_resolve([*arguments, "--tile", tile]) == 0
     for path in sorted((tmp_path / "whole").iterdir()):
         whole, tiles = (read_image(tmp_path / name / path.name).pixels.astype(float) for name in ("whole", "tiles"))
         low = read_image(tmp_path / "in" / path.name).pixels

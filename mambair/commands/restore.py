@@ -1,0 +1,150 @@
+"""``mambair restore`` and the inference scripts: arguments first, torch after. Exit: 0 done, 1 some failed, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mambair.weights import default_weights
+
+if TYPE_CHECKING:
+    from mambair.restore_files import Report
+    from mambair.restore_plan import Plan
+
+INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
+
+
+class Task(NamedTuple):
+    """What is done to an image, and how the packaged weights for it are told apart."""
+
+    summary: str
+    marker: str  # what names of results end in where they lie beside their inputs
+    degree: str | None  # the argument that chooses among the packaged weights
+    default: int = 0
+
+
+TASKS: dict[str, Task] = {
+    "sr": Task("enlarge images", "_x{scale}", "scale", 4),
+    "denoise": Task("take Gaussian noise out of images", "_denoised", "sigma", 25),
+    "jpeg": Task("take the traces of JPEG compression out of images", "_clean", None),
+    "real_denoise": Task("take the noise of cameras out of images", "_denoised", None),
+}
+DEGREES = {
+    "scale": "factor of enlargement (default: that of --weights; without --weights 4)",
+    "sigma": "noise level in grey levels of 255 (default 25; without --weights)",
+}
+
+
+def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> int:
+    """Restore an image, or all images under a folder.
+
+    Args:
+        arguments: default: the command line's.
+        task: a key of ``TASKS``, from a script that does one; None takes it from ``--task``.
+
+    Returns:
+        The exit code; wrong usage leaves through argparse's SystemExit(2).
+    """
+    parser = _parser(task)
+    options = parser.parse_args(arguments)
+    weights = _weights(parser, options, TASKS[options.task])
+    return _run(parser, options, weights)
+
+
+def _parser(task: str | None) -> argparse.ArgumentParser:
+    what = "enlarge or clean images" if task is None else TASKS[task].summary
+    parser = argparse.ArgumentParser(
+        prog="mambair restore" if task is None else None,
+        description=f"{what.capitalize()}: one, or all under a folder, whose tree is kept.",
+        epilog="Exit code: 0 all done, 1 some failed, 2 usage.",
+    )
+    add = parser.add_argument
+    add("-i", "--input", required=True, type=Path, metavar="PATH", help="an image, or a folder (walked recursively)")
+    add("-o", "--output", required=True, type=Path, metavar="PATH", help="folder for the results (made if missing)")
+    if task is None:
+        rows = "; ".join(f"{name}: {each.summary}" for name, each in TASKS.items())
+        add("--task", choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
+    else:
+        parser.set_defaults(task=task)
+    for degree in DEGREES if task is None else filter(None, [TASKS[task].degree]):
+        short = ["-s"] if degree == "scale" else []
+        add(*short, f"--{degree}", type=int, metavar="N", help=DEGREES[degree])
+    add("--weights", type=Path, metavar="FILE", help=".safetensors or .pth (default: those that come with mambair)")
+    add("--tile", type=int, metavar="N", help="largest side of a tile, input pixels (default 256; 0: never cut)")
+    add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels (default 32)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    add("--format", default="png", metavar="EXT", help="format of the results: png, jpg, tif, webp, ... (default png)")
+    add("--suffix", default="", metavar="TEXT", help="append this to the names of the results")
+    add("--skip-existing", action="store_true", help="pass over images whose result is there already")
+    add("--dry-run", action="store_true", help="say what would be written, and do nothing")
+    return parser
+
+
+def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> Path:
+    """The file that --weights names, or the packaged one for the task."""
+    for degree in DEGREES:
+        given = getattr(options, degree, None) is not None
+        if given and degree != task.degree:
+            parser.error(f"--{degree} says nothing about the task {options.task}")
+        if given and degree != "scale" and options.weights:
+            parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
+    if options.weights:
+        return options.weights
+    asked = getattr(options, task.degree) if task.degree else None
+    try:
+        return default_weights(options.task, task.default if asked is None else asked)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> int:
+    for path in (options.input, weights):
+        if not path.exists():
+            parser.error(f"there is no file or folder {path}")
+    scale = getattr(options, "scale", None)
+    # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
+    from mambair.restore_files import restore_files
+    from mambair.restore_plan import plan_jobs
+    from mambair.restorer import Restorer
+
+    try:
+        restorer = Restorer.from_checkpoint(weights, device=options.device, tile=options.tile, overlap=options.overlap)
+        expected = scale if options.task == "sr" else 1
+        if expected is not None and restorer.scale != expected:
+            parser.error(f"scale {expected} is asked for, but {weights} enlarges {restorer.scale} times")
+        plan = plan_jobs(
+            options.input,
+            options.output,
+            format=options.format,
+            suffix=options.suffix,
+            same_folder_suffix=TASKS[options.task].marker.format(scale=restorer.scale),
+        )
+    except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read or understood
+        parser.error(str(error))
+    for note in plan.notes:
+        print(note, file=sys.stderr)
+    if options.dry_run:
+        return _show(plan, options.skip_existing)
+    return _conclude(restore_files(restorer, plan, skip_existing=options.skip_existing), options.output)
+
+
+def _show(plan: Plan, skip_existing: bool) -> int:
+    from mambair.restore_plan import printable
+
+    for job in plan.jobs:
+        verb = "skip" if skip_existing and job.target.exists() else "write"
+        print(f"{printable(job.source)}: {verb} {printable(job.target)}")
+    return 0
+
+
+def _conclude(report: Report, output: Path) -> int:
+    from mambair.restore_plan import printable
+
+    print(f"{report.summary()}: {printable(output)}")
+    if report.interrupted:
+        print("what is finished stays; the same command with --skip-existing goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0 if report.complete else 1

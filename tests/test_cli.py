@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mambair
+from mambair import cli
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_has_a_main_and_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert callable(importlib.import_module(cli.COMMANDS[name].module).main)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: mambair {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ([], 2, "usage: mambair COMMAND"),
+        (["--help"], 0, "enlarge or clean images"),
+        (["--version"], 0, f"mambair {mambair.__version__}"),
+        (["restor"], 2, "there is no command 'restor'"),
+    ],
+    ids=["nothing", "help", "version", "unknown"],
+)
+def test_usage(arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == code
+    shown = capsys.readouterr()
+    assert text in (shown.err if code else shown.out)
+
+
+def test_the_package_runs_as_a_module_without_torch(repository: Path) -> None:
+    program = (
+        "import runpy, sys\nsys.argv = ['mambair', 'restore', '--help']\n"
+        "try:\n    runpy.run_module('mambair', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    heavy = sorted({'torch', 'numpy', 'cv2', 'PIL', 'tqdm'} & set(sys.modules))\n"
+        "    assert not heavy, heavy\n    sys.exit(stop.code)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert "usage: mambair restore" in run.stdout
