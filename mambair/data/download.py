@@ -1,0 +1,257 @@
+"""Fetching one file over HTTP: interrupted downloads go on where they stopped, and nothing half is ever in place."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import logging
+import re
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes there are and the bytes there will be (None where the server does not say)."""
+
+_CHUNK = 2**18
+_TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST_PAUSE = 60.0
+
+
+class DownloadError(RuntimeError):
+    """A file could not be fetched, and trying again at once would not help."""
+
+
+class _Interrupted(Exception):
+    """The connection ended early; what was received stays, and the next attempt goes on."""
+
+
+def no_progress(done: int, total: int | None) -> None:
+    """Tell nobody."""
+
+
+@dataclass
+class PartialFile:
+    """``<name>.part`` beside the target, and what the server said about the whole it is a part of.
+
+    Args:
+        target: where the file will be when it is whole.
+        url: a part fetched from elsewhere is not continued.
+    """
+
+    target: Path
+    url: str
+
+    def __post_init__(self) -> None:
+        self.path = self.target.with_name(f"{self.target.name}.part")
+        self._notes = self.target.with_name(f"{self.target.name}.part.json")
+
+    @property
+    def bytes(self) -> int:
+        """How much is there."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def validator(self) -> str | None:
+        """The server's mark of this version of the file: a strong ETag, else its date; None: not to be continued."""
+        notes = self._read_notes()
+        return notes.get("validator") if notes.get("url") == self.url else None
+
+    def belongs(self) -> bool:
+        """Whether what is there came from this address."""
+        return self._read_notes().get("url") == self.url
+
+    def _read_notes(self) -> dict[str, Any]:
+        try:
+            notes = json.loads(self._notes.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def start(self, headers: Any) -> None:
+        """Begin anew, remembering the version that ``headers`` describe."""
+        self.discard()
+        tag = headers.get("ETag", "")
+        validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+        self._notes.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+
+    def discard(self) -> None:
+        """Forget what is there."""
+        self.path.unlink(missing_ok=True)
+        self._notes.unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Give the whole file its name."""
+        self.path.replace(self.target)
+        self._notes.unlink(missing_ok=True)
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirections stay on the web, and on https once they are there."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
+        if after not in ("http", "https") or (before == "https" and after == "http"):
+            raise DownloadError(f"{req.full_url}: the server redirects to {newurl}, which is not safe to follow")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    size: int | None = None,
+    verified_later: bool = False,
+    attempts: int = 5,
+    pause: float = 1.0,
+    timeout: float = 60.0,
+    progress: Progress = no_progress,
+) -> None:
+    """Fetch ``url`` to ``target``, going on with ``<target>.part`` where the server can do that.
+
+    A part is continued if the server's ETag or date says that the file is still the same, or if the caller compares
+    a checksum afterwards. An attempt that came further than all before does not count.
+
+    Args:
+        url: http or https.
+        target: the file to make; its folder too.
+        size: bytes the file must have.
+        verified_later: the caller knows a checksum of the whole.
+        attempts: so many in a row that come no further end it.
+        pause: seconds before the second attempt; doubled each time.
+        timeout: seconds without any answer that end an attempt.
+        progress: told after every chunk.
+
+    Raises:
+        DownloadError: the address, the length or the server is wrong, the disk is full, or the attempts are used up.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{url}: only http and https can be fetched")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = PartialFile(target, url)
+    fruitless, most = 0, partial.bytes
+    while True:
+        try:
+            _receive(partial, size, verified_later, timeout, progress)
+            break
+        except _Interrupted as interruption:
+            fruitless = 0 if partial.bytes > most else fruitless + 1
+            most = max(most, partial.bytes)
+            if fruitless >= attempts:
+                raise DownloadError(
+                    f"{url}: {interruption}; gave up after {attempts} attempts. {partial.bytes} bytes are kept, and "
+                    "the same command goes on from there"
+                ) from None
+            seconds = min(pause * 2**fruitless, _LONGEST_PAUSE)
+            logger.info("%s: %s; trying again in %.0f s", url, interruption, seconds)
+            time.sleep(seconds)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise DownloadError(f"{target}: cannot be written ({error.strerror or error})") from error
+            raise DownloadError(
+                f"{target}: the disk is full after {partial.bytes} bytes; make room, and the same command goes on"
+            ) from error
+    partial.complete()
+
+
+def _receive(partial: PartialFile, size: int | None, verified_later: bool, timeout: float, progress: Progress) -> None:
+    """One attempt; returns when the whole file is in ``partial``."""
+    headers = {"User-Agent": "mambair", "Accept-Encoding": "identity"}
+    done, validator = partial.bytes, partial.validator()
+    if done and not (validator or (verified_later and partial.belongs())):
+        partial.discard()
+        done = 0
+    if done:
+        headers["Range"] = f"bytes={done}-"
+        if validator:
+            headers["If-Range"] = validator
+    opener = urllib.request.build_opener(_SafeRedirects)
+    try:
+        response = opener.open(urllib.request.Request(partial.url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if _is_whole(error, done, size):
+            return
+        _explain(error, partial)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from error
+    with response:
+        start, total = _place(response, partial, done)
+        _check_answer(response, partial, total, size, start)
+        if start == 0:
+            partial.start(response.headers)
+        _append(response, partial, total if total is not None else size, progress)
+
+
+def _is_whole(error: urllib.error.HTTPError, done: int, size: int | None) -> bool:
+    """Whether "range not satisfiable" means that nothing is missing any more."""
+    told = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "")) if error.code == 416 else None
+    return told is not None and int(told[1]) == done and size in (None, done)
+
+
+def _explain(error: urllib.error.HTTPError, partial: PartialFile) -> NoReturn:
+    """Raise what an error status means."""
+    if error.code == 416:
+        partial.discard()
+        raise _Interrupted("the server has less than we have; starting over") from None
+    if error.code in _TEMPORARY_STATUS:
+        raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
+    hint = "; the file may have moved: see the data set's page" if error.code in (403, 404, 410) else ""
+    raise DownloadError(f"{partial.url}: the server answers {error.code} {error.reason}{hint}") from None
+
+
+def _place(response: Any, partial: PartialFile, done: int) -> tuple[int, int | None]:
+    """Where the answer begins, and how long the whole file is (None if that is not said)."""
+    if response.status == 206:
+        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if told is None or int(told[1]) != done:
+            partial.discard()
+            raise _Interrupted("the server sends another part than was asked for; starting over")
+        return done, None if told[2] == "*" else int(told[2])
+    # a server that knows no ranges, or has another version by now, sends the whole file
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _check_answer(response: Any, partial: PartialFile, total: int | None, size: int | None, start: int) -> None:
+    kind = response.headers.get_content_type()
+    if kind == "text/html" and not partial.target.suffix.startswith(".htm"):
+        raise DownloadError(f"{partial.url}: the server sends a web page in place of the file; see the data set's page")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DownloadError(f"{partial.url}: the server encodes the file although it was asked not to")
+    if size is not None and total is not None and total != size:
+        partial.discard()
+        raise DownloadError(
+            f"{partial.url}: the file has {total} bytes, expected {size}; its authors may have changed it"
+        )
+    missing = (total or size or 0) - start
+    free = shutil.disk_usage(partial.target.parent).free
+    if missing > free:
+        raise DownloadError(f"{partial.target}: needs {missing} bytes, and the disk has {free} free; make room")
+
+
+def _append(response: Any, partial: PartialFile, total: int | None, progress: Progress) -> None:
+    done = partial.bytes
+    with partial.path.open("ab") as file:
+        while True:
+            try:
+                chunk = response.read(_CHUNK)
+            except (http.client.HTTPException, OSError) as error:
+                raise _Interrupted(f"the connection broke at byte {done} ({error or type(error).__name__})") from error
+            if not chunk:
+                break
+            file.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+    if total is not None and done < total:
+        raise _Interrupted(f"the connection ended at byte {done} of {total}")
+    if total is not None and done > total:
+        partial.discard()
+        raise _Interrupted(f"the server sent {done} bytes in place of {total}; starting over")
