@@ -91,6 +91,8 @@ BACKENDS = (
     Backend("torch", _torch_declines, chunked.selective_scan, chunked.ss2d_scan),
 )
 _BY_NAME = {backend.name: backend for backend in BACKENDS}
+# tensors on the meta device have a shape and no numbers: there the operators' fake implementations are all it takes
+SHAPES_ONLY = Backend("shapes", _torch_declines, operators.selective_scan, operators.ss2d_scan)
 
 
 def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = False) -> Backend:
@@ -99,12 +101,14 @@ def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = Fals
     Raises:
         BackendError: The forced backend does not exist, or why it cannot run this scan.
     """
+    device = tensors[0].device.type
+    if device == "meta":
+        return SHAPES_ONLY
     double = any(t.dtype == torch.float64 for t in tensors)
     forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
     many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
     compiling = torch.compiler.is_compiling()
     transformed = not compiling and _is_transformed()
-    device = tensors[0].device.type
     return _BY_NAME[_choose(forced, device, double, many_states, carries_state, compiling, transformed)]
 
 

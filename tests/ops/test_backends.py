@@ -202,3 +202,13 @@ def test_softplus_of_the_torch_path_is_accurate_for_small_steps(monkeypatch) -> 
     one = torch.ones(1, 1, 1)
     y = selective_scan(one, delta, torch.zeros(1, 1), one.unsqueeze(-1), one.unsqueeze(-1), delta_softplus=True)
     torch.testing.assert_close(y.double(), F.softplus(delta.double()), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("forced", ["", "torch"])
+def test_meta_tensors_need_no_backend(forced: str, monkeypatch, ss2d_inputs, selective_inputs, without_native) -> None:
+    monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", forced)
+    two, one = ss2d_inputs(), selective_inputs()
+    y = ss2d_scan(**{name: value.to("meta") for name, value in two.items()})
+    assert (y.device.type, y.shape) == ("meta", two["x"].shape)
+    y = selective_scan(**{name: value.to("meta") for name, value in one.items()})
+    assert (y.device.type, y.shape) == ("meta", one["u"].shape)
