@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,37 +15,30 @@ from torch import Tensor, nn
 
 from mambair.data.transparency import enlarged_rows, fill_transparent
 from mambair.loading import load
+from mambair.restoring.image_kinds import WHITE, numpy_planes, to_planes
+from mambair.restoring.memory import free_bytes, is_out_of_memory, peak_bytes
+from mambair.restoring.tile_runner import Account, NonFiniteOutputError, TileRunner
 from mambair.tiling import DEFAULT_OVERLAP, DEFAULT_TILE, tile_count, tile_spans, tiled_strips
 
-# the value that stands for 1.0
-WHITE: dict[torch.dtype, float] = {
-    torch.uint8: 255.0,
-    torch.uint16: 65535.0,
-    torch.float16: 1.0,
-    torch.bfloat16: 1.0,
-    torch.float32: 1.0,
-    torch.float64: 1.0,
-}
-# noise may lead out of [0, 1]; values this far out are another scale (0..255) and would give a white picture
-_FARTHEST = 16.0
-_PIL_KEPT = ("L", "LA", "RGB", "RGBA", "I;16", "F")
-_PIL_CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
-_PIL_CONVERTED |= {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "I;16B": "I;16", "I;16L": "I;16"}
-_PIL_TRANSPARENT = {"L": "LA", "P": "RGBA", "RGB": "RGBA"}
+__all__ = ["Account", "NonFiniteOutputError", "Progress", "Restorer", "Tiling", "choose_device"]
 
+logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
+SMALLEST_TILE = 32
+BATCH_ON_CUDA = 4
+_PROBE = 32  # side of the tile that memory is measured with; a multiple of every window in use
+_SHARE = 0.8  # of the free memory
+_UNSEEN = 1.5  # what kernels take for themselves, and the blending
+_END = object()
 
-class NonFiniteOutputError(ArithmeticError):
-    """A network gave NaN or infinite pixels."""
 
+class Tiling(NamedTuple):
+    """How images are cut: largest side of a tile (0: never), least overlap, tiles per call of the network."""
 
-@dataclass(frozen=True)
-class _Planes:
-    """An image as the restorer works on it, and the way back to what the caller gave."""
-
-    pixels: Tensor  # [B, C, H, W], a dtype of WHITE
-    finish: Callable[[Tensor], Any]
+    tile: int
+    overlap: int
+    batch: int
 
 
 class Restorer:
@@ -53,11 +48,15 @@ class Restorer:
         net: [B, C, H, W] float in [0, 1] -> [B, C, H * upscale, W * upscale]; has ``upscale`` and ``in_chans``. It is
             moved to ``device`` and set to evaluation.
         device: where it runs; default: CUDA if there is one, else the CPU.
-        tile: the largest side of a tile in input pixels; 0 means always the whole image. The default is the same on
-            every machine, so that the pixels are too.
+        tile: the largest side of a tile in input pixels; 0 means always the whole image. The default is the network's
+            ``default_tile`` (256 where it says none) and the same on every machine, so that the pixels are too. Only
+            where memory is short is it halved, before the first tile or when memory runs out; ``tile`` and
+            ``overlap`` then say what is used, and a warning is logged.
         overlap: the least overlap of tiles, in input pixels; default 32, or a quarter of a smaller tile.
-        batch: tiles per call of the network.
-        dtype: float32, or bfloat16 / float16 for autocast (the scan keeps float32 states).
+        batch: tiles per call of the network; default 4 on CUDA, else 1.
+        dtype: float32, or bfloat16 / float16 for autocast (the scan's state is float32 in each). A tile that comes
+            out black or not finite in a lower precision is computed again in float32.
+        self_ensemble: restore each tile in its eight flipped and turned views and take the mean (8 times the work).
 
     Raises:
         ValueError: a tile or overlap that cannot be, a dtype other than those three, a device that is not there, a
@@ -73,23 +72,29 @@ class Restorer:
         device: str | torch.device | None = None,
         tile: int | None = None,
         overlap: int | None = None,
-        batch: int = 1,
+        batch: int | None = None,
         dtype: torch.dtype = torch.float32,
+        self_ensemble: bool = False,
     ) -> None:
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype: must be float32, bfloat16 or float16, got {dtype}")
         if not hasattr(net, "upscale"):
             raise ValueError(f"net: {type(net).__name__} restores no images, it is a backbone (it has no upscale)")
         self.device = choose_device(device)
         self.net = net.eval().to(self.device)
         self.scale: int = net.upscale  # type: ignore[assignment]
         self.in_chans: int = net.in_chans  # type: ignore[assignment]
-        self.tile = DEFAULT_TILE if tile is None else tile
-        self.overlap = min(DEFAULT_OVERLAP, max(self.tile, 0) // 4) if overlap is None else overlap
         self.multiple = int(getattr(net, "window_size", 1))
-        self.batch = batch
-        self.dtype = dtype
-        tile_spans(1, tile=self.tile, overlap=self.overlap, multiple=self.multiple)  # wrong settings fail here
+        self.dtype, self.self_ensemble = dtype, self_ensemble
+        self._runner = TileRunner(self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble)
+        tile = int(getattr(net, "default_tile", DEFAULT_TILE)) if tile is None else tile
+        overlap = min(DEFAULT_OVERLAP, max(tile, 0) // 4) if overlap is None else overlap
+        batch = (BATCH_ON_CUDA if self.device.type == "cuda" else 1) if batch is None else batch
+        if batch < 1:
+            raise ValueError(f"batch: must be at least 1 tile, got {batch}")
+        self.asked = self._tiling = Tiling(tile, overlap, batch)
+        self._lock = threading.Lock()
+        self._bytes_per_pixel: float | None = None
+        self._pixels_that_fit = 0
+        tile_spans(1, tile=tile, overlap=overlap, multiple=self.multiple)  # wrong settings fail here
 
     @classmethod
     def from_checkpoint(
@@ -99,8 +104,9 @@ class Restorer:
         device: str | torch.device | None = None,
         tile: int | None = None,
         overlap: int | None = None,
-        batch: int = 1,
+        batch: int | None = None,
         dtype: torch.dtype = torch.float32,
+        self_ensemble: bool = False,
         param_key: str | None = None,
     ) -> Restorer:
         """Load the network a file of weights belongs to (``mambair.load``); the other arguments as for the class.
@@ -110,9 +116,26 @@ class Restorer:
             OSError: it cannot be read.
         """
         net = load(path, param_key=param_key)
-        return cls(net, device=device, tile=tile, overlap=overlap, batch=batch, dtype=dtype)
+        return cls(
+            net, device=device, tile=tile, overlap=overlap, batch=batch, dtype=dtype, self_ensemble=self_ensemble
+        )
 
-    def __call__(self, image: Any, *, progress: Progress | None = None) -> Any:
+    @property
+    def tile(self) -> int:
+        """The largest side of a tile in input pixels, 0 for the whole image; what memory made of the one asked for."""
+        return self._tiling.tile
+
+    @property
+    def overlap(self) -> int:
+        """The least overlap of tiles, in input pixels."""
+        return self._tiling.overlap
+
+    @property
+    def batch(self) -> int:
+        """Tiles per call of the network."""
+        return self._tiling.batch
+
+    def __call__(self, image: Any, *, progress: Progress | None = None, account: Account | None = None) -> Any:
         """Restore one image; the result is of the same kind, dtype and mode, ``scale`` times the size.
 
         Args:
@@ -124,15 +147,17 @@ class Restorer:
                 PIL modes L, LA, RGB, RGBA, I;16 and F are kept; 1 becomes L; palettes, CMYK, YCbCr, LAB and HSV
                 become RGB, RGBA if they have transparency.
             progress: called after each tile with (tiles done, tiles in all).
+            account: is filled in with how it was done.
 
         Returns:
             The restored image, clipped to [0, 1]; integers are rounded.
 
         Raises:
             ValueError: an image that is none of the above.
-            NonFiniteOutputError: the network gave NaN or infinite pixels.
+            NonFiniteOutputError: the network gave NaN or infinite pixels in float32.
+            MemoryError, torch.OutOfMemoryError: memory is too short for the smallest tile.
         """
-        planes = _to_planes(image)
+        planes = to_planes(image)
         batch, channels, height, width = planes.pixels.shape
         # rows and columns before channels in memory, as numpy and PIL want them
         output = torch.empty(
@@ -140,51 +165,101 @@ class Restorer:
             dtype=planes.pixels.dtype,
             device=planes.pixels.device,
         ).permute(0, 3, 1, 2)
-        done = 0
-        for strip in self._strips(planes.pixels, progress):
-            output[..., done : done + strip.shape[-2], :] = strip
-            done += strip.shape[-2]
+        for row, strip in self._attempts(planes.pixels, progress, account):
+            output[..., row : row + strip.shape[-2], :] = strip
         return planes.finish(output)
 
-    def strips(self, image: np.ndarray, *, progress: Progress | None = None) -> Iterator[np.ndarray]:
+    def strips(
+        self, image: np.ndarray, *, progress: Progress | None = None, account: Account | None = None
+    ) -> Iterator[np.ndarray]:
         """As calling the restorer on a numpy array, but yield the result from top to bottom in strips of rows.
 
-        Only one row of tiles of the result is in memory at a time, whatever the height of the image.
+        Only one row of tiles of the result is in memory at a time, whatever the height of the image. Where memory runs
+        out on the way, the rest is made of smaller tiles.
         """
-        planes = _from_numpy(image)
-        return (planes.finish(strip) for strip in self._strips(planes.pixels, progress))
+        planes = numpy_planes(image)
+        return self._fresh_rows(planes.finish, self._attempts(planes.pixels, progress, account))
+
+    def stream(self, images: Iterable[Any]) -> Iterator[Any]:
+        """Restore image after image, in order; the next one is fetched while the present one is restored.
+
+        Args:
+            images: of any kind that calling the restorer takes, also mixed; its iterator runs in a thread of its own.
+
+        Yields:
+            What calling the restorer gives. An error of ``images`` or of one image ends the stream.
+        """
+        iterator = iter(images)
+        with ThreadPoolExecutor(1, "fetch") as fetcher:
+            following = fetcher.submit(next, iterator, _END)
+            while (image := following.result()) is not _END:
+                following = fetcher.submit(next, iterator, _END)
+                yield self(image)
 
     def tiles_of(self, height: int, width: int) -> int:
         """How many tiles an image of that size is cut into."""
         return tile_count(height, width, tile=self.tile, overlap=self.overlap, multiple=self.multiple)
 
-    def _strips(self, pixels: Tensor, progress: Progress | None) -> Iterator[Tensor]:
-        """[B, C, H, W] -> finished strips [B, C, rows, W * scale] of the same dtype, on the same device."""
+    @staticmethod
+    def _fresh_rows(finish: Callable[[Tensor], Any], attempts: Iterator[tuple[int, Tensor]]) -> Iterator[Any]:
+        """Each row once, also where a new attempt begins at the top."""
+        done = 0
+        for row, strip in attempts:
+            if row + strip.shape[-2] > done:
+                yield finish(strip[..., max(done - row, 0) :, :])
+                done = row + strip.shape[-2]
+
+    def _attempts(
+        self, pixels: Tensor, progress: Progress | None, account: Account | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(first row, finished strip) from top to bottom; from the top again, in smaller tiles, when memory runs out.
+
+        Strips are [B, C, rows, W * scale], of the dtype and on the device of ``pixels``.
+        """
+        account = Account() if account is None else account
         colour, alpha = self._split(pixels)
-        done, total = 0, self.tiles_of(*pixels.shape[-2:])
+        size = (pixels.shape[-2], pixels.shape[-1])
+        self._fit_into_memory(size)
+        while True:
+            tiling, row = self._tiling, 0
+            account.tile, account.overlap, account.redone = tiling.tile, tiling.overlap, 0
+            try:
+                for strip in self._strips(pixels, colour, alpha, tiling, progress, account):
+                    yield row, strip
+                    row += strip.shape[-2]
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._smaller(tiling, size) is None:
+                    raise
+                reason = "memory ran out"
+            # outside of the except block, where the traceback keeps the tile's tensors alive
+            self._lower(tiling, size, reason)
+
+    def _strips(
+        self,
+        pixels: Tensor,
+        colour: Tensor,
+        alpha: np.ndarray | None,
+        tiling: Tiling,
+        progress: Progress | None,
+        account: Account,
+    ) -> Iterator[Tensor]:
+        white, row, done = WHITE[pixels.dtype], 0, 0
+        grid = {"tile": tiling.tile, "overlap": tiling.overlap, "multiple": self.multiple}
+        account.tiles = tile_count(*pixels.shape[-2:], **grid)
 
         def net(tile: Tensor) -> Tensor:
             nonlocal done
-            restored = self._run(tile, white)
+            restored = self._runner(tile, white, account)
+            done += tile.shape[0] // pixels.shape[0]
             if progress is not None:
-                done += tile.shape[0] // pixels.shape[0]
-                progress(done, total)
+                progress(done, account.tiles)
             return restored
 
-        white = WHITE[pixels.dtype]
-        row = 0
-        for strip in tiled_strips(
-            net,
-            colour,
-            scale=self.scale,
-            tile=self.tile,
-            overlap=self.overlap,
-            multiple=self.multiple,
-            batch=self.batch,
-        ):
-            finished = strip.clamp(0, 1) * white
+        for strip in tiled_strips(net, colour, scale=self.scale, batch=tiling.batch, **grid):
+            finished = strip.clamp(0, 1)
             if white > 1:
-                finished = finished.round()
+                finished.mul_(white).round_()
             finished = finished.to(pixels.dtype)
             if alpha is not None:
                 rows = enlarged_rows(alpha, self.scale, row, row + strip.shape[-2])  # [rows, W * scale, B]
@@ -195,41 +270,62 @@ class Restorer:
     def _split(self, pixels: Tensor) -> tuple[Tensor, np.ndarray | None]:
         """Colour [B, 1 or 3 or in_chans, H, W], safe under transparent pixels, and alpha [H, W, B] if there is any."""
         channels = pixels.shape[1]
-        if self._fits(channels):
+        if self._runner.fits(channels):
             return pixels, None
-        if channels not in (2, 4) or not self._fits(channels - 1):
+        if channels not in (2, 4) or not self._runner.fits(channels - 1):
             raise ValueError(f"image: has {channels} channels, which do not fit a network of {self.in_chans}")
         image = (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).permute(0, 2, 3, 1).cpu().numpy()
         colour = np.stack([fill_transparent(one[..., :-1], one[..., -1]) for one in image])
         alpha = np.ascontiguousarray(image[..., -1].transpose(1, 2, 0))
         return torch.from_numpy(colour).permute(0, 3, 1, 2).to(pixels.device), alpha
 
-    def _fits(self, channels: int) -> bool:
-        return channels == self.in_chans or {channels, self.in_chans} == {1, 3}
+    def _fit_into_memory(self, size: tuple[int, int]) -> None:
+        """Lower the tile for an image of that (height, width) until the network's memory for it is there."""
+        with self._lock:
+            while True:
+                tiling = self._tiling
+                sides = [min(tiling.tile or side, side) for side in size]
+                pixels = sides[0] * sides[1] * tiling.batch
+                if pixels <= max(self._pixels_that_fit, SMALLEST_TILE**2):
+                    return
+                free = free_bytes(self.device)
+                if free is None or pixels * self._need() <= _SHARE * free or self._smaller(tiling, size) is None:
+                    self._pixels_that_fit = pixels
+                    return
+                need = pixels * self._need() / 2**30
+                self._lower_to(tiling, size, f"a tile needs about {need:.1f} GiB, and {free / 2**30:.1f} GiB are free")
 
-    @torch.inference_mode()
-    def _run(self, tile: Tensor, white: float) -> Tensor:
-        """The network on tiles [B, C, h, w]: float32 [B, C, h * scale, w * scale] on the device of ``tile``."""
-        x = tile.to(self.device).to(torch.float32) / white
-        images, channels = x.shape[:2]
-        if channels < self.in_chans:  # grey through an RGB network
-            x = x.expand(-1, self.in_chans, -1, -1)
-        elif channels > self.in_chans:  # RGB through a grey network: each channel by itself
-            x = x.reshape(images * channels, 1, *x.shape[2:])
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            y = self.net(x).to(torch.float32)
-        broken = y.numel() - int(y.isfinite().sum())
-        if broken:
-            raise NonFiniteOutputError(
-                f"the network gave NaN or infinity in {broken} of {y.numel()} values of a tile of "
-                f"{tile.shape[-1]}x{tile.shape[-2]} pixels ({self.dtype}); "
-                + ("try float32" if self.dtype != torch.float32 else "the weights are damaged or of another network")
-            )
-        if channels < self.in_chans:
-            y = y.mean(dim=1, keepdim=True)
-        elif channels > self.in_chans:
-            y = y.reshape(images, channels, *y.shape[2:])
-        return y.to(tile.device)
+    def _need(self) -> float:
+        """Bytes the network takes for each input pixel of a tile, measured once."""
+        if self._bytes_per_pixel is None:
+            x = torch.full((1, self.in_chans, _PROBE, _PROBE), 0.5, device=self.device)
+            with torch.inference_mode():
+                peak = peak_bytes(lambda x: self._runner.net(x), x)
+            self._bytes_per_pixel = _UNSEEN * peak / _PROBE**2
+        return self._bytes_per_pixel
+
+    def _smaller(self, tiling: Tiling, size: tuple[int, int]) -> Tiling | None:
+        """The next lower demand on memory: fewer tiles at once, which changes no pixel; then tiles of half the side."""
+        if tiling.batch > 1:
+            return tiling._replace(batch=tiling.batch // 2)
+        tile = min(tiling.tile or max(size), max(size)) // 2
+        tile -= tile % self.multiple
+        if tile < max(SMALLEST_TILE, self.multiple):
+            return None
+        return Tiling(tile, min(tiling.overlap if tiling.tile else DEFAULT_OVERLAP, tile // 4), 1)
+
+    def _lower(self, used: Tiling, size: tuple[int, int], reason: str) -> None:
+        with self._lock:
+            if self._tiling == used:  # else another thread has done it already
+                self._lower_to(used, size, reason)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _lower_to(self, used: Tiling, size: tuple[int, int], reason: str) -> None:
+        smaller = self._smaller(used, size)
+        assert smaller is not None
+        logger.warning("%s: going on with tiles of %d instead of %s", reason, smaller.tile, used.tile or "whole images")
+        self._tiling = smaller
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -247,69 +343,3 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: {device} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
     return chosen
-
-
-def _to_planes(image: Any) -> _Planes:
-    if isinstance(image, np.ndarray):
-        return _from_numpy(image)
-    if isinstance(image, Tensor):
-        return _from_torch(image)
-    if hasattr(image, "mode") and hasattr(image, "convert"):
-        return _from_pil(image)
-    raise ValueError(f"image: must be a numpy array, a PIL image or a torch tensor, got {type(image).__name__}")
-
-
-def _from_torch(image: Tensor) -> _Planes:
-    if image.ndim not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"image: must be a non-empty [C, H, W] or [B, C, H, W], got shape {tuple(image.shape)}")
-    if image.dtype not in WHITE:
-        raise ValueError(f"image: must be float in [0, 1], uint8 or uint16, got {image.dtype}")
-    image = image.detach()
-    _check_values(image)
-    if image.ndim == 3:
-        return _Planes(image[None], lambda output: output[0].contiguous())
-    return _Planes(image, lambda output: output.contiguous())
-
-
-def _from_numpy(image: np.ndarray) -> _Planes:
-    if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ValueError(f"image: must be a non-empty [H, W] or [H, W, C], got shape {image.shape}")
-    if image.dtype.name not in ("uint8", "uint16", "float16", "float32", "float64"):
-        raise ValueError(f"image: must be uint8, uint16 or float in [0, 1], got {image.dtype}; convert it first")
-    # torch shares the memory; it takes native byte order, no negative strides and nothing read-only
-    shared = np.require(image, dtype=image.dtype.newbyteorder("="), requirements=["C", "W"])
-    pixels = torch.from_numpy(shared if image.ndim == 3 else shared[..., None]).permute(2, 0, 1)[None]
-    _check_values(pixels)
-
-    def finish(output: Tensor) -> np.ndarray:
-        array = np.ascontiguousarray(output[0].permute(1, 2, 0).numpy()).astype(image.dtype, copy=False)
-        return array if image.ndim == 3 else array[..., 0]
-
-    return _Planes(pixels, finish)
-
-
-def _from_pil(image: Any) -> _Planes:
-    from PIL import Image  # only who hands over a PIL image has it imported already
-
-    mode = _PIL_CONVERTED.get(image.mode, image.mode)
-    if "transparency" in image.info:
-        mode = _PIL_TRANSPARENT.get(image.mode, mode)
-    if mode not in _PIL_KEPT:
-        raise ValueError(f"image: PIL mode {image.mode!r} has no fixed range; convert it to one of {_PIL_KEPT}")
-    planes = _from_numpy(np.array(image if image.mode == mode else image.convert(mode)))
-
-    def finish(output: Tensor) -> Any:
-        restored = Image.fromarray(planes.finish(output))
-        if "icc_profile" in image.info:
-            restored.info["icc_profile"] = image.info["icc_profile"]
-        return restored
-
-    return _Planes(planes.pixels, finish)
-
-
-def _check_values(pixels: Tensor) -> None:
-    if not pixels.is_floating_point():
-        return
-    low, high = (float(value) for value in pixels.aminmax())
-    if not (low >= -_FARTHEST and high <= _FARTHEST):  # so that NaN is refused too
-        raise ValueError(f"image: floats must be finite and in [0, 1], got {low:g} to {high:g}; divide by the maximum")

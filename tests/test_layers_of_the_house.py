@@ -22,7 +22,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("archs", "backbones"), 2),
     **dict.fromkeys(("data", "losses", "metrics", "checkpoint", "tiling", "options", "weights"), 3),
     **dict.fromkeys(
-        ("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restore_plan", "restore_files", ROOT), 4
+        ("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restoring", ROOT), 4
     ),
     **dict.fromkeys(("spandrel",), 4),
     **dict.fromkeys(("train", "test", "cli", "commands", "__main__"), 5),

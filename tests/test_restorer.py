@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,19 +214,17 @@ def test_windows_of_the_network_divide_the_tiles() -> None:
     assert {(x.shape[-2], x.shape[-1]) for x in net.seen} == {(32, 32)}
 
 
-@pytest.mark.parametrize(
-    "value, dtype, hint",
-    [(float("nan"), torch.float32, "weights are damaged"), (float("inf"), torch.bfloat16, "try float32")],
-    ids=["nan", "inf-bf16"],
-)
-def test_non_finite_output_is_an_error(value: float, dtype: torch.dtype, hint: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_output_in_every_precision_is_an_error(value: float, dtype: torch.dtype) -> None:
     def function(x: Tensor) -> Tensor:
         x = x.clone()
         x[0, 0, 0, 0] = value
         return x
 
     restorer = Restorer(Computed(function), device="cpu", dtype=dtype)
-    with pytest.raises(NonFiniteOutputError, match=f"NaN or infinity in 1 of 60 values of a tile of 5x4.*{hint}"):
+    expected = "NaN or infinity in 1 of 60 values of a tile of 5x4 pixels, in float32; the weights are damaged"
+    with pytest.raises(NonFiniteOutputError, match=expected):
         restorer(np.zeros((4, 5), np.uint8))
 
 
@@ -257,11 +255,12 @@ def test_wrong_images_say_the_rule_and_what_was_found(image: Any, message: str) 
     [
         ({"tile": -4}, "tile: must be"),
         ({"tile": 16, "overlap": 9}, "at most half of the tile of 16 pixels, got 9"),
+        ({"batch": 0}, "batch: must be at least 1 tile, got 0"),
         ({"dtype": torch.float64}, "dtype: must be float32, bfloat16 or float16, got torch.float64"),
         ({"device": "gpu"}, "torch knows no 'gpu'"),
         ({"device": "cuda:99"}, r"cuda:99 is asked for, but torch sees \d+ CUDA devices"),
     ],
-    ids=["tile", "overlap", "dtype", "device-name", "device-missing"],
+    ids=["tile", "overlap", "batch", "dtype", "device-name", "device-missing"],
 )
 def test_wrong_settings_fail_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -304,6 +303,28 @@ def test_threads_share_one_restorer(tiny_x2: Path) -> None:
     for thread in threads:
         thread.join()
     assert all(np.array_equal(results[index], expected[index]) for index in range(3))
+
+
+def test_a_stream_is_lazy_in_order_and_of_mixed_kinds() -> None:
+    fetched: list[int] = []
+
+    def images() -> Iterator[Any]:
+        for index, image in enumerate([np.zeros((3, 4), np.uint8), Image.new("RGB", (5, 3)), torch.ones(3, 2, 2)] * 2):
+            fetched.append(index)
+            yield image
+
+    stream = Restorer(Replicate(), device="cpu").stream(images())
+    first = next(stream)
+    assert isinstance(first, np.ndarray) and len(fetched) <= 2, "one ahead, not all"
+    kinds = [type(first), *(type(result) for result in stream)]
+    assert kinds == [np.ndarray, Image.Image, Tensor] * 2
+
+
+def test_an_error_ends_a_stream() -> None:
+    stream = Restorer(Replicate(), device="cpu").stream([np.zeros((3, 4), np.uint8), "no image"])
+    next(stream)
+    with pytest.raises(ValueError, match="got str"):
+        next(stream)
 
 
 def test_broken_weights_name_the_file(tmp_path: Path) -> None:

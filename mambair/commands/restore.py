@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mambair.weights import default_weights
 
 if TYPE_CHECKING:
-    from mambair.restore_files import Report
-    from mambair.restore_plan import Plan
+    from mambair.restoring.files import Report
+    from mambair.restoring.plan import Plan
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
 
@@ -106,9 +106,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
             parser.error(f"there is no file or folder {path}")
     scale = getattr(options, "scale", None)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.restore_files import restore_files
-    from mambair.restore_plan import plan_jobs
     from mambair.restorer import Restorer
+    from mambair.restoring.files import restore_files
+    from mambair.restoring.plan import plan_jobs
 
     try:
         restorer = Restorer.from_checkpoint(weights, device=options.device, tile=options.tile, overlap=options.overlap)
@@ -132,7 +132,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
 
 
 def _show(plan: Plan, skip_existing: bool) -> int:
-    from mambair.restore_plan import printable
+    from mambair.restoring.plan import printable
 
     for job in plan.jobs:
         verb = "skip" if skip_existing and job.target.exists() else "write"
@@ -141,7 +141,7 @@ def _show(plan: Plan, skip_existing: bool) -> int:
 
 
 def _conclude(report: Report, output: Path) -> int:
-    from mambair.restore_plan import printable
+    from mambair.restoring.plan import printable
 
     print(f"{report.summary()}: {printable(output)}")
     if report.interrupted:

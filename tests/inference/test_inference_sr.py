@@ -136,12 +136,12 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import mambair.restore_files
+    import mambair.restoring.files
 
     def interrupted(path: Path) -> ImageFile:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mambair.restore_files, "read_image", interrupted)
+    monkeypatch.setattr(mambair.restoring.files, "read_image", interrupted)
     arguments = ["-i", str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights)]
     assert super_resolve(arguments) == restore.INTERRUPTED
     assert "--skip-existing goes on" in capsys.readouterr().err

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mambair.data.image_files import ImageFile, read_image, write_image
-from mambair.restore_files import restore_file, restore_files
-from mambair.restore_plan import Job, Plan, plan_jobs
 from mambair.restorer import Restorer
+from mambair.restoring.files import restore_file, restore_files
+from mambair.restoring.plan import Job, Plan, plan_jobs
 
 
 class Replicate(nn.Module):
@@ -257,8 +257,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import mambair.data.image_files as files
-from mambair.restore_files import restore_files
-from mambair.restore_plan import plan_jobs
+from mambair.restoring.files import restore_files
+from mambair.restoring.plan import plan_jobs
 from mambair.restorer import Restorer
 from torch import nn
 

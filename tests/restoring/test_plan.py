@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mambair.restore_plan import Plan, PlanError, plan_jobs, printable
+from mambair.restoring.plan import Plan, PlanError, plan_jobs, printable
 
 
 def picture(path: Path) -> Path:

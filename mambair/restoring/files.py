@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from mambair.data.image_encoders import DTYPES_OF_FORMAT, FORMAT_OF_SUFFIX
 from mambair.data.image_files import ImageFile, read_image, write_image
-from mambair.restore_plan import Job, Plan, PlanError, is_within, printable, real
 from mambair.restorer import Progress, Restorer
+from mambair.restoring.plan import Job, Plan, PlanError, is_within, printable, real
 
 logger = logging.getLogger(__name__)
 
