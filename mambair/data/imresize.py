@@ -8,18 +8,24 @@ this module; without that the published files are missed by up to 2 grey levels.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
-# rows that stay in the cache between the two passes
-_STRIP = 32
-# BLAS libraries use several threads for products of more multiplications than this; for such flat ones they lose by it
-_PRODUCT = 2**18
+# output pixels that share one product: more waste multiplications by zero, fewer waste calls
+_BLOCK = 16
+# output rows that go through both passes together, times the bytes of a number: bounds the memory between the passes
+_STRIP = 2048
+# so much memory is kept for the next call, in each thread
+_KEPT_BYTES = 2**25
 # bound of the error of a float32 sum of 8-bit values, per tap
 _SINGLE_ERROR = 2e-5
 # a sum that is a half but for the last bits is rounded up, whatever the order in which it was added
@@ -72,8 +78,8 @@ class _Block(NamedTuple):
     last: int
     low: int
     high: int
-    matrix: NDArray[np.floating]
-    transposed: NDArray[np.floating]
+    matrix: Tensor
+    transposed: Tensor
 
 
 class _Plan(NamedTuple):
@@ -90,6 +96,30 @@ class _Plan(NamedTuple):
     indices: NDArray[np.int64]
     blocks: tuple[_Block, ...]
     tie: float | None
+
+
+class _Workspace(threading.local):
+    """Memory of one thread that every call uses again: fresh pages would take longer than the products."""
+
+    def __init__(self) -> None:
+        self._bytes = torch.empty(0, dtype=torch.uint8, device="cpu")
+
+    def tables(self, shapes: Sequence[tuple[int, int]], dtype: torch.dtype) -> list[Tensor]:
+        """Tables of these shapes, holding whatever the call before left there."""
+        sizes = [-(-rows * columns * dtype.itemsize // 64) * 64 for rows, columns in shapes]
+        memory = self._bytes
+        if len(memory) < sum(sizes):
+            memory = torch.empty(sum(sizes), dtype=torch.uint8, device="cpu")
+            if len(memory) <= _KEPT_BYTES:
+                self._bytes = memory
+        parts = memory[: sum(sizes)].split(sizes)
+        return [
+            part[: rows * columns * dtype.itemsize].view(dtype).view(rows, columns)
+            for part, (rows, columns) in zip(parts, shapes, strict=True)
+        ]
+
+
+_workspace = _Workspace()
 
 
 def _target(
@@ -145,17 +175,15 @@ def contributions(in_length: int, out_length: int, scale: float) -> tuple[NDArra
 def _plan(in_length: int, out_length: int, scale: float, dtype: str, channels: int) -> _Plan:
     """The products, in ``dtype``, that resize one axis, whose pixels are ``channels`` interleaved numbers."""
     weights, indices = contributions(in_length, out_length, scale)
-    # output pixels that share one product: more waste multiplications by zero, fewer waste calls
-    step = min(max(int(16 * scale), 8), 16)
     blocks = []
-    for first in range(0, out_length, step):
-        rows = indices[first : first + step]
+    for first in range(0, out_length, _BLOCK):
+        rows = indices[first : first + _BLOCK]
         low, high = int(rows.min()), int(rows.max()) + 1
         taps = np.zeros((len(rows), high - low))
         # several taps may fall on one input pixel where the border reflects
-        np.add.at(taps, (np.arange(len(rows))[:, None], rows - low), weights[first : first + step])
-        matrix = np.kron(taps, np.eye(channels)).astype(dtype)
-        blocks.append(_Block(first, first + len(rows), low, high, matrix, np.ascontiguousarray(matrix.T)))
+        np.add.at(taps, (np.arange(len(rows))[:, None], rows - low), weights[first : first + _BLOCK])
+        matrix = torch.from_numpy(np.kron(taps, np.eye(channels)).astype(dtype))
+        blocks.append(_Block(first, first + len(rows), low, high, matrix, matrix.T.contiguous()))
     return _Plan(weights, indices, tuple(blocks), _tie(weights, scale) if dtype == "float32" else _TIE)
 
 
@@ -176,48 +204,69 @@ def _tie(weights: NDArray[np.float64], scale: float) -> float | None:
 
 
 def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tuple[int, int]) -> NDArray[np.generic]:
-    """Resize [H, W, C], rows first, strip by strip, so that a strip stays in the cache between the two passes."""
+    """Resize [H, W, C], rows first, strip by strip."""
     height, width, channels = image.shape
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
-    working = np.dtype(np.float32 if image.dtype == np.uint8 else np.float64)
+    # unless a user has allowed less exact products (torch.set_float32_matmul_precision)
+    is_exact = torch.get_float32_matmul_precision() == "highest"
+    working = np.dtype(np.float32 if image.dtype == np.uint8 and is_exact else np.float64)
     down = _plan(height, sizes[0], scales[0], working.name, 1)
     across = _plan(width, sizes[1], scales[1], working.name, channels)
-    table = np.ascontiguousarray(image).reshape(height, width * channels)
+    image = np.ascontiguousarray(image)
+    table = (image if image.flags.writeable else image.copy()).reshape(height, width * channels)
     resized = np.empty((sizes[0], sizes[1] * channels), dtype=image.dtype)
-    # used again for every strip: fresh memory would take longer than the products
-    inputs = np.empty((max(block.high - block.low for block in down.blocks), table.shape[1]), dtype=working)
-    per_strip = _STRIP // (down.blocks[0].last - down.blocks[0].first)
-    sums = np.empty((min(_STRIP, sizes[0]), table.shape[1]), dtype=working)
-    results = np.empty((len(sums), resized.shape[1]), dtype=working)
-    for number in range(0, len(down.blocks), per_strip):
-        strip = down.blocks[number : number + per_strip]
-        start, stop = strip[0].first, strip[-1].last
-        middle, result = sums[: stop - start], results[: stop - start]
-        for block in strip:
-            part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
-            np.copyto(part, table[block.low : block.high])
-            step = max(_PRODUCT // block.matrix.size, 1)
-            for column in range(0, table.shape[1], step):
-                np.matmul(block.matrix, part[:, column : column + step], out=rows[:, column : column + step])
-            if down.tie is None:
-                _settle_ties_down(rows, table, down, block.first)
-            _round(rows, white, down.tie)
-        for block in across.blocks:
-            columns = result[:, block.first * channels : block.last * channels]
-            np.matmul(middle[:, block.low * channels : block.high * channels], block.transposed, out=columns)
-        if across.tie is None:
-            _settle_ties_across(result, middle, across, channels)
-        _round(result, white, across.tie)
-        np.copyto(resized[start:stop], result, casting="unsafe")
+    tallest = max(block.high - block.low for block in down.blocks)
+    per_strip = _STRIP // working.itemsize // _BLOCK
+    rows = min(per_strip * _BLOCK, sizes[0])
+    shapes = ((tallest, table.shape[1]), (rows, table.shape[1]), (rows, resized.shape[1]))
+    inputs, sums, results = _workspace.tables(shapes, down.blocks[0].matrix.dtype)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        for number in range(0, len(down.blocks), per_strip):
+            strip = down.blocks[number : number + per_strip]
+            start, stop = strip[0].first, strip[-1].last
+            middle, result = sums[: stop - start], results[: stop - start]
+            _resize_rows(table, strip, down, white, inputs, middle)
+            for block in across.blocks:
+                columns = result[:, block.first * channels : block.last * channels]
+                torch.mm(middle[:, block.low * channels : block.high * channels], block.transposed, out=columns)
+            if across.tie is None:
+                _settle_ties_across(result.numpy(), middle.numpy(), across, channels)
+            _round(result, white, across.tie)
+            torch.from_numpy(resized[start:stop]).copy_(result)
     return resized.reshape(sizes[0], sizes[1], channels)
 
 
-def _round(values: NDArray[np.floating], white: int | None, tie: float | None) -> None:
+def _resize_rows(
+    table: NDArray[np.generic],
+    strip: tuple[_Block, ...],
+    plan: _Plan,
+    white: int | None,
+    inputs: Tensor,
+    middle: Tensor,
+) -> None:
+    """The vertical pass of one strip, rounded as MATLAB rounds it.
+
+    Args:
+        table: [H, W * C].
+        strip: the blocks of its output rows.
+        plan: that the blocks are of.
+        white: of integer images.
+        inputs: memory for the input rows of one block.
+        middle: [rows of the strip, W * C], to be written.
+    """
+    source, start = torch.from_numpy(table), strip[0].first
+    for block in strip:
+        part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
+        torch.mm(block.matrix, part.copy_(source[block.low : block.high]), out=rows)
+        if plan.tie is None:
+            _settle_ties_down(rows.numpy(), table, plan, block.first)
+        _round(rows, white, plan.tie)
+
+
+def _round(values: Tensor, white: int | None, tie: float | None) -> None:
     """Round and clip sums in place as MATLAB stores integers; nothing happens to those of floats (no ``white``)."""
     if white is not None:
-        np.add(values, values.dtype.type(0.5 + (tie or 0.0)), out=values)
-        np.floor(values, out=values)
-        np.clip(values, 0, white, out=values)
+        values.add_(0.5 + (tie or 0.0)).floor_().clamp_(0, white)
 
 
 def _near_ties(values: NDArray[np.float32], plan: _Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

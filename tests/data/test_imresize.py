@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mambair.data.image_files import read_image
 from mambair.data.imresize import contributions, cubic, imresize
@@ -101,9 +105,54 @@ def test_ties_round_up(scale: float) -> None:
         assert np.array_equal(imresize(image, scale), slow_imresize(image, scale))
 
 
-def test_wide_images_are_computed_in_several_strips() -> None:
-    image = random_image((400, 37), "uint8")
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_tall_images_are_computed_in_several_strips(dtype: str) -> None:
+    image = random_image((1650, 13), dtype)
     assert np.array_equal(imresize(image, 1 / 3), slow_imresize(image, 1 / 3))
+
+
+def test_less_exact_products_that_a_user_allows_are_not_used() -> None:
+    image = random_image((60, 72, 3), "uint8")
+    expected = slow_imresize(image, 1 / 4)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert np.array_equal(imresize(image, 1 / 4), expected)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(imresize(image, 1 / 4), expected)
+
+
+def test_the_modes_of_torch_change_nothing() -> None:
+    image = random_image((60, 72, 3), "uint8")
+    expected = slow_imresize(image, 1 / 2)
+    _in_a_new_thread(lambda: _resize_in_all_modes(image, expected))
+
+
+def _resize_in_all_modes(image: np.ndarray, expected: np.ndarray) -> None:
+    with torch.inference_mode():
+        assert np.array_equal(imresize(image, 1 / 2), expected)
+    with torch.device("meta"):
+        assert np.array_equal(imresize(image, 1 / 2), expected)
+    assert np.array_equal(imresize(image, 1 / 2), expected)
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(imresize(image, 1 / 2), expected)
+
+
+def _in_a_new_thread(call: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result()
+
+
+def test_threads_do_not_share_memory() -> None:
+    images = [random_image((200 + 8 * number, 120, 3), "uint8", number) for number in range(12)]
+    expected = [imresize(image, 1 / 4) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = list(pool.map(lambda image: imresize(image, 1 / 4), images))
+            assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
