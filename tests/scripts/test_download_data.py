@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 
-def run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repository / "scripts" / "download_data.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture
+def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
+    spec = importlib.util.spec_from_file_location("download_data", repository / "scripts" / "download_data.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_usage_is_refused_with_2(repository: Path) -> None:
-    done = run(repository)
-    assert done.returncode == 2 and "name a data set" in done.stderr
+def run(script: ModuleType, *arguments: object) -> int:
+    """The exit code, that of wrong usage, too."""
+    try:
+        return script.main([str(argument) for argument in arguments])
+    except SystemExit as usage:
+        return int(usage.code or 0)
 
 
-def test_dry_run_tells_addresses_and_folders_and_fetches_nothing(repository: Path, tmp_path: Path) -> None:
-    done = run(repository, "car", "Set5", "--scale", "4", "--root", str(tmp_path / "data"), "--dry-run")
-    assert done.returncode == 0
-    assert "/classic5/lena.bmp -> " in done.stdout
-    assert done.stdout.count("benchmark.tar -> ") == 1
-    assert "Set5/LR_bicubic/X4" in done.stdout and "X3" not in done.stdout
+def test_usage_is_refused_with_2(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(script) == 2
+    assert "name a data set" in capsys.readouterr().err
+
+
+def test_dry_run_tells_addresses_and_folders_and_fetches_nothing(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, "car", "Set5", "--scale", "4", "--root", tmp_path / "data", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "/classic5/lena.bmp -> " in told
+    assert told.count("benchmark.tar -> ") == 1
+    assert "Set5/LR_bicubic/X4" in told and "X3" not in told
     assert not (tmp_path / "data").exists()
 
 
-def test_an_unknown_name_lists_the_known_ones(repository: Path, tmp_path: Path) -> None:
-    done = run(repository, "Set6", "--root", str(tmp_path))
-    assert done.returncode == 2 and "there are DIV2K" in done.stderr
-    failed = run(repository, "WED", "--root", str(tmp_path))
-    assert failed.returncode == 1 and "RAR archive" in failed.stderr
+def test_an_unknown_name_and_one_that_no_program_can_fetch(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, "Set6", "--root", tmp_path) == 2
+    assert "there are DIV2K" in capsys.readouterr().err
+    assert run(script, "WED", "--root", tmp_path) == 1
+    assert "RAR archive" in capsys.readouterr().err
