@@ -250,12 +250,17 @@ def _decode_with_opencv(
 
 def _tiff_directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     """The tags of the first picture of a TIFF."""
-    header = data[:16] if data[2] == 43 or data[3] == 43 else data[:8]
+    header = data[:16] if _is_big(data) else data[:8]
     directory = TiffImagePlugin.ImageFileDirectory_v2(header)
     stream = io.BytesIO(data)
     stream.seek(directory.next)
     directory.load(stream)
     return directory
+
+
+def _is_big(data: bytes) -> bool:
+    """BigTIFF: offsets of 64 bits."""
+    return data[2] == 43 or data[3] == 43
 
 
 def _is_wide_tiff(tags: Mapping[int, object]) -> bool:
@@ -292,7 +297,10 @@ def _decode_wide_tiff(data: bytes, directory: TiffImagePlugin.ImageFileDirectory
     if pixels.dtype == np.uint8 or channels != directory.get(277):
         raise OSError(f"OpenCV sees {channels} channels of {pixels.dtype} in it, not {directory.get(277)} wider ones")
     tags = Image.Exif()
-    tags.load(b"Exif\0\0" + data)
+    if _is_big(data):  # Pillow follows no group of tags there
+        tags.update({tag: value for tag, value in directory.items() if tag in _BASE_TAGS})
+    else:
+        tags.load(b"Exif\0\0" + data)
     return ImageFile(
         pixels=_checked(pixels),
         alpha=alpha,

@@ -1,17 +1,16 @@
-"""Pixels and metadata to encoded bytes: Pillow for 8 bits, and this module itself for TIFF and for 16-bit PNG."""
+"""Which format holds what, and pixels to bytes: strip by strip where the format allows it, else through Pillow."""
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, TiffImagePlugin, features
+from PIL import Image, features
 
 from mambair.data.image_content import ImageFile, ImageFileError
+from mambair.data.strip_writers import Layout, PngWriter, PnmWriter, StripWriter, TiffWriter, layout_of
 
 FORMAT_OF_SUFFIX = {
     ".png": "PNG",
@@ -22,6 +21,9 @@ FORMAT_OF_SUFFIX = {
     ".webp": "WEBP",
     ".bmp": "BMP",
     ".avif": "AVIF",
+    ".ppm": "PNM",
+    ".pgm": "PNM",
+    ".pnm": "PNM",
 }
 MODES_OF_FORMAT = {
     "PNG": ("L", "LA", "RGB", "RGBA"),
@@ -30,60 +32,98 @@ MODES_OF_FORMAT = {
     "WEBP": ("L", "LA", "RGB", "RGBA"),
     "BMP": ("L", "RGB"),
     "AVIF": ("L", "LA", "RGB", "RGBA"),
+    "PNM": ("L", "RGB"),
 }
-DTYPES_OF_FORMAT = {"PNG": ("uint8", "uint16"), "TIFF": ("uint8", "uint16", "float32")}
+DTYPES_OF_FORMAT = {"PNG": ("uint8", "uint16"), "TIFF": ("uint8", "uint16", "float32"), "PNM": ("uint8", "uint16")}
+LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535}
+STREAMED: dict[str, type[PngWriter] | type[TiffWriter] | type[PnmWriter]] = {
+    "PNG": PngWriter,
+    "TIFF": TiffWriter,
+    "PNM": PnmWriter,
+}
 
 
 def encode(image: ImageFile, format: str, quality: int | None) -> bytes:
-    """Encode a picture with its metadata (BMP has no place for any).
+    """Encode a picture that is in memory; arguments and errors as for :func:`open_writer`."""
+    stream = io.BytesIO()
+    writer = open_writer(stream, format, layout_of(image), quality)
+    writer.write(image.interleaved())
+    writer.close()
+    return stream.getvalue()
+
+
+def check_fits(layout: Layout, format: str) -> None:
+    """Whether a value of ``FORMAT_OF_SUFFIX`` can hold such a picture.
+
+    Raises:
+        ImageFileError: the mode, the dtype or the size is beyond it.
+    """
+    if layout.mode not in MODES_OF_FORMAT[format]:
+        raise ImageFileError(f"{format} cannot hold transparency (mode {layout.mode}); use PNG, TIFF or WebP")
+    dtypes = DTYPES_OF_FORMAT.get(format, ("uint8",))
+    if layout.dtype not in dtypes:
+        fitting = [name for name, fit in DTYPES_OF_FORMAT.items() if layout.dtype in fit]
+        raise ImageFileError(
+            f"{format} holds {' or '.join(dtypes)} pixels, not {layout.dtype}; "
+            f"use {' or '.join(fitting)}, or convert them first"
+        )
+    if format == "TIFF" and layout.mode == "LA" and layout.dtype != "uint8":
+        raise ImageFileError(f"few programs can read grey TIFF with alpha and {layout.dtype}; use PNG, or RGBA")
+    if format == "AVIF" and not features.check("avif"):
+        raise ImageFileError("this installation of Pillow cannot write AVIF; use PNG or WebP")
+    if max(layout.height, layout.width) > LARGEST_SIDE.get(format, 2**31 - 1):
+        raise ImageFileError(
+            f"{format} holds at most {LARGEST_SIDE[format]} pixels a side, not {layout.width} x {layout.height}; "
+            "use PNG or TIFF"
+        )
+
+
+def open_writer(stream: BinaryIO, format: str, layout: Layout, quality: int | None) -> StripWriter:
+    """What takes the rows of a picture and writes its file.
 
     Args:
-        image: what to encode.
+        stream: open for binary writing, at its beginning; TIFF seeks in it.
         format: a value of ``FORMAT_OF_SUFFIX``.
+        layout: what is to be written.
         quality: 1 to 100 for JPEG, WebP and AVIF; None means 95 for JPEG, 90 for AVIF, lossless for WebP.
 
     Raises:
-        ImageFileError: the format cannot hold the mode or the dtype.
+        ImageFileError: the format cannot hold it.
     """
-    _check_fits(image, format)
-    if format == "TIFF":
-        return _tiff(image)
-    if image.pixels.dtype == np.uint16:
-        return _png_16_bit(image)
-    return _encode_with_pillow(image, format, quality)
+    check_fits(layout, format)
+    streamed = STREAMED.get(format)
+    return _CollectingWriter(stream, format, layout, quality) if streamed is None else streamed(stream, layout)
 
 
-def _check_fits(image: ImageFile, format: str) -> None:
-    if image.mode not in MODES_OF_FORMAT[format]:
-        raise ImageFileError(f"{format} cannot hold transparency (mode {image.mode}); use PNG, TIFF or WebP")
-    dtypes = DTYPES_OF_FORMAT.get(format, ("uint8",))
-    if image.pixels.dtype.name not in dtypes:
-        fitting = [name for name, fit in DTYPES_OF_FORMAT.items() if image.pixels.dtype.name in fit]
-        raise ImageFileError(
-            f"{format} holds {' or '.join(dtypes)} pixels, not {image.pixels.dtype}; "
-            f"use {' or '.join(fitting)}, or convert them first"
-        )
-    if format == "TIFF" and image.mode == "LA" and image.pixels.dtype != np.uint8:
-        raise ImageFileError(f"few programs can read grey TIFF with alpha and {image.pixels.dtype}; use PNG, or RGBA")
-    if format == "AVIF" and not features.check("avif"):
-        raise ImageFileError("this installation of Pillow cannot write AVIF; use PNG or WebP")
+class _CollectingWriter:
+    """Keeps the rows until all are there: Pillow's encoders want whole pictures."""
+
+    def __init__(self, stream: BinaryIO, format: str, layout: Layout, quality: int | None) -> None:
+        self._stream, self._format, self._layout, self._quality = stream, format, layout, quality
+        self._values = np.empty((layout.height, layout.width, layout.channels), dtype=layout.dtype)
+        self._row = 0
+
+    def write(self, rows: NDArray[np.generic]) -> None:
+        self._values[self._row : self._row + len(rows)] = rows
+        self._row += len(rows)
+
+    def close(self) -> None:
+        self._stream.write(_encode_with_pillow(self._values, self._layout, self._format, self._quality))
 
 
-def _encode_with_pillow(image: ImageFile, format: str, quality: int | None) -> bytes:
-    values = image.interleaved()
+def _encode_with_pillow(values: NDArray[np.generic], layout: Layout, format: str, quality: int | None) -> bytes:
+    """Pixels [H, W, C] with their metadata (BMP has no place for any)."""
     picture = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values, mode=None)
     arguments: dict[str, Any] = {}
     if format in ("WEBP", "AVIF") and picture.mode in ("L", "LA"):
         picture = picture.convert("RGB" if picture.mode == "L" else "RGBA")
-    elif image.icc_profile and format != "BMP":
-        arguments["icc_profile"] = image.icc_profile
-    if image.exif and format != "BMP":
-        arguments["exif"] = b"Exif\0\0" + image.exif
-    if image.xmp and format in ("JPEG", "WEBP", "AVIF"):
-        arguments["xmp"] = image.xmp
-    if format == "PNG":
-        arguments["pnginfo"] = _png_text(image)
-    elif format == "JPEG":
+    elif layout.icc_profile and format != "BMP":
+        arguments["icc_profile"] = layout.icc_profile
+    if layout.exif and format != "BMP":
+        arguments["exif"] = b"Exif\0\0" + layout.exif
+    if layout.xmp and format != "BMP":
+        arguments["xmp"] = layout.xmp
+    if format == "JPEG":
         arguments |= {"quality": quality or 95, "subsampling": 0 if (quality or 95) >= 90 else 2}
     elif format == "AVIF":
         arguments |= {"quality": quality or 90, "subsampling": "4:4:4" if (quality or 90) >= 90 else "4:2:0"}
@@ -92,71 +132,3 @@ def _encode_with_pillow(image: ImageFile, format: str, quality: int | None) -> b
     stream = io.BytesIO()
     picture.save(stream, format, **arguments)
     return stream.getvalue()
-
-
-def _png_text(image: ImageFile) -> PngImagePlugin.PngInfo:
-    text = PngImagePlugin.PngInfo()
-    if image.xmp:
-        text.add_itxt("XML:com.adobe.xmp", image.xmp.decode("utf-8", "replace"))
-    return text
-
-
-def _png_16_bit(image: ImageFile) -> bytes:
-    """Big-endian samples, each row as its difference from the row above (PNG's "up" filter)."""
-    values = image.interleaved()
-    height, width, channels = values.shape
-    rows = values.astype(">u2").view(np.uint8).reshape(height, width * channels * 2)
-    filtered = np.empty((height, rows.shape[1] + 1), dtype=np.uint8)
-    filtered[:, 0] = 2
-    filtered[0, 1:] = rows[0]
-    filtered[1:, 1:] = rows[1:] - rows[:-1]
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    chunks = [_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if image.icc_profile:
-        chunks.append(_png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
-    if image.xmp:
-        chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + image.xmp))
-    if image.exif:
-        chunks.append(_png_chunk(b"eXIf", image.exif))
-    chunks.append(_png_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + _png_chunk(b"IEND", b"")
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _tiff(image: ImageFile) -> bytes:
-    """One deflated strip of samples, with the tags that describe it: Pillow can write no RGB of 16 bits or floats."""
-    values: NDArray[np.generic] = image.interleaved()
-    height, width, channels = values.shape
-    strip = zlib.compress(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes(), 6)
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    if image.exif:
-        exif = Image.Exif()
-        exif.load(b"Exif\0\0" + image.exif)
-        for tag, value in exif.items():
-            group = exif.get_ifd(tag) if tag in (34665, 34853) else None
-            tags[tag] = dict(group) if group else value
-    bits = values.dtype.itemsize * 8
-    tags[256], tags[257] = width, height
-    tags[258] = (bits,) * channels
-    tags[259] = 8  # Adobe deflate
-    tags[262] = 2 if channels > 2 else 1
-    tags[273] = 0  # the strip follows the tags; Pillow adds their length
-    tags[277] = channels
-    tags[278] = height
-    tags[279] = len(strip)
-    tags[284] = 1
-    if image.alpha is not None:
-        tags[338] = (2,)  # not multiplied into the colours
-    tags[339] = (3 if values.dtype.kind == "f" else 1,) * channels
-    if image.icc_profile:
-        tags.tagtype[34675] = 7
-        tags[34675] = image.icc_profile
-    if image.xmp:
-        tags.tagtype[700] = 1
-        tags[700] = image.xmp
-    stream = io.BytesIO()
-    tags.save(stream)
-    return stream.getvalue() + strip

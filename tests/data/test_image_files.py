@@ -27,20 +27,22 @@ from mambair.data.image_files import (
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a/></x:xmpmeta>'
-LOSSLESS = (".png", ".tif", ".webp", ".bmp")
+LOSSLESS = (".png", ".tif", ".webp", ".bmp", ".ppm", ".pgm")
 MODES = ("L", "LA", "RGB", "RGBA")
 KEPT = {
     ".png": {"uint8": MODES, "uint16": MODES},
     ".tif": {"uint8": MODES, "uint16": ("L", "RGB", "RGBA"), "float32": ("L", "RGB", "RGBA")},
     ".webp": {"uint8": ("RGB", "RGBA")},
     ".bmp": {"uint8": ("L", "RGB")},
+    ".ppm": {"uint8": ("L", "RGB"), "uint16": ("L", "RGB")},
+    ".pgm": {"uint8": ("L",), "uint16": ("L",)},
     ".jpg": {"uint8": ("L", "RGB")},
     ".avif": {"uint8": ("RGB", "RGBA")},
 }
 CASES = [(suffix, dtype, mode) for suffix, kinds in KEPT.items() for dtype, modes in kinds.items() for mode in modes]
 REFUSED = [
     (suffix, dtype, mode)
-    for suffix in (".png", ".tif", ".jpg", ".bmp", ".webp")
+    for suffix in (".png", ".tif", ".jpg", ".bmp", ".webp", ".ppm")
     for dtype in ("uint8", "uint16", "float32")
     for mode in MODES
     if mode not in KEPT[suffix].get(dtype, ()) and (suffix, dtype) != (".webp", "uint8")

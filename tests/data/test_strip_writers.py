@@ -1,0 +1,93 @@
+"""Files written strip by strip are what they would be at once, and their size does not matter to memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mambair.data import strip_writers
+from mambair.data.image_files import ImageFile, ImageFileError, Layout, open_strips, read_image
+from mambair.data.strip_writers import layout_of
+
+SUFFIXES = {".png": ("uint8", "uint16"), ".tif": ("uint8", "uint16", "float32"), ".ppm": ("uint8", "uint16")}
+CASES = [(suffix, dtype) for suffix, dtypes in SUFFIXES.items() for dtype in dtypes]
+
+
+def rows_of(height: int, width: int, channels: int, dtype: str) -> np.ndarray:
+    values = np.random.default_rng(0).random((height, width, channels))
+    return (values * (1 if dtype == "float32" else np.iinfo(dtype).max)).astype(dtype)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [7, 8, 30], list(range(1, 61))], ids=["whole", "one", "three", "rows"])
+@pytest.mark.parametrize(("suffix", "dtype"), CASES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_in_any_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: str, channels: int, cuts: list[int]
+) -> None:
+    monkeypatch.setattr(strip_writers, "_CHUNK", 1000)  # several strips also of a small picture
+    values = rows_of(61, 23, channels, dtype)
+    with open_strips(tmp_path / f"a{suffix}", layout_of(ImageFile(values))) as writer:
+        for part in np.split(values, cuts):
+            writer.write(part)
+    assert np.array_equal(read_image(tmp_path / f"a{suffix}").pixels, values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_tiff_beyond_four_gigabytes_is_a_big_tiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(strip_writers, "_LARGEST_TIFF", 1000)
+    values = rows_of(40, 30, 3, dtype)
+    layout = Layout(40, 30, "RGB", dtype, icc_profile=b"profile", xmp=b"<x/>")
+    with open_strips(tmp_path / "a.tif", layout) as writer:
+        writer.write(values)
+    assert (tmp_path / "a.tif").read_bytes()[:4] == b"II\x2b\0"
+    again = read_image(tmp_path / "a.tif")
+    assert np.array_equal(again.pixels, values)
+    assert (again.icc_profile, again.xmp) == (b"profile", b"<x/>")
+
+
+def test_the_filters_of_png_are_chosen_by_row() -> None:
+    """A ramp is like its left neighbours, the same once more like the row above."""
+    across = np.tile(np.arange(0, 200, 5, dtype=np.uint8), (3, 1))
+    values = np.concatenate([np.zeros((1, 40), np.uint8), across[:1], across[:1]])
+    filtered = strip_writers._filtered(values, 1)
+    assert filtered[:2, 0].tolist() == [1, 2]
+    assert not filtered[1, 1:].any()
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
+    strip = np.tile(np.arange(250, dtype=np.uint8), (64, 40))[:, :, None].repeat(3, 2)[:, :2000]
+    peaks = []
+    for strips in (4, 40):
+        tracemalloc.start()
+        with open_strips(tmp_path / "a.png", Layout(64 * strips, 2000, "RGB", "uint8")) as writer:
+            for _ in range(strips):
+                writer.write(strip)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (2000, 2560)
+
+
+def test_nothing_is_left_of_a_file_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), open_strips(tmp_path / "a.png", Layout(9, 9, "L", "uint8")) as writer:
+        writer.write(np.zeros((3, 9, 1), np.uint8))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("suffix", "limit"), [(".webp", 16383), (".jpg", 65535)])
+def test_too_large_for_the_format_is_said_before_anything_is_done(tmp_path: Path, suffix: str, limit: int) -> None:
+    expected = f"holds at most {limit} pixels a side, not {limit + 1} x 2; use PNG or TIFF"
+    with (
+        pytest.raises(ImageFileError, match=expected),
+        open_strips(tmp_path / f"a{suffix}", Layout(2, limit + 1, "RGB", "uint8")),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
