@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +11,7 @@ from typing import Any
 
 from mambair.atomic_file import atomic_path
 from mambair.evaluation import NAME, Evaluation
+from mambair.tables import aligned, comma_separated, jsonable, markdown, printable
 
 MEAN = "mean"
 DIGITS = 4  # as BasicSR prints them; files keep every digit
@@ -78,7 +76,9 @@ def image_rows(evaluation: Evaluation) -> list[list[str]]:
     """Header, one row per image, and the mean."""
     metrics = list(evaluation.metrics)
     rows = [["image", *metrics]]
-    rows += [[_cell(image[NAME]), *(_number(image[metric]) for metric in metrics)] for image in evaluation.per_image]
+    rows += [
+        [printable(image[NAME]), *(_number(image[metric]) for metric in metrics)] for image in evaluation.per_image
+    ]
     return [*rows, [MEAN, *(_number(evaluation.mean[metric]) for metric in metrics)]]
 
 
@@ -97,8 +97,8 @@ def protocol_lines(report: Report) -> list[str]:
 
 def as_text(report: Report) -> str:
     """For a terminal: a table per data set, the table of means, the protocol."""
-    parts = [f"{result.evaluation.dataset}\n{_aligned(image_rows(result.evaluation))}" for result in report.results]
-    parts.append(_aligned(set_rows(report)))
+    parts = [f"{result.evaluation.dataset}\n{aligned(image_rows(result.evaluation))}" for result in report.results]
+    parts.append(aligned(set_rows(report)))
     parts.append("\n".join(protocol_lines(report)))
     return "\n\n".join(parts) + "\n"
 
@@ -106,9 +106,9 @@ def as_text(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """The table of means and the protocol first, then a table per data set."""
     protocol = "\n".join(f"- {line}" for line in protocol_lines(report))
-    parts = [f"# {report.name}", _markdown_table(set_rows(report)), protocol]
+    parts = [f"# {report.name}", markdown(set_rows(report)), protocol]
     for result in report.results:
-        parts += [f"## {result.evaluation.dataset}", _markdown_table(image_rows(result.evaluation))]
+        parts += [f"## {result.evaluation.dataset}", markdown(image_rows(result.evaluation))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,7 +125,7 @@ def as_json(report: Report) -> str:
     ]
     metrics = {name: {**options, "means": describe_metric(options)} for name, options in report.metrics.items()}
     content = {"name": report.name, "conditions": dict(report.conditions), "metrics": metrics, "sets": sets}
-    return json.dumps(_jsonable(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(jsonable(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sets_as_csv(report: Report) -> str:
@@ -137,7 +137,7 @@ def sets_as_csv(report: Report) -> str:
         for metric, value in evaluation.mean.items():
             protocol = "; ".join(filter(None, (describe_metric(evaluation.metrics[metric]), told)))
             rows.append([evaluation.dataset, len(evaluation.per_image), metric, value, protocol])
-    return _csv(rows)
+    return comma_separated(rows)
 
 
 def images_as_csv(report: Report) -> str:
@@ -147,8 +147,8 @@ def images_as_csv(report: Report) -> str:
     for result in report.results:
         for image in result.evaluation.per_image:
             values = [image.get(metric, "") for metric in metrics]
-            rows.append([result.evaluation.dataset, _cell(image[NAME]), *values])
-    return _csv(rows)
+            rows.append([result.evaluation.dataset, printable(image[NAME]), *values])
+    return comma_separated(rows)
 
 
 FILES: dict[str, Callable[[Report], str]] = {
@@ -172,39 +172,3 @@ def write_report(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.{DIGITS}f}"
-
-
-def _cell(text: str) -> str:
-    """One line of printable text: file names may hold anything."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
-    escaped.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
-    return value

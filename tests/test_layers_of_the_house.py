@@ -21,10 +21,9 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("layers",), 1),
     **dict.fromkeys(("archs", "backbones"), 2),
     **dict.fromkeys(("data", "losses", "metrics", "checkpoint", "tiling", "options", "weights"), 3),
-    **dict.fromkeys(
-        ("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restoring", ROOT), 4
-    ),
-    **dict.fromkeys(("spandrel",), 4),
+    **dict.fromkeys(("published", "tables"), 3),
+    **dict.fromkeys(("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restoring", ROOT), 4),
+    **dict.fromkeys(("spandrel", "profiling", "measuring"), 4),
     **dict.fromkeys(("train", "test", "cli", "commands", "__main__"), 5),
 }
 SHELLS = ("inference", "scripts", "benchmarks")  # layer 6

@@ -1,0 +1,125 @@
+"""``mambair profile``: parameters, multiplications, time and memory of a network. Exit: 0 done, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mambair.atomic_file import atomic_path
+
+if TYPE_CHECKING:
+    from mambair.profiling.report import Profile
+
+FAILED = 1
+DEFAULT_SIZE = "1280x720"
+LARGEST_SIDE = 1 << 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the costs of one network; ``arguments`` default to the command line's.
+
+    Returns:
+        The exit code: 0, or 1 if the forward pass could not be measured; wrong usage leaves through SystemExit(2).
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    kwargs = _kwargs(parser, options.kwargs)
+    # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
+    from mambair.profiling.report import as_json, as_text, profile
+    from mambair.profiling.target import find_target
+
+    try:
+        target = find_target(options.network, kwargs)
+        found = profile(target, options.size, of_output=options.size_of == "output", depth=options.depth)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    failure = None
+    if not options.no_latency:
+        found, failure = _with_forward_pass(found, options)
+    print(as_text(found), end="")
+    if options.json:
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(as_json(found), encoding="utf-8", newline="\n")
+    if failure:
+        print(f"latency and memory were not measured: {failure}", file=sys.stderr)
+    return FAILED if failure else 0
+
+
+def _with_forward_pass(found: Profile, options: argparse.Namespace) -> tuple[Profile, str | None]:
+    from mambair.profiling.forward_pass import ForwardPassError, Settings, measure_forward_pass
+    from mambair.profiling.report import input_size
+
+    size = found.input_size
+    if options.latency_size:
+        of_output = options.size_of == "output"
+        size = input_size(options.latency_size, found.upscale) if of_output else options.latency_size
+    width, height = size
+    settings = Settings(
+        (1, found.channels, height, width), options.dtype, options.device, options.threads, options.repeats
+    )
+    print(f"timing {options.repeats} + 2 passes on an input of {width}x{height} ...", file=sys.stderr)
+    try:
+        forward = measure_forward_pass(found.target, settings)
+    except ForwardPassError as error:
+        return found, str(error)
+    return replace(found, settings=settings, forward=forward), None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mambair profile",
+        description="What a network costs: parameters, multiply-accumulates by module with the scans, time, memory. "
+        "Multiplications are counted without computing anything, so --size may be large; --latency-size makes the "
+        "timed pass smaller.",
+        epilog="Exit code: 0 done, 1 time and memory could not be measured, 2 usage.",
+    )
+    add = parser.add_argument
+    add(
+        "network",
+        metavar="NETWORK",
+        help="a file of weights, an option file, a published network (MambaIR-light-x2), or a registered class",
+    )
+    add("--kwargs", metavar="JSON", help='arguments of a registered class: \'{"embed_dim": 60, "upscale": 4}\'')
+    add("--size", type=_size, default=DEFAULT_SIZE, metavar="WxH", help=f"default {DEFAULT_SIZE}")
+    add("--size-of", choices=("output", "input"), default="output", help="what --size is of (default: the output)")
+    add("--depth", type=int, default=1, metavar="N", help="how deep the table of modules goes (default 1)")
+    add("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    add("--no-latency", action="store_true", help="count only, run nothing")
+    add("--latency-size", type=_size, metavar="WxH", help="time and memory at this size (default: --size)")
+    add("--repeats", type=_positive, default=3, metavar="N", help="timed passes after the warm-up (default 3)")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    add("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    add("--threads", type=_positive, metavar="N", help="of the CPU (default: torch's choice)")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(0 < side <= LARGEST_SIDE for side in size):
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as {DEFAULT_SIZE}; found {text!r}")
+    return size
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def _kwargs(parser: argparse.ArgumentParser, text: str | None) -> dict[str, object]:
+    if text is None:
+        return {}
+    try:
+        kwargs = json.loads(text)
+    except json.JSONDecodeError as error:
+        parser.error(f"--kwargs is not JSON ({error}): {text}")
+    if not isinstance(kwargs, dict):
+        parser.error(f"--kwargs must be a JSON object of arguments, found {text}")
+    return kwargs

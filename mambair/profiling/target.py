@@ -1,0 +1,105 @@
+"""What is profiled: a published network by name, a file of weights, an option file's network, or a registered class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mambair import published
+from mambair.checkpoint import read_checkpoint
+from mambair.loading import recognise
+from mambair.options import load_options
+from mambair.options.yaml_reader import read_option_file
+from mambair.registry import ARCH_REGISTRY
+
+OPTION_FILES = (".yml", ".yaml")
+
+
+class TargetError(ValueError):
+    """Nothing that can be profiled goes by this name; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network to build; weights do not matter for what it costs, so they are drawn at random.
+
+    Attributes:
+        label: how the user named it.
+        arch, kwargs: the registered class and its arguments.
+        published: the published network of that name, if it is one.
+    """
+
+    label: str
+    arch: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    published: str | None = None
+
+    def build(self, *, device: str = "cpu") -> nn.Module:
+        """The network in eval mode, with random weights.
+
+        Args:
+            device: "meta" for a network without numbers.
+
+        Raises:
+            TargetError: the class does not take these arguments.
+        """
+        try:
+            with torch.device(device):
+                return ARCH_REGISTRY.get(self.arch)(**self.kwargs).eval()
+        except (TypeError, ValueError, RuntimeError, KeyError) as error:
+            reason = error.args[0] if isinstance(error, KeyError) else error
+            raise TargetError(f"{self.arch}({json.dumps(self.kwargs)}) cannot be built: {reason}") from error
+
+
+def find_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
+    """What ``text`` means.
+
+    Args:
+        text: a file of weights, an option file, a published network (``MambaIR-light-x2``), or a registered class.
+        kwargs: arguments of the class; for a class only.
+
+    Raises:
+        TargetError: it means nothing, or ``kwargs`` are given where the network has arguments already.
+        ValueError: the file cannot be understood.
+        OSError: the file cannot be read.
+    """
+    path = Path(text)
+    if kwargs:
+        if text not in ARCH_REGISTRY:
+            classes = ", ".join(ARCH_REGISTRY.keys())
+            raise TargetError(f"arguments are for a registered class ({classes}), not for {text}")
+        return Target(text, text, dict(kwargs))
+    if path.is_file():
+        return _of_options(path) if path.suffix.lower() in OPTION_FILES else _of_weights(path)
+    try:
+        network, factor = published.find_network(text)
+    except published.UnknownNetworkError as error:
+        if text in ARCH_REGISTRY:
+            return Target(text, text)
+        classes = ", ".join(ARCH_REGISTRY.keys())
+        raise TargetError(f"{text}: there is no such file, and {error}; registered classes: {classes}") from None
+    return Target(text, network.arch, network.arguments(factor), network.name)
+
+
+def _of_weights(path: Path) -> Target:
+    checkpoint = read_checkpoint(path)
+    arch, kwargs = recognise(checkpoint)
+    target = Target(path.name, arch, kwargs)
+    parameters = sum(parameter.numel() for parameter in target.build(device="meta").parameters())
+    return Target(path.name, arch, kwargs, published.network_with(parameters))
+
+
+def _of_options(path: Path) -> Target:
+    is_train = "train" in read_option_file(path).data
+    options = load_options(path, is_train=is_train, check_paths=False)
+    network = dict(options.get("network_g") or {})
+    if not network:
+        raise TargetError(f"{path}: the option file has no network_g; name its weights instead")
+    arch = network.pop("type")
+    return Target(path.name, arch, network)

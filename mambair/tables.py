@@ -1,0 +1,96 @@
+"""Rows of text as a table: for a terminal, Markdown, CSV, LaTeX; and numbers as strict JSON has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Sequence[str]]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_"},
+}
+
+
+def printable(text: str) -> str:
+    """One line of printable text: file names may hold anything."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def aligned(rows: Rows, *, sides: str = "l") -> str:
+    """Columns of one width, the first row being the head.
+
+    Args:
+        sides: "l" or "r" for each column: which side the text stands on; missing ones are "r".
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    signs = ["<" if side == "l" else ">" for side in sides.ljust(len(widths), "r")]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def markdown(rows: Rows) -> str:
+    """The first row being the head; the first column is text, the others numbers."""
+    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    escaped.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def latex(rows: Rows, *, caption: str) -> str:
+    """A table environment in plain LaTeX, no package needed; cells in ``**...**`` are bold."""
+    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in rows]
+    columns = "l" + "r" * (len(rows[0]) - 1)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(caption)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\hline",
+        body[0],
+        r"\hline",
+        *body[1:],
+        r"\hline",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def latex_text(text: str) -> str:
+    """Text whose signs mean themselves in LaTeX."""
+    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
+
+
+def _latex_cell(cell: str) -> str:
+    if len(cell) > 4 and cell.startswith("**") and cell.endswith("**"):
+        return rf"\textbf{{{latex_text(cell[2:-2])}}}"
+    return latex_text(cell)
+
+
+def comma_separated(rows: Sequence[Sequence[object]]) -> str:
+    """CSV with a line feed after each row."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def jsonable(value: Any) -> Any:
+    """The same with the numbers JSON lacks as the texts "inf", "-inf" and "nan"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    return value
