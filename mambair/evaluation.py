@@ -85,7 +85,7 @@ def evaluate(
     per_image = []
     taken: set[str] = set()
     for item in _items(dataset, progress=progress):
-        name = _unique_name(Path(item["lq_path"]), taken)
+        name = unique_name(Path(item["lq_path"]), taken)
         # not inference_mode: what a network caches here must serve its next training step, too
         with torch.no_grad():
             restored = restore(item["lq"].unsqueeze(0))
@@ -118,8 +118,8 @@ def _items(dataset: EvaluationDataset, *, progress: bool) -> Iterator[Mapping[st
         yield dataset[index]
 
 
-def _unique_name(path: Path, taken: set[str]) -> str:
-    """The file's stem; its folders in front where two images of a data set share a stem."""
+def unique_name(path: Path, taken: set[str]) -> str:
+    """The file's stem, with its folders in front where it is ``taken``; the name is then taken, too."""
     name = path.stem
     for folder in path.parents:
         if name not in taken:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mambair.data.image_files import read_size
 from mambair.engine.experiment import list_states
 from mambair.engine.training import train
 from mambair.options import load_options
@@ -114,6 +115,7 @@ def test_twenty_iterations_on_the_example_images_and_the_loss_falls(
     assert validation["validation"] == "example" and validation["psnr"] > 5
     assert (run / "tiny.yml").is_file() and list(run.glob("train_tiny_*.log"))
     assert len(list((run / "visualization" / "example").glob("*_20.png"))) == 1
+    assert read_size(run / "visualization" / "grids" / "example_20.png")[1] > 3 * 32  # input, result, ground truth
     states = sorted(int(path.stem) for path in (run / "training_states").iterdir())
     assert states == [5, 10, 15, 20]
     assert "# tiny" in (run / "report" / "report.md").read_text() and (run / "report" / "sample_1.png").is_file()

@@ -25,23 +25,32 @@ class BatchPlan:
     per_process: int
     per_pass: int
 
+    @property
+    def passes(self) -> int:
+        """How often a process goes through the network for one step: the accumulation."""
+        return self.per_process // self.per_pass
+
     def __str__(self) -> str:
-        processes, passes = self.total // self.per_process, self.per_process // self.per_pass
-        return f"{self.total} images a step = {processes} process(es) x {passes} pass(es) x {self.per_pass}"
+        processes = self.total // self.per_process
+        return f"{self.total} images a step = {processes} process(es) x {self.passes} pass(es) x {self.per_pass}"
 
 
 def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
     """Share out ``datasets.train.total_batch_size``; BasicSR's ``batch_size_per_gpu`` counts once per process.
+
+    The passes are ``train.accumulation``, or follow from ``train.images_per_pass``: as few as keep to it.
 
     Args:
         opt: checked options.
         world_size: number of processes.
 
     Raises:
-        BatchError: no batch size, or one that processes x accumulation does not divide.
+        BatchError: no batch size, one that processes x accumulation does not divide, or both ways to say the passes.
     """
-    data = opt["datasets"]["train"]
-    accumulation = int(opt["train"].get("accumulation", 1))
+    data, train = opt["datasets"]["train"], opt["train"]
+    accumulation, at_once = int(train.get("accumulation", 1)), train.get("images_per_pass")
+    if at_once and accumulation > 1:
+        raise BatchError("train: accumulation and images_per_pass are both given; keep one, the other follows")
     if data.get("total_batch_size"):
         total = int(data["total_batch_size"])
     elif data.get("batch_size_per_gpu"):
@@ -53,4 +62,7 @@ def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
             f"datasets.train: total_batch_size: {total} images cannot be shared out to {world_size} process(es) x "
             f"train: accumulation {accumulation}; choose a multiple of {world_size * accumulation}"
         )
-    return BatchPlan(total, total // world_size, total // world_size // accumulation)
+    per_process = total // world_size
+    if at_once:
+        accumulation = next(n for n in range(1, per_process + 1) if per_process % n == 0 and per_process <= n * at_once)
+    return BatchPlan(total, per_process, per_process // accumulation)

@@ -49,6 +49,15 @@ def stop_logging(handlers: list[logging.Handler]) -> None:
         handler.close()
 
 
+def join_basicsr_log() -> None:
+    """Send our log where basicsr's goes, if nobody listens to ours: what happens inside basicsr's own pipeline."""
+    own, theirs = logging.getLogger("mambair"), logging.getLogger("basicsr")
+    if not own.hasHandlers() and theirs.handlers:
+        own.setLevel(theirs.level)
+        for handler in theirs.handlers:
+            own.addHandler(handler)
+
+
 def open_tensorboard(folder: Path) -> Any | None:
     """A SummaryWriter for ``folder``, or None with one warning where TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mambair.data import DatasetError
-from mambair.data.image_content import ImageFileError
+from mambair.data.image_content import ImageFile, ImageFileError
+from mambair.data.image_files import write_image
 from mambair.data.loader import TrainingBatches
 from mambair.engine.experiment import CheckpointWriteError, prune_checkpoints
 from mambair.engine.interruption import Interruption
@@ -20,11 +22,11 @@ from mambair.engine.logs import RunLog, Stopwatch, peak_memory_mib
 from mambair.engine.processes import Processes
 from mambair.engine.randomness import seed_everything
 from mambair.engine.report import write_report
-from mambair.engine.sample_pictures import samples
+from mambair.engine.sample_pictures import grid, samples
 
 logger = logging.getLogger(__name__)
 
-PICTURES = 2  # of each validation set, for TensorBoard
+PICTURES = 4  # of each validation set, in a grid
 
 
 class Model(Protocol):
@@ -171,13 +173,22 @@ class Loop:
             ) from error
 
     def _draw_samples(self, dataset: Any, iteration: int) -> None:
+        """A grid to look at: a file, and pictures for TensorBoard if it is open."""
+        pictures = list(samples(self.model, dataset, PICTURES))
+        if not pictures:
+            return
+        path = Path(self.opt["path"]["visualization"]) / "grids" / f"{dataset.opt['name']}_{iteration}.png"
+        try:
+            write_image(path, ImageFile(grid(pictures)))
+        except OSError as error:  # a picture less is no reason to stop a training
+            logger.warning("%s: not written (%s)", path, error)
         if self.run_log.tensorboard is not None:
-            for number, picture in enumerate(samples(self.model, dataset, PICTURES)):
+            for number, picture in enumerate(pictures):
                 label = f"{dataset.opt['name']}/{number}"
                 self.run_log.tensorboard.add_image(label, picture, iteration, dataformats="HWC")
 
     def validate(self, iteration: int) -> None:
-        """Validate on every data set; TensorBoard, if it is open, gets the metrics and a few pictures."""
+        """Validate on every data set; the log, TensorBoard and a grid of pictures tell the outcome."""
         for loader in self.validation_loaders:
             save_images = self.opt["val"].get("save_img", False)
             self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)

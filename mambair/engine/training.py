@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import logging
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from mambair.engine.randomness import draw_seed, seed_everything
 from mambair.models import build_model
 from mambair.models.guard import TrainingDiverged
 from mambair.models.optimizers import OptimizerError
+from mambair.models.recomputation import RecomputationError
 from mambair.models.restoration_model import LossError
 from mambair.models.schedules import ScheduleError
 
@@ -45,11 +47,13 @@ SETUP_FAULTS = (
     LaunchError,
     LossError,
     OptimizerError,
+    RecomputationError,
     ResumeError,
     ScheduleError,
 )
 # what ends a run that had begun
 RUN_FAILURES = (CheckpointWriteError, DatasetError, ImageFileError, TrainingDiverged)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def train(
@@ -112,12 +116,13 @@ def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool)
 
 
 def build_loop(opt: dict[str, Any], plan: BatchPlan, processes: Processes, point: ResumePoint | None = None) -> Loop:
-    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed that is used."""
+    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed and passes in use."""
     start, state = (point.iteration, point.state) if point else (0, {})
     seed = state.get("seed")
     if seed is None:
         seed = opt["manual_seed"] if opt.get("manual_seed") is not None else draw_seed()
     opt["manual_seed"] = seed
+    opt["train"]["accumulation"] = plan.passes
     logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
     logger.info("batch: %s", plan)
     seed_everything(seed, 0, 0)  # the same first weights in every process
@@ -156,6 +161,11 @@ def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
                 loop.finish()
         except RUN_FAILURES as error:
             logger.error("training stopped: %s", error)
+            return 1
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            logger.error("training stopped: %s; make room and go on with --auto_resume", error)
             return 1
     if not finished:
         named = option_file or "<option file>"

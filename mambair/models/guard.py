@@ -55,6 +55,21 @@ class NonFiniteGuard:
             )
         logger.warning("%s; step skipped (%d in a row, at most %d)", message, self.in_a_row, self.limit - 1)
 
+    def scale_lowered(self, iteration: int, scale: float) -> None:
+        """A finite loss whose scaled gradient left the range of fp16: part of finding the scale, so nothing is written.
+
+        Raises:
+            TrainingDiverged: it was the last one allowed.
+        """
+        self.in_a_row += 1
+        self.total += 1
+        if self.in_a_row >= self.limit:
+            raise TrainingDiverged(
+                f"iteration {iteration}: the gradient is not finite in fp16, {self.in_a_row} steps in a row, even with "
+                f"the loss scaled by {scale:g}. The weights are those before them. Use train: amp: bf16 or off"
+            )
+        logger.info("iteration %d: gradients overflow in fp16; step skipped, loss scale now %g", iteration, scale)
+
     def _write(self, iteration: int, losses: Mapping[str, float], files: Sequence[str]) -> str:
         """Write the record of a batch; returns where, or the files themselves where there is no folder."""
         if self.folder is None:

@@ -15,22 +15,29 @@ class MovingAverage:
     Args:
         net: the network being trained.
         decay: between 0 and 1; BasicSR's usual value is 0.999.
+        warmup: at step n use no more than (1 + n) / (10 + n), the rule of tf.train.ExponentialMovingAverage. Otherwise
+            the random weights of the start weigh decay^n in the average: a third after 1000 steps of 0.999.
 
     Raises:
         ValueError: decay outside of (0, 1).
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
+    def __init__(self, net: nn.Module, decay: float, *, warmup: bool = False) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"ema_decay must lie between 0 and 1, found {decay}")
         self.decay = decay
-        self._step_towards = get_ema_multi_avg_fn(decay)
+        self.warmup = warmup
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
 
+    def decay_at(self, step: int) -> float:
+        """The decay of a step, counted from 1: a function of its number, so that a resumed run goes on alike."""
+        return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
+
     @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Take one step towards the weights of ``net``; its buffers are copied as they are."""
+    def update(self, net: nn.Module, step: int) -> None:
+        """Take step number ``step`` towards the weights of ``net``; its buffers are copied as they are."""
         averages: list[Tensor] = list(self.net.parameters())
-        self._step_towards(averages, [weight.detach() for weight in net.parameters()], None)
+        step_towards = get_ema_multi_avg_fn(self.decay_at(step))
+        step_towards(averages, [weight.detach() for weight in net.parameters()], None)
         for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):
             average.copy_(buffer)

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from mambair.checkpoint import METADATA_KEY, load_weights, read_checkpoint
 from mambair.engine.experiment import write_checkpoint_file
+from mambair.engine.logs import join_basicsr_log
 from mambair.engine.processes import Processes
 from mambair.evaluation import Evaluation
 from mambair.losses import build_loss
 from mambair.models.guard import NonFiniteGuard
 from mambair.models.moving_average import MovingAverage
 from mambair.models.optimizers import build_optimizer
+from mambair.models.recomputation import groups_of, recompute_groups
 from mambair.models.schedules import build_schedule, warmed_up
 from mambair.models.shared_validation import evaluate_shared
 from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
@@ -61,6 +63,7 @@ class RestorationModel:
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        join_basicsr_log()
         self.opt = opt
         self.is_train = bool(opt["is_train"])
         self.processes = Processes(opt.get("rank", 0), opt.get("world_size", 1), opt.get("local_rank", 0))
@@ -85,8 +88,11 @@ class RestorationModel:
 
     def _prepare_training(self, train_opt: Mapping[str, Any]) -> None:
         self.net_g.train()
+        if train_opt.get("checkpoint_groups"):
+            count = recompute_groups(self.net_g, train_opt["checkpoint_groups"])
+            logger.info("%d of %d groups compute their activations again", count, len(groups_of(self.net_g)))
         if train_opt.get("ema_decay"):
-            self.average = MovingAverage(self.net_g, train_opt["ema_decay"])
+            self.average = MovingAverage(self.net_g, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
             self._load_average()
         losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
         if not losses:
@@ -180,16 +186,20 @@ class RestorationModel:
         """Clip, and step unless something is not finite; every process decides alike."""
         self.scaler.unscale_(self.optimizer_g)
         norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
-        finite = bool(torch.isfinite(torch.stack([norm, *self._losses.values()])).all())
-        if self.processes.any_true(not finite):
+        finite_loss = torch.isfinite(torch.stack(list(self._losses.values()))).all()
+        if self.processes.any_true(not bool(finite_loss & torch.isfinite(norm))):
+            only_scale = self.scaler.is_enabled() and not self.processes.any_true(not bool(finite_loss))
             self.scaler.update()
-            self.guard.step_skipped(current_iter, self.get_current_log(), self.files)
+            if only_scale:
+                self.guard.scale_lowered(current_iter, self.scaler.get_scale())
+            else:
+                self.guard.step_skipped(current_iter, self.get_current_log(), self.files)
             return
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
         self.guard.step_taken()
         if self.average is not None:
-            self.average.update(self.net_g)
+            self.average.update(self.net_g, current_iter)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rate of iteration ``current_iter`` (counted from 1): the schedule's, scaled during warm-up."""

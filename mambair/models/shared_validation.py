@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mambair.engine.processes import Processes
-from mambair.evaluation import Evaluation, evaluate
+from mambair.evaluation import NAME, Evaluation, evaluate, unique_name
 
 
 class EveryNth:
@@ -18,18 +18,23 @@ class EveryNth:
 
     Attributes:
         opt: the data set's own options, which name it.
+        taken_paths: ``lq_path`` of the images taken so far, in the order they were taken.
     """
 
     def __init__(self, dataset: Any, first: int, step: int) -> None:
         self.dataset = dataset
         self.opt = getattr(dataset, "opt", {})
+        self.taken_paths: list[str] = []
         self._numbers = range(first, len(dataset), step)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.dataset[self._numbers[index]]
+        item = self.dataset[self._numbers[index]]
+        if isinstance(item, Mapping) and "lq_path" in item:
+            self.taken_paths.append(item["lq_path"])
+        return item
 
 
 def evaluate_shared(
@@ -41,13 +46,33 @@ def evaluate_shared(
     save_folder: Path | None = None,
     suffix: str | None = None,
 ) -> Evaluation:
-    """`mambair.evaluation.evaluate` over all processes; each returns the whole, in the order of the data set."""
+    """`mambair.evaluation.evaluate` over all processes; each returns the whole, in the order of the data set.
+
+    The names of images, also those of the files saved, are what one process alone would give them.
+    """
     if not processes.distributed:
         return evaluate(restore, dataset, metrics, save_folder=save_folder, suffix=suffix, progress=False)
     share = EveryNth(dataset, processes.rank, processes.world_size)
-    own = evaluate(restore, share, metrics, save_folder=save_folder, suffix=suffix, progress=False)
-    gathered: list[list[dict[str, Any]]] = [[] for _ in range(processes.world_size)]
-    dist.all_gather_object(gathered, own.per_image)
+    # two processes may meet images of one stem, so each writes apart until all names are known
+    apart = save_folder / f".rank{processes.rank}" if save_folder else None
+    own = evaluate(restore, share, metrics, save_folder=apart, suffix=suffix, progress=False)
+    gathered: list[Any] = [None] * processes.world_size
+    dist.all_gather_object(gathered, (share.taken_paths, own.per_image))
     count, step = len(dataset), processes.world_size
-    in_order = [gathered[number % step][number // step] for number in range(count)]
+    taken: set[str] = set()
+    in_order: list[dict[str, Any]] = []
+    for number in range(count):
+        paths, images = gathered[number % step]
+        image = dict(images[number // step])
+        before, image[NAME] = image[NAME], unique_name(Path(paths[number // step]), taken)
+        if save_folder and apart and number % step == processes.rank:
+            (apart / _file_name(before, suffix)).replace(save_folder / _file_name(image[NAME], suffix))
+        in_order.append(image)
+    if apart and apart.is_dir():
+        apart.rmdir()
     return Evaluation(own.dataset, own.metrics, in_order)
+
+
+def _file_name(name: str, suffix: str | None) -> str:
+    """As `mambair.evaluation.evaluate` names files."""
+    return f"{name}_{suffix}.png" if suffix else f"{name}.png"

@@ -167,8 +167,9 @@ def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None
 def settle_batch_size(opt: dict[str, Any]) -> None:
     """Set ``datasets.train.total_batch_size``: as written, or BasicSR's batch size of one GPU times their number.
 
-    That number is the file's ``num_gpu``, whatever this machine has: the recipe stays the same everywhere. With
-    ``auto`` it is the number of processes that were started. ``train.accumulation`` multiplies.
+    That number is the file's ``num_gpu``, whatever this machine has: the recipe stays the same everywhere, and so does
+    the memory, as no more than the batch of one GPU goes through the network at once. With ``auto`` it is the number of
+    processes that were started. ``train.accumulation`` multiplies.
     """
     train, num_gpu = opt["datasets"]["train"], opt["num_gpu"]
     if train.get("total_batch_size"):
@@ -178,6 +179,8 @@ def settle_batch_size(opt: dict[str, Any]) -> None:
         num_gpu = int(processes) if processes.isdecimal() else 1
     steps = opt["train"]["accumulation"]
     train["total_batch_size"] = train["batch_size_per_gpu"] * max(num_gpu, 1) * steps
+    if steps == 1 and opt["train"].get("images_per_pass") is None:
+        opt["train"]["images_per_pass"] = train["batch_size_per_gpu"]
     logger.info(
         "total batch size: %d = batch_size_per_gpu %d x %d GPUs x accumulation %d; total_batch_size states it directly",
         train["total_batch_size"],

@@ -75,6 +75,11 @@ class TrainOptions(Section):
     perceptual_opt: Part | None = Field(default=None, description="PerceptualLoss and its arguments.")
     warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
+    ema_warmup: bool = Field(
+        default=False,
+        description="The decay starts low and rises: at step n it is at most (1 + n) / (10 + n), so that the averages "
+        "of a short training do not remember its random start. BasicSR has no such thing.",
+    )
     amp: Literal["off", "bf16", "fp16"] = Field(
         default="off", description="Mixed precision; the scan stays in float32."
     )
@@ -84,6 +89,16 @@ class TrainOptions(Section):
     )
     accumulation: Count = Field(
         default=1, description="Parts in which a step's images go through the network: saves memory."
+    )
+    images_per_pass: Count | None = Field(
+        default=None,
+        description="Images that go through the network at once in one process, at most; `accumulation` then follows "
+        "from the number of processes. A file with `batch_size_per_gpu` means that number.",
+    )
+    checkpoint_groups: NotNegative = Field(
+        default=0,
+        description="So many groups of the network, from the first, compute their activations again in the backward "
+        "pass: less memory, more time. `network_g.use_checkpoint` does it in all.",
     )
     grad_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null does not clip.")
     nonfinite_limit: Count = Field(

@@ -7,8 +7,9 @@ import pytest
 from mambair.engine.batch_plan import BatchError, BatchPlan, plan_batch
 
 
-def options(data: dict, accumulation: int = 1) -> dict:
-    return {"datasets": {"train": data}, "train": {"accumulation": accumulation}}
+def options(data: dict, accumulation: int = 1, images_per_pass: int | None = None) -> dict:
+    train = {"accumulation": accumulation, "images_per_pass": images_per_pass}
+    return {"datasets": {"train": data}, "train": train}
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,19 @@ def test_plan_says_what_it_means() -> None:
 def test_faults(data: dict, world_size: int, text: str) -> None:
     with pytest.raises(BatchError, match=text):
         plan_batch(options(data), world_size)
+
+
+@pytest.mark.parametrize(
+    ("total", "world_size", "at_once", "passes"),
+    [(32, 1, 4, 8), (32, 8, 4, 1), (32, 2, 5, 4), (32, 1, 64, 1), (12, 1, 5, 3), (7, 1, 3, 7)],
+    ids=["one of eight", "all eight", "not divisible", "all at once", "thirds", "a prime"],
+)
+def test_accumulation_follows_from_the_processes(total: int, world_size: int, at_once: int, passes: int) -> None:
+    plan = plan_batch(options({"total_batch_size": total}, images_per_pass=at_once), world_size)
+    assert (plan.total, plan.passes) == (total, passes)
+    assert plan.per_pass <= at_once and plan.per_pass * passes * world_size == total
+
+
+def test_both_ways_to_say_the_passes() -> None:
+    with pytest.raises(BatchError, match="keep one"):
+        plan_batch(options({"total_batch_size": 8}, 2, 4), 1)

@@ -40,7 +40,7 @@ class Images:
 
     def __getitem__(self, index):
         image = torch.full((3, 6, 6), index / 5)
-        return {"lq": image, "gt": image, "lq_path": f"{index}.png"}
+        return {"lq": image, "gt": image, "lq_path": f"{'abcde'[index]}/same.png"}
 
 
 class Loader:
@@ -54,7 +54,7 @@ torch.manual_seed(0)
 opt = {
     "name": "two", "is_train": True, "scale": 1, "num_gpu": 0, "network_g": {"type": "Net"},
     "rank": processes.rank, "world_size": processes.world_size,
-    "path": {"visualization": str(folder), "models": str(folder)},
+    "path": {"visualization": str(folder / f"images_{processes.world_size}"), "models": str(folder)},
     "train": {"total_iter": 9, "optim_g": {"type": "SGD", "lr": 0.1}, "accumulation": accumulation,
               "pixel_opt": {"type": "L1Loss", "reduction": reduction}},
     "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
@@ -66,7 +66,7 @@ own = slice(processes.rank * share, (processes.rank + 1) * share)
 model.feed_data({"lq": data[0, own], "gt": data[1, own]})
 model.optimize_parameters(1)
 log = model.get_current_log()
-model.validation(Loader(), 1, None)
+model.validation(Loader(), 1, None, save_img=True)
 poisoned = data[0, own].clone()
 if processes.rank == processes.world_size - 1:
     poisoned[0, 0, 0, 0] = float("nan")
@@ -124,6 +124,12 @@ def test_two_processes_equal_one(tmp_path: Path, repository: Path, reduction: st
         assert one["psnr"] == pytest.approx(alone["psnr"], rel=1e-6)
         assert one["any"] and one["skipped"] == 1 and one["unchanged"]
     assert torch.equal(both[0]["weight"], both[1]["weight"])
+    images = [
+        {path.name: path.read_bytes() for path in (tmp_path / f"images_{count}" / "five").iterdir()} for count in (1, 2)
+    ]
+    # images of one stem keep apart, and are named and restored as one process does it
+    assert sorted(images[0]) == ["b_same_1.png", "c_same_1.png", "d_same_1.png", "e_same_1.png", "same_1.png"]
+    assert images[0] == images[1]
     assert alone["skipped"] == 1 and alone["unchanged"] and not alone["any"]
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mambair.data.image_files import read_image
 from mambair.engine.report import best_values, draw_curves, read_records, write_report
-from mambair.engine.sample_pictures import GAP, side_by_side
+from mambair.engine.sample_pictures import GAP, grid, middle, side_by_side
 
 RECORDS = [
     {"iter": 1, "epoch": 0, "lr": 1e-3, "l_pix": 0.5, "seconds": 0.1, "data_seconds": 0.0, "memory_mib": 10.0},
@@ -72,6 +73,24 @@ def test_side_by_side_cuts_the_middle_of_each(with_gt: bool) -> None:
     repeated = (visuals["lq"][0, :, 3, 0] * 255).round().to(torch.uint8)
     assert torch.equal(torch.from_numpy(picture[0, 0]), repeated)
     assert (picture[:, 40 : 40 + GAP] == 255).all()
+
+
+def test_middle_of_a_large_sample_fits_its_ground_truth() -> None:
+    item = {"lq": torch.rand(3, 400, 90), "gt": torch.rand(3, 800, 180), "lq_path": "a.png"}
+    batch = middle(item, side=64)
+    assert batch["lq"].shape == (1, 3, 64, 64) and batch["gt"].shape == (1, 3, 128, 128)
+    assert torch.equal(batch["lq"][0], item["lq"][:, 168:232, 13:77])
+    assert torch.equal(batch["gt"][0], item["gt"][:, 336:464, 26:154])
+    assert batch["lq_path"] == ["a.png"]
+    whole = middle({"lq": torch.rand(3, 5, 7)})
+    assert whole["lq"].shape == (1, 3, 5, 7) and "gt" not in whole
+
+
+def test_a_grid_has_a_row_for_each_picture() -> None:
+    rows = [np.zeros((4, 9, 3), np.uint8), np.full((2, 5, 1), 7, np.uint8)]
+    made = grid(rows)
+    assert made.shape == (4 + GAP + 2, 9, 3)
+    assert (made[4 : 4 + GAP] == 255).all() and (made[-2:, :5] == 7).all() and (made[-2:, 5:] == 255).all()
 
 
 class Doubling:

@@ -22,7 +22,7 @@ def test_three_updates_by_hand() -> None:
         net[1].running_mean.add_(step)
         for name, parameter in net.named_parameters():
             expected[name] = 0.9 * expected[name] + 0.1 * parameter.detach()
-        average.update(net)
+        average.update(net, step)
     expected["1.running_mean"] = net[1].running_mean
     for name, value in average.net.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-6)
@@ -40,3 +40,27 @@ def test_average_is_apart_from_the_network() -> None:
 def test_decay_range(decay: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         MovingAverage(nn.Linear(1, 1), decay)
+
+
+def test_warm_up_forgets_the_random_start() -> None:
+    """After the weights have settled, the average of a short training is near them; without warm-up it is not."""
+    distances = {}
+    for warmup in (False, True):
+        torch.manual_seed(0)
+        net = nn.Linear(8, 8)
+        average = MovingAverage(net, decay=0.999, warmup=warmup)
+        start = net.weight.detach().clone()
+        with torch.no_grad():
+            net.weight.add_(1.0)
+        for step in range(1, 201):
+            average.update(net, step)
+        weights = [layer.weight.detach() for layer in (net, average.net)]
+        distances[warmup] = float((weights[0] - weights[1]).abs().mean() / (weights[0] - start).abs().mean())
+    assert distances[False] == pytest.approx(0.999**200, rel=1e-3)
+    assert distances[True] < 1e-6
+
+
+def test_the_decay_depends_on_the_step_only_and_reaches_the_one_asked_for() -> None:
+    average = MovingAverage(nn.Linear(1, 1), decay=0.99, warmup=True)
+    assert [average.decay_at(step) for step in (1, 8, 10_000)] == [2 / 11, 0.5, 0.99]
+    assert MovingAverage(nn.Linear(1, 1), decay=0.99).decay_at(1) == 0.99

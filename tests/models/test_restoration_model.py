@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def test_average_follows_and_is_what_validation_uses(tmp_path: Path) -> None:
     run(model, 1, 1)
     average = nn.utils.parameters_to_vector(model.average.net.parameters())
     torch.testing.assert_close(average, 0.9 * before + 0.1 * weights(model))
+    warm = make(tmp_path, ema_decay=0.9, ema_warmup=True)
+    run(warm, 1, 1)
+    average = nn.utils.parameters_to_vector(warm.average.net.parameters())
+    torch.testing.assert_close(average, 2 / 11 * before + 9 / 11 * weights(warm))
+    model = make(tmp_path, ema_decay=0.9)
+    run(model, 1, 1)
     model.feed_data(batch(9))
     model.test()
     torch.testing.assert_close(model.get_current_visuals()["result"], model.average.net(batch(9)["lq"]))
@@ -197,6 +204,80 @@ def test_block_checkpointing_keeps_less_for_the_backward_pass(tmp_path: Path) ->
             model.optimize_parameters(1)
         kept[use_checkpoint] = total
     assert kept[True] < 0.5 * kept[False]
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """The most that torch's CPU allocator holds at once while ``work`` runs, beyond what it held before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def test_checkpointing_lowers_the_peak_of_memory_group_by_group(tmp_path: Path) -> None:
+    peaks, found = [], []
+    for count in (0, 1, 2, 4, 9):
+        opt = options(tmp_path, checkpoint_groups=count)
+        opt["network_g"] = {"type": "MambaIR", "upscale": 2, "upsampler": "pixelshuffledirect", "embed_dim": 8}
+        opt["network_g"] |= {"depths": [2, 2, 2, 2], "d_state": 2, "drop_path_rate": 0.2}
+        torch.manual_seed(0)
+        model = build_model(opt)
+        generator = torch.Generator().manual_seed(1)
+        lq, gt = (torch.rand(2, 3, side, side, generator=generator) for side in (24, 48))
+        model.feed_data({"lq": lq, "gt": gt})
+
+        def step(model: Any = model) -> None:
+            torch.manual_seed(7)
+            model.optimize_parameters(1)
+
+        peaks.append(peak_bytes(step))
+        found.append(gradients(model))
+    assert peaks[0] > peaks[1] > peaks[2] > peaks[3] == pytest.approx(peaks[4], rel=0.01)
+    assert peaks[3] < 0.6 * peaks[0]
+    assert all(torch.equal(gradient, found[0]) for gradient in found[1:])  # the same drop paths, too
+
+
+def test_groups_that_a_network_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="TwoConvolutions has no group of blocks"):
+        make(tmp_path, checkpoint_groups=1)
+
+
+def test_bf16_leaves_the_scan_and_its_parameters_in_float32(tmp_path: Path) -> None:
+    found = []
+    for amp in ("off", "bf16"):
+        opt = options(tmp_path, amp=amp)
+        opt["network_g"] = {"type": "MambaIR", "upscale": 2, "upsampler": "pixelshuffledirect", "embed_dim": 8}
+        opt["network_g"] |= {"depths": [1], "d_state": 2, "drop_path_rate": 0.0}
+        torch.manual_seed(0)
+        model = build_model(opt)
+        model.feed_data(batch(0))
+        model.optimize_parameters(1)
+        found.append({name: parameter.grad for name, parameter in model.net_g.named_parameters()})
+    plain, fast = found
+    for name, gradient in fast.items():
+        assert gradient.dtype == torch.float32
+        # bf16 keeps 8 bits of a number, and a gradient is a sum over several layers of them
+        assert (gradient - plain[name]).norm() < 0.1 * plain[name].norm() + 1e-6, name
+
+
+def test_fp16_overflow_lowers_the_scale_and_changes_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(tmp_path, amp="fp16", ema_decay=0.9, nonfinite_limit=3)
+    model.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    before, average = weights(model), model.average.net.last.weight.clone()
+    with caplog.at_level(logging.INFO):
+        run(model, 1, 2)
+    assert torch.equal(weights(model), before) and torch.equal(model.average.net.last.weight, average)
+    assert "overflow in fp16" in caplog.text and model.scaler.get_scale() == 2.0**58
+    assert not list(tmp_path.glob("nonfinite_*"))
+    with pytest.raises(TrainingDiverged, match="amp: bf16 or off"):
+        run(model, 3, 3)
 
 
 class Poison:
