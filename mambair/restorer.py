@@ -177,8 +177,17 @@ class Restorer:
         Only one row of tiles of the result is in memory at a time, whatever the height of the image. Where memory runs
         out on the way, the rest is made of smaller tiles.
         """
+        return self._fresh_rows(self.attempts(image, progress=progress, account=account))
+
+    def attempts(
+        self, image: np.ndarray, *, progress: Progress | None = None, account: Account | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """As ``strips``, with the number of each strip's first row; from row 0 again where memory runs out.
+
+        So that a whole image is made of tiles of one size: who gets row 0 again throws away what came before.
+        """
         planes = numpy_planes(image)
-        return self._fresh_rows(planes.finish, self._attempts(planes.pixels, progress, account))
+        return ((row, planes.finish(strip)) for row, strip in self._attempts(planes.pixels, progress, account))
 
     def stream(self, images: Iterable[Any]) -> Iterator[Any]:
         """Restore image after image, in order; the next one is fetched while the present one is restored.
@@ -201,13 +210,13 @@ class Restorer:
         return tile_count(height, width, tile=self.tile, overlap=self.overlap, multiple=self.multiple)
 
     @staticmethod
-    def _fresh_rows(finish: Callable[[Tensor], Any], attempts: Iterator[tuple[int, Tensor]]) -> Iterator[Any]:
+    def _fresh_rows(attempts: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
         """Each row once, also where a new attempt begins at the top."""
         done = 0
         for row, strip in attempts:
-            if row + strip.shape[-2] > done:
-                yield finish(strip[..., max(done - row, 0) :, :])
-                done = row + strip.shape[-2]
+            if row + len(strip) > done:
+                yield strip[max(done - row, 0) :]
+                done = row + len(strip)
 
     def _attempts(
         self, pixels: Tensor, progress: Progress | None, account: Account | None

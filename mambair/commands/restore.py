@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from mambair.weights import default_weights
 
 if TYPE_CHECKING:
-    from mambair.restoring.files import Report
+    from mambair.restorer import Restorer
+    from mambair.restoring.ledger import Ledger
     from mambair.restoring.plan import Plan
+    from mambair.restoring.report import Report
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
 
 
@@ -73,14 +77,34 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
         short = ["-s"] if degree == "scale" else []
         add(*short, f"--{degree}", type=int, metavar="N", help=DEGREES[degree])
     add("--weights", type=Path, metavar="FILE", help=".safetensors or .pth (default: those that come with mambair)")
+    _add_network(parser.add_argument_group("how the network runs"))
+    _add_files(parser.add_argument_group("files"))
+    return parser
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--tile", type=int, metavar="N", help="largest side of a tile, input pixels (default 256; 0: never cut)")
     add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels (default 32)")
+    add("--batch", type=int, metavar="N", help="tiles per call of the network (default 4 on CUDA, else 1)")
+    add("--dtype", choices=DTYPES, default="fp32", help="bf16 and fp16 are faster on GPUs; scans stay in fp32")
+    add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: better, 8 times the work")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--include", action="append", metavar="GLOB", default=[], help="only these names, or paths if it has a /")
+    add("--exclude", action="append", metavar="GLOB", default=[], help="but not these; both may be repeated")
     add("--format", default="png", metavar="EXT", help="format of the results: png, jpg, tif, webp, ... (default png)")
+    add("--quality", type=int, metavar="N", help="1 to 100 for jpg (default 95), avif (90) and webp (lossless)")
     add("--suffix", default="", metavar="TEXT", help="append this to the names of the results")
-    add("--skip-existing", action="store_true", help="pass over images whose result is there already")
+    add("--skip-existing", action="store_true", help="pass over images whose result is there, however it was made")
+    add("--overwrite", action="store_true", help="also redo what the manifest says is done, with the same settings")
+    add("--manifest", type=Path, metavar="FILE", help="JSON lines about each file (default: manifest.jsonl in OUTPUT)")
+    add("--max-pixels", type=int, metavar="N", help="refuse images with more (default 268435456: 16384 x 16384)")
     add("--dry-run", action="store_true", help="say what would be written, and do nothing")
-    return parser
+    add("--quiet", action="store_true", help="no progress bar")
 
 
 def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> Path:
@@ -104,31 +128,89 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
     for path in (options.input, weights):
         if not path.exists():
             parser.error(f"there is no file or folder {path}")
-    scale = getattr(options, "scale", None)
+    if options.skip_existing and options.overwrite:
+        parser.error("--skip-existing and --overwrite contradict each other: give one of them")
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        parser.error(f"--quality: must be from 1 to 100, got {options.quality}")
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.restorer import Restorer
+    from mambair.data.image_files import MAX_PIXELS
     from mambair.restoring.files import restore_files
-    from mambair.restoring.plan import plan_jobs
+    from mambair.restoring.plan import printable
 
     try:
-        restorer = Restorer.from_checkpoint(weights, device=options.device, tile=options.tile, overlap=options.overlap)
-        expected = scale if options.task == "sr" else 1
-        if expected is not None and restorer.scale != expected:
-            parser.error(f"scale {expected} is asked for, but {weights} enlarges {restorer.scale} times")
-        plan = plan_jobs(
-            options.input,
-            options.output,
-            format=options.format,
-            suffix=options.suffix,
-            same_folder_suffix=TASKS[options.task].marker.format(scale=restorer.scale),
-        )
+        restorer = _restorer(parser, options, weights)
+        plan = _plan(options, restorer)
+        ledger = None if options.dry_run else _ledger(options, weights, restorer, plan)
     except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read or understood
         parser.error(str(error))
     for note in plan.notes:
         print(note, file=sys.stderr)
-    if options.dry_run:
+    if ledger is None:
         return _show(plan, options.skip_existing)
-    return _conclude(restore_files(restorer, plan, skip_existing=options.skip_existing), options.output)
+    report = restore_files(
+        restorer,
+        plan,
+        skip_existing=options.skip_existing,
+        quality=options.quality,
+        max_pixels=options.max_pixels or MAX_PIXELS,
+        ledger=ledger,
+        quiet=options.quiet,
+    )
+    print(f"{report.summary()}: {printable(options.output)}")
+    return _exit_code(report)
+
+
+def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> Restorer:
+    import torch
+
+    from mambair.restorer import Restorer
+
+    restorer = Restorer.from_checkpoint(
+        weights,
+        device=options.device,
+        tile=options.tile,
+        overlap=options.overlap,
+        batch=options.batch,
+        dtype=getattr(torch, DTYPES[options.dtype]),
+        self_ensemble=options.self_ensemble,
+    )
+    expected = getattr(options, "scale", None) if options.task == "sr" else 1
+    if expected is not None and restorer.scale != expected:
+        parser.error(f"scale {expected} is asked for, but {weights} enlarges {restorer.scale} times")
+    return restorer
+
+
+def _plan(options: argparse.Namespace, restorer: Restorer) -> Plan:
+    from mambair.restoring.plan import plan_jobs
+
+    return plan_jobs(
+        options.input,
+        options.output,
+        format=options.format,
+        suffix=options.suffix,
+        same_folder_suffix=TASKS[options.task].marker.format(scale=restorer.scale),
+        include=options.include,
+        exclude=options.exclude,
+    )
+
+
+def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan: Plan) -> Ledger:
+    """The manifest, with what each of its lines says of this run."""
+    import mambair
+    from mambair.ops.backends import explain
+    from mambair.restoring.ledger import Ledger
+
+    settings = {
+        "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "tile_asked": restorer.asked.tile,
+        "overlap_asked": restorer.asked.overlap,
+        "dtype": DTYPES[options.dtype],
+        "self_ensemble": options.self_ensemble,
+        "quality": options.quality,
+        "version": mambair.__version__,
+    }
+    facts = {"weights_file": str(weights), "device": str(restorer.device), "backend": explain(restorer.device.type)[0]}
+    return Ledger(plan.folder, settings, facts=facts, manifest=options.manifest, overwrite=options.overwrite)
 
 
 def _show(plan: Plan, skip_existing: bool) -> int:
@@ -140,11 +222,8 @@ def _show(plan: Plan, skip_existing: bool) -> int:
     return 0
 
 
-def _conclude(report: Report, output: Path) -> int:
-    from mambair.restoring.plan import printable
-
-    print(f"{report.summary()}: {printable(output)}")
+def _exit_code(report: Report) -> int:
     if report.interrupted:
-        print("what is finished stays; the same command with --skip-existing goes on", file=sys.stderr)
+        print("what is finished stays; the same command goes on with the rest", file=sys.stderr)
         return INTERRUPTED
     return 0 if report.complete else 1

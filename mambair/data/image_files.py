@@ -22,16 +22,25 @@ from PIL import UnidentifiedImageError
 from mambair.atomic_file import atomic_path
 from mambair.data.image_content import ImageFile, ImageFileError
 from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
-from mambair.data.image_encoders import FORMAT_OF_SUFFIX, encode
+from mambair.data.image_encoders import FORMAT_OF_SUFFIX, check_fits, open_writer
+from mambair.data.png_rows import first_rows
+from mambair.data.strip_writers import Layout, StripWriter, layout_of
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "EncodedImage",
     "ImageFile",
     "ImageFileError",
+    "Layout",
+    "StripWriter",
+    "check_writable",
+    "layout_of",
     "list_images",
     "natural_key",
+    "open_strips",
+    "read_encoded",
     "read_image",
     "read_rgb",
     "read_size",
@@ -42,6 +51,50 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", "
 WRITABLE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 MAX_PIXELS = 2**28
 """Pictures above this many pixels (16384 x 16384) are refused unless the caller asks for more."""
+
+
+class EncodedImage:
+    """The content of an image file, and the name that messages call it by.
+
+    Args:
+        path: the name; nothing needs to be there.
+        data: the content.
+        max_pixels: refuse pictures with more, before decoding them.
+    """
+
+    def __init__(self, path: Path, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        self.path = path
+        self._data = data
+        self._max_pixels = max_pixels
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright picture, from the header alone.
+
+        Raises:
+            ImageFileError: the header is damaged.
+        """
+        with _named(self.path):
+            return decode_size(self._data, self._max_pixels)
+
+    def decoded(self) -> ImageFile:
+        """The whole picture, upright.
+
+        Raises:
+            ImageFileError: the content is damaged.
+        """
+        with _named(self.path):
+            return decode(self._data, self._max_pixels)
+
+    def rows(self, count: int) -> NDArray[np.generic]:
+        """The first ``count`` rows [count, W, 1 or 3], or more; plain PNGs are decoded no further.
+
+        Raises:
+            ImageFileError: the content is damaged.
+        """
+        with _named(self.path):
+            decode_size(self._data, self._max_pixels)
+            pixels = first_rows(self._data, count)
+            return decode(self._data, self._max_pixels).pixels if pixels is None else pixels
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -56,9 +109,17 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             truncated or too large, or needs OpenCV where that cannot be imported. The message names it and says why.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    with _named(path):
-        return decode(data, max_pixels)
+    return EncodedImage(path, _read_bytes(path), max_pixels).decoded()
+
+
+def read_encoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
+    """Read a picture's file, to be decoded, in whole or in part, when its pixels are asked for.
+
+    Raises:
+        ImageFileError: the file cannot be read, or is empty.
+    """
+    path = Path(path)
+    return EncodedImage(path, _read_bytes(path), max_pixels)
 
 
 def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -67,10 +128,7 @@ def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ImageFileError: as ``read_image`` does, as far as the header shows it.
     """
-    path = Path(path)
-    data = _read_bytes(path)
-    with _named(path):
-        return decode_size(data, max_pixels)
+    return read_encoded(path, max_pixels=max_pixels).size()
 
 
 def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
@@ -85,8 +143,9 @@ def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
 def write_image(path: str | os.PathLike[str], image: ImageFile, *, quality: int | None = None) -> None:
     """Write a picture with its metadata; the suffix says the format, and the file appears only when it is complete.
 
-    PNG holds 8 and 16 bits, TIFF also float32, both with alpha; JPEG and BMP hold 8 bits without alpha, WebP and AVIF
-    8 bits with alpha (grey becomes RGB there, without its profile). BMP keeps no metadata.
+    PNG holds 8 and 16 bits, TIFF also float32, both with alpha; PPM and PGM 8 and 16 bits without alpha; JPEG and BMP
+    8 bits without alpha, WebP and AVIF 8 bits with alpha (grey becomes RGB there, without its profile). BMP, PPM and
+    PGM keep no metadata; the magic number of the latter two says grey or colour, whichever the suffix is.
 
     Args:
         path: where to; missing folders are made.
@@ -94,8 +153,54 @@ def write_image(path: str | os.PathLike[str], image: ImageFile, *, quality: int 
         quality: 1 to 100 for JPEG, WebP and AVIF; by default 95 for JPEG, 90 for AVIF, and lossless for WebP.
 
     Raises:
-        ImageFileError: unknown suffix, or a format that cannot hold this mode or dtype.
+        ImageFileError: unknown suffix, or a format that cannot hold this mode, dtype or size.
         OSError: the file system refuses.
+    """
+    with open_strips(path, layout_of(image), quality=quality) as writer:
+        writer.write(image.interleaved())
+
+
+@contextmanager
+def open_strips(
+    path: str | os.PathLike[str],
+    layout: Layout,
+    *,
+    quality: int | None = None,
+    tag: str | None = None,
+    complete: Callable[[Path], None] | None = None,
+) -> Iterator[StripWriter]:
+    """Write a picture whose rows come in one after the other, from top to bottom, as ``write_image`` would.
+
+    PNG, TIFF, PPM and PGM are encoded on the way, in memory that does not grow with the picture; the others are
+    collected first. The file appears when the block ends well; all rows must have been given.
+
+    Args:
+        path: where to; missing folders are made.
+        layout: what the rows will be.
+        quality: see ``write_image``.
+        tag: part of the temporary file's name, see ``atomic_path``.
+        complete: called with the temporary file when all is in it, before it takes its name.
+
+    Raises:
+        ImageFileError: as ``write_image``, before anything is written.
+        OSError: the file system refuses.
+    """
+    path = Path(path)
+    format = check_writable(path, layout, quality)
+    with atomic_path(path, tag=tag) as temporary:
+        with temporary.open("wb") as stream:
+            writer = open_writer(stream, format, layout, quality)
+            yield writer
+            writer.close()
+        if complete is not None:
+            complete(temporary)
+
+
+def check_writable(path: str | os.PathLike[str], layout: Layout, quality: int | None = None) -> str:
+    """The name of the format in which ``path`` will hold such a picture.
+
+    Raises:
+        ImageFileError: unknown suffix, a quality out of range, or a format that cannot hold this.
     """
     path = Path(path)
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower())
@@ -104,11 +209,10 @@ def write_image(path: str | os.PathLike[str], image: ImageFile, *, quality: int 
     if quality is not None and not 1 <= quality <= 100:
         raise ImageFileError(f"{path}: quality must be from 1 to 100, got {quality}")
     try:
-        data = encode(image, format, quality)
+        check_fits(layout, format)
     except ImageFileError as error:
         raise ImageFileError(f"{path}: {error}") from None
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    return format
 
 
 def list_images(

@@ -1,154 +1,317 @@
-"""A restorer over files: one after the other, each result complete or absent, and why some failed."""
+"""A restorer over files: reading, restoring and writing overlap; each result complete or absent, each fault told."""
 
 from __future__ import annotations
 
 import logging
-import sys
+import os
+import threading
 import time
-from dataclasses import dataclass, field, replace
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
-from mambair.data.image_encoders import DTYPES_OF_FORMAT, FORMAT_OF_SUFFIX
-from mambair.data.image_files import ImageFile, read_image, write_image
-from mambair.restorer import Progress, Restorer
+from mambair.data.image_files import MAX_PIXELS, ImageFile, Layout, open_strips, read_encoded
+from mambair.restorer import Account, Restorer
+from mambair.restoring.claims import Claim
+from mambair.restoring.hand_over import AbandonedError, Budget, HandOver
+from mambair.restoring.ledger import Ledger, State
+from mambair.restoring.memory import is_out_of_memory
 from mambair.restoring.plan import Job, Plan, PlanError, is_within, printable, real
+from mambair.restoring.report import ProgressBar, Report
+from mambair.restoring.results import fitted, layout_of_result
+
+__all__ = ["Report", "restore_files"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+AHEAD = 2  # images decoded before their turn
+ENCODERS = min(4, os.cpu_count() or 1)
+MEMORY = 2**30  # bytes of images that wait for a thread
+_POLL = 0.2  # seconds between looks at files that other processes have claimed
 
 
 @dataclass
-class Report:
-    """What was done: targets written, sources passed over because their target exists, sources that failed and why."""
+class _Item:
+    """One file on its way."""
 
-    total: int
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    interrupted: bool = False
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every file was restored or had been."""
-        return not self.failed and not self.interrupted
-
-    def summary(self) -> str:
-        """One line for people."""
-        parts = [f"{len(self.written)} of {self.total} images restored in {self.seconds:.1f} s"]
-        if self.skipped:
-            parts.append(f"{len(self.skipped)} were there already")
-        if self.failed:
-            parts.append(f"{len(self.failed)} failed")
-        if self.interrupted:
-            parts.append("interrupted")
-        return ", ".join(parts)
+    job: Job
+    claim: Claim | None
+    cost: int = 0
+    image: ImageFile | None = None
+    account: Account = field(default_factory=Account)
+    seconds: dict[str, float] = field(default_factory=dict)
+    settled: bool = False
 
 
-def restore_files(restorer: Restorer, plan: Plan, *, skip_existing: bool = False, quiet: bool = False) -> Report:
-    """Restore file after file, with a progress bar on standard error.
+def restore_files(
+    restorer: Restorer,
+    plan: Plan,
+    *,
+    skip_existing: bool = False,
+    quality: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    ledger: Ledger | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Restore all files of a plan; while one is restored the next is read, the one before is written.
 
-    A file that fails is reported at once and in the result; the others are done. Ctrl-C stops after tidying up, and
-    what is finished stays. Results appear under their names only when they are complete.
+    A progress bar is shown on standard error. A file that fails is reported at once and in the result; the others are
+    done. Ctrl-C stops after tidying up, and what is finished stays. Results appear under their names only when they
+    are complete.
 
     Args:
         restorer: what each image goes through.
         plan: what to do.
-        skip_existing: pass over a source whose target exists.
+        skip_existing: pass over a source whose target exists, however it was made.
+        quality: of JPEG, WebP and AVIF, see ``write_image``.
+        max_pixels: larger pictures are refused.
+        ledger: claims and records; with one, several processes may share the work, and what the manifest proves to be
+            done is passed over.
         quiet: no progress bar.
     """
-    report = Report(len(plan.jobs), failed=list(plan.unreadable))
-    started = time.perf_counter()
-    with _progress_bar(len(plan.jobs), quiet) as bar:
-        for folder, reason in plan.unreadable:
-            bar.write(f"failed: {printable(folder)}: {reason}", file=sys.stderr)
+    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, ledger, quiet)
+    batch.run()
+    return batch.report
+
+
+class _Batch:
+    """The pipeline: a thread that claims, reads and decodes; this one, which restores; some that encode and write."""
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        plan: Plan,
+        skip_existing: bool,
+        quality: int | None,
+        max_pixels: int,
+        ledger: Ledger | None,
+        quiet: bool,
+    ) -> None:
+        self.restorer, self.plan, self.ledger = restorer, plan, ledger
+        self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
+        self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
+        self.budget = Budget(MEMORY)
+        self.bar = ProgressBar(plan.jobs, quiet)
+        self.lock = threading.Lock()  # of the report and the bar
+        self.claims: set[Claim] = set()
+        self.elsewhere: list[Job] = []
+        self.current: HandOver[np.ndarray] | None = None
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        for folder, reason in self.plan.unreadable:
+            self.bar.say(f"failed: {printable(folder)}: {reason}")
         try:
-            for index, job in enumerate(plan.jobs):
-                bar.set_description(printable(job.source.name), refresh=False)
-                try:
-                    if skip_existing and job.target.exists():
-                        report.skipped.append(job.source)
-                    else:
-                        restore_file(restorer, job, plan.folder, progress=_part_of(bar, index))
-                        report.written.append(job.target)
-                # The one boundary of the batch: whatever a strange file provokes, in our code or a decoder's, concerns
-                # that file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
-                except Exception as error:
-                    logger.debug("%s", job.source, exc_info=True)
-                    report.failed.append((job.source, _reason(error, job.source)))
-                    bar.write(f"failed: {printable(job.source)}: {report.failed[-1][1]}", file=sys.stderr)
-                bar.n = index + 1
-                bar.refresh()
+            jobs = list(self.plan.jobs)
+            while jobs:
+                self._pass(jobs)
+                jobs, self.elsewhere = self.elsewhere, []
+                if jobs:  # their holders finish, fail or die; in each case it is known soon
+                    time.sleep(_POLL)
         except KeyboardInterrupt:
-            report.interrupted = True
-    report.seconds = time.perf_counter() - started
-    return report
+            self.report.interrupted = True
+        finally:
+            self.bar.close()
+            for claim in self.claims:  # of files that an interrupt kept from being done
+                claim.release()
+            if self.ledger is not None:
+                self.ledger.close()
+        self.report.seconds = time.perf_counter() - started
 
+    def _pass(self, jobs: Iterable[Job]) -> None:
+        """Once over the files; those that others are working on are left for later."""
+        writing: list[Future[None]] = []
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(ENCODERS, "write") as writers:
+            try:
+                for item in self._read_ahead(jobs, reader):
+                    self._guarded(item, lambda item=item: self._restore(item, writers, writing))
+                for future in writing:
+                    future.result()
+            except BaseException:  # Ctrl-C: let no thread wait for another
+                self.budget.close()
+                reader.shutdown(cancel_futures=True)
+                if self.current is not None:
+                    self.current.abandon()
+                raise
 
-def restore_file(restorer: Restorer, job: Job, folder: Path, *, progress: Progress | None = None) -> None:
-    """Read, restore and write one image. Metadata is kept as far as the format holds it.
+    def _read_ahead(self, jobs: Iterable[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
+        """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
+        remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
+        while True:
+            while len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
+                ahead.append(reader.submit(self._opened, job))
+            if not ahead:
+                return
+            item = ahead.popleft().result()
+            if item is not None:
+                yield item
 
-    Args:
-        restorer: what the image goes through.
-        job: from where, to where.
-        folder: the output folder; links that lead out of it are not followed.
-        progress: see ``Restorer``.
+    def _opened(self, job: Job) -> _Item | None:
+        """In the reader's thread: claim a file, see whether there is anything to do, decode it."""
+        item = _Item(job, None)
+        return self._guarded(item, lambda: self._open(item))
 
-    Raises:
-        ImageFileError: the file cannot be read, or the result not be written in that format.
-        PlanError: the target lies outside ``folder``.
-        ValueError, ArithmeticError, OSError: whatever else stops the restorer or the file system.
-    """
-    if not is_within(real(job.target.parent), real(folder)):
-        raise PlanError(f"a link in the output folder leads out of it: {printable(job.target.parent)}")
-    image = read_image(job.source)
-    restored = restorer(image.interleaved(), progress=progress)
-    colours = image.pixels.shape[2]
-    pixels, alpha = restored[:, :, :colours], None if image.alpha is None else restored[:, :, colours]
-    write_image(job.target, _fit_depth(replace(image, pixels=pixels, alpha=alpha), job.target))
+    def _open(self, item: _Item) -> _Item | None:
+        job = item.job
+        if not is_within(real(job.target.parent), real(self.plan.folder)):
+            raise PlanError(f"a link in the output folder leads out of it: {printable(job.target.parent)}")
+        if self.skip_existing and job.target.exists():
+            return self._pass_over(item, self.report.skipped)
+        if self.ledger is not None:
+            item.claim = self.ledger.claim(job)
+            if item.claim is None:
+                self.elsewhere.append(job)
+                return None
+            self.claims.add(item.claim)
+            state = self.ledger.state(job)
+            if state is State.DONE or (self.skip_existing and job.target.exists()):
+                return self._pass_over(item, self.report.skipped)
+            if state is State.DONE_BY_OTHERS:
+                return self._pass_over(item, self.report.others)
+            if state is State.FAILED_FOR_OTHERS:
+                self._fail(item, self.ledger.reason(job))
+                return None
+        started = time.perf_counter()
+        encoded = read_encoded(job.source, max_pixels=self.max_pixels)
+        height, width = encoded.size()
+        # decoded as float RGBA at most, twice while it is converted; encoders that cannot stream hold the result
+        cost = height * width * (8 + 4 * self.restorer.scale**2)
+        self.budget.take(cost)
+        item.cost = cost
+        item.image = encoded.decoded()
+        item.seconds["read"] = time.perf_counter() - started
+        return item
 
+    def _restore(self, item: _Item, writers: ThreadPoolExecutor, writing: list[Future[None]]) -> None:
+        """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
+        assert item.image is not None
+        image, item.image = item.image, None
+        self.bar.begin(item.job)
+        layout = layout_of_result(image, self.restorer.scale, item.job.target, self.quality)
+        pixels = image.interleaved()
+        del image
+        started = time.perf_counter()
+        future: Future[None] | None = None
+        hand_over: HandOver[np.ndarray] = HandOver()
+        try:
+            for row, strip in self.restorer.attempts(pixels, progress=self.bar.tile, account=item.account):
+                if row == 0:
+                    self._give_up(hand_over, future)
+                    self.current = hand_over = HandOver()
+                    future = writers.submit(self._written, item, layout, hand_over)
+                hand_over.put(strip)
+            item.seconds["restore"] = time.perf_counter() - started
+            hand_over.finish()
+        except BaseException:
+            self._give_up(hand_over, future)
+            raise
+        finally:
+            self.current = None
+        assert future is not None
+        for each in [each for each in writing if each.done()]:
+            writing.remove(each)
+            each.result()  # an interrupt may have met it
+        writing.append(future)
 
-def _fit_depth(image: ImageFile, target: Path) -> ImageFile:
-    """Lower the depth to the best that the target's format holds: float to 16 bit for PNG, all to 8 bit for JPEG."""
-    holds = DTYPES_OF_FORMAT.get(FORMAT_OF_SUFFIX.get(target.suffix.lower(), ""), ("uint8",))
-    if image.pixels.dtype.name in holds:
-        return image
-    dtype = np.dtype(holds[-1])
-    pixels = _rescaled(image.pixels, dtype)
-    return replace(image, pixels=pixels, alpha=None if image.alpha is None else _rescaled(image.alpha, dtype))
+    @staticmethod
+    def _give_up(hand_over: HandOver[np.ndarray], future: Future[None] | None) -> None:
+        """Make a writer drop what it has, and wait until its temporary file is gone."""
+        hand_over.abandon()
+        if future is not None:
+            future.result()
 
+    def _written(self, item: _Item, layout: Layout, strips: HandOver[np.ndarray]) -> None:
+        """In a writer's thread."""
+        self._guarded(item, lambda: self._write(item, layout, strips))
 
-def _rescaled(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    white = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
-    return np.rint(values * (np.iinfo(dtype).max / white)).astype(dtype)
+    def _write(self, item: _Item, layout: Layout, strips: HandOver[np.ndarray]) -> None:
+        job, record = item.job, {}
+
+        def complete(temporary: Path) -> None:
+            if self.ledger is not None and item.claim is not None:
+                record.update(self.ledger.intend(item.claim, job, temporary, self._entries(item, layout)))
+
+        try:
+            tag = None if item.claim is None else item.claim.tag
+            with open_strips(job.target, layout, quality=self.quality, tag=tag, complete=complete) as writer:
+                for strip in strips:
+                    started = time.perf_counter()
+                    writer.write(fitted(strip, layout))
+                    item.seconds["write"] = item.seconds.get("write", 0.0) + time.perf_counter() - started
+        except BaseException:
+            strips.abandon()
+            raise
+        if self.ledger is not None:
+            self.ledger.manifest.append(record)
+        megapixels = layout.height * layout.width / self.restorer.scale**2 / 1e6
+        with self.lock:
+            self.report.written.append(job.target)
+            self.report.megapixels += megapixels
+        self._settle(item, megapixels)
+
+    def _entries(self, item: _Item, layout: Layout) -> dict[str, object]:
+        """What the manifest says of a result."""
+        account, scale = item.account, self.restorer.scale
+        seconds = {f"{stage}_seconds": round(taken, 3) for stage, taken in item.seconds.items()}
+        return {
+            "size": [layout.width // scale, layout.height // scale],
+            "output_size": [layout.width, layout.height],
+            "seconds": round(sum(item.seconds.values()), 3),
+            **seconds,
+            "tile": account.tile,
+            "overlap": account.overlap,
+            "tiles": account.tiles,
+            "tiles_redone_in_float32": account.redone,
+        }
+
+    def _pass_over(self, item: _Item, where: list[Path]) -> None:
+        where.append(item.job.source)
+        self._settle(item)
+
+    def _fail(self, item: _Item, reason: str, trace: str | None = None) -> None:
+        with self.lock:
+            if item.settled:
+                return
+            self.report.failed.append((item.job.source, reason))
+            self.bar.say(f"failed: {printable(item.job.source)}: {reason}")
+        if trace is not None and self.ledger is not None and item.claim is not None:
+            self.ledger.failed(item.job, {"error": reason, "traceback": trace})
+        self._settle(item)
+
+    def _settle(self, item: _Item, megapixels: float | None = None) -> None:
+        """A file is done with, one way or another."""
+        with self.lock:
+            item.settled = True
+            self.bar.settle(item.job, megapixels)
+        self.budget.give(item.cost)
+        if item.claim is not None:
+            self.claims.discard(item.claim)
+            item.claim.release()
+
+    def _guarded(self, item: _Item, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except AbandonedError:  # another thread has said why
+            return None
+        # The one boundary of the batch: whatever a strange file provokes, in our code or a decoder's, concerns that
+        # file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
+        except Exception as error:
+            logger.debug("%s", item.job.source, exc_info=True)
+            self._fail(item, _reason(error, item.job.source), traceback.format_exc())
+            return None
 
 
 def _reason(error: Exception, source: Path) -> str:
     """The error in one line, without repeating the file's name or losing what kind of error it was."""
     text = " ".join(str(error).removeprefix(f"{source}: ").split())
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
-        return f"out of memory; try a smaller --tile ({text or type(error).__name__})"
+    if is_out_of_memory(error):
+        return printable(f"out of memory, even in the smallest tiles ({text or type(error).__name__})")
     known = isinstance(error, (ValueError, ArithmeticError, OSError))
     return printable(text) if known and text else printable(f"{type(error).__name__}: {text}")
-
-
-def _progress_bar(total: int, quiet: bool) -> tqdm:
-    return tqdm(
-        total=total,
-        disable=quiet,
-        file=sys.stderr,
-        # a log file needs no ten lines a second
-        mininterval=0.1 if sys.stderr.isatty() else 10.0,
-        bar_format="{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]",
-    )
-
-
-def _part_of(bar: tqdm, index: int) -> Progress:
-    """Let the tiles of image number ``index`` move the bar from ``index`` to ``index + 1``."""
-
-    def progress(done: int, total: int) -> None:
-        bar.update(index + done / total - bar.n)
-
-    return progress

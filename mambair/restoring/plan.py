@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mambair.data.image_encoders import FORMAT_OF_SUFFIX
@@ -41,7 +42,14 @@ class Plan:
 
 
 def plan_jobs(
-    source: Path, output: Path, *, format: str = "png", suffix: str = "", same_folder_suffix: str = "_restored"
+    source: Path,
+    output: Path,
+    *,
+    format: str = "png",
+    suffix: str = "",
+    same_folder_suffix: str = "_restored",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Plan:
     """Decide which files are restored, and the name of each result.
 
@@ -55,6 +63,9 @@ def plan_jobs(
         format: suffix of the results without the dot: png, jpg, tif, webp, ...
         suffix: what to append to the names, before the dot.
         same_folder_suffix: the suffix taken where input and output folder are the same and ``suffix`` is empty.
+        include: patterns of which a file of the folder must match one, if there are any: its name, or for a pattern
+            with a slash its path in the folder (``*`` stands for slashes, too). Case counts.
+        exclude: patterns of which it may match none.
 
     Raises:
         PlanError: nothing there, no image in it, or an output that cannot be.
@@ -71,6 +82,7 @@ def plan_jobs(
     if source.is_dir():
         folder = source
         sources = list_images(source, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
+        sources = [path for path in sources if _is_wanted(path.relative_to(source).as_posix(), include, exclude)]
         sources, notes = _outside(sources, source, output)
     elif output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
         if real(output) == real(source):
@@ -87,10 +99,20 @@ def plan_jobs(
         if source.is_dir():
             sources = _without_results(sources, suffix)
     if not sources and not unreadable:
-        raise PlanError(f"input: no image in {printable(source)} (looked for {', '.join(SUFFIXES)})")
+        filters = " that --include and --exclude leave" if include or exclude else ""
+        raise PlanError(f"input: no image in {printable(source)}{filters} (looked for {', '.join(SUFFIXES)})")
     targets, renamed = _targets(sources, folder, output, suffix, ending)
     jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
     return Plan(jobs, output, [*notes, *renamed], unreadable)
+
+
+def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    name = path.rpartition("/")[2]
+
+    def matches(pattern: str) -> bool:
+        return fnmatchcase(path if "/" in pattern else name, pattern)
+
+    return (not include or any(map(matches, include))) and not any(map(matches, exclude))
 
 
 def _folder_fault(error: OSError) -> tuple[Path, str]:

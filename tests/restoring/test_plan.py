@@ -48,6 +48,31 @@ def test_an_output_folder_reached_through_a_link_is_never_input(tmp_path: Path) 
     assert pairs(plan_jobs(tmp_path / "in", tmp_path / "link")) == {"a.png": "a.png"}
 
 
+FILTERS = {
+    "name": (["*.jpg"], [], ["b.jpg", "sub/c.jpg"]),
+    "two": (["a.*", "c.*"], [], ["a.png", "sub/c.jpg"]),
+    "path": (["sub/*"], [], ["sub/c.jpg", "sub/deep/d.png"]),
+    "excluded": ([], ["*.png"], ["b.jpg", "sub/c.jpg"]),
+    "both": (["*.jpg"], ["sub/*"], ["b.jpg"]),
+    "sets": (["[ab].*"], [], ["a.png", "b.jpg"]),
+    "case": (["A.*", "b.*"], [], ["b.jpg"]),
+}
+
+
+@pytest.mark.parametrize(("include", "exclude", "expected"), FILTERS.values(), ids=FILTERS)
+def test_filters(tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]) -> None:
+    for name in ("a.png", "b.jpg", "sub/c.jpg", "sub/deep/d.png", "notes.txt"):
+        picture(tmp_path / "in" / name)
+    plan = plan_jobs(tmp_path / "in", tmp_path / "out", include=include, exclude=exclude)
+    assert [job.source.relative_to(tmp_path / "in").as_posix() for job in plan.jobs] == expected
+
+
+def test_filters_that_leave_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png")
+    with pytest.raises(PlanError, match=r"no image in .* that --include and --exclude leave"):
+        plan_jobs(tmp_path / "in", tmp_path / "out", exclude=["*"])
+
+
 def test_results_never_replace_inputs(tmp_path: Path) -> None:
     """The tree of in/ laid over its parent would put in/in/a.png on in/a.png."""
     picture(tmp_path / "in" / "a.png")
