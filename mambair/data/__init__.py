@@ -8,10 +8,20 @@ from typing import Any
 from mambair.data.bicubic_dataset import BicubicDataset
 from mambair.data.gaussian_denoising_dataset import GaussianDenoisingDataset
 from mambair.data.image_folders import DatasetError
+from mambair.data.jpeg_artifacts_dataset import JPEGArtifactsDataset
 from mambair.data.paired_image_dataset import PairedImageDataset
+from mambair.data.real_denoising_dataset import RealDenoisingDataset
 from mambair.registry import DATASET_REGISTRY
 
-__all__ = ["BicubicDataset", "DatasetError", "GaussianDenoisingDataset", "PairedImageDataset", "build_dataset"]
+__all__ = [
+    "BicubicDataset",
+    "DatasetError",
+    "GaussianDenoisingDataset",
+    "JPEGArtifactsDataset",
+    "PairedImageDataset",
+    "RealDenoisingDataset",
+    "build_dataset",
+]
 
 
 def build_dataset(opt: dict[str, Any]) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mambair.data.dataset_options import GaussianDenoisingOptions
-from mambair.data.restoration_dataset import RestorationDataset, Sample, to_float, to_tensor
+from mambair.data.picture import to_float
+from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
 from mambair.registry import DATASET_REGISTRY
 
 
@@ -19,17 +20,17 @@ class GaussianDenoisingDataset(RestorationDataset):
 
     Options = GaussianDenoisingOptions
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, gt_size: int | None = None) -> Sample:
         path = self.gt_paths[index]
-        gt = self._read(path)
+        picture = self._picture(path)
         if self.options.is_train:
-            top, left, side = self._corner(*gt.shape[:2], path, rng)
-            gt = gt[top : top + side, left : left + side]
+            top, left, side = self._corner(picture.height, picture.width, path, rng, gt_size)
+            gt = picture.patch(top, left, side, side)
             gt, _ = self._flipped((gt, gt), rng)
             clean = to_float(gt)
             noisy = clean + rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(self._sigma(rng) / 255)
         else:
-            clean = to_float(gt)
+            clean = to_float(picture.whole())
             noise = np.random.RandomState(self.options.noise_seed).normal(0, self.options.sigma / 255.0, clean.shape)
             noisy = (clean + noise[:, :, ::-1]).astype(np.float32)
         return {"lq": to_tensor(noisy), "gt": to_tensor(clean), "lq_path": str(path), "gt_path": str(path)}

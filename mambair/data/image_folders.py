@@ -1,15 +1,17 @@
-"""Which files make up a data set: ground truth by folder or meta-info file, and its partners by stem."""
+"""Which images are in a folder, which of them a meta-info file names, and which belong together by name."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mambair.data.image_files import ImageFileError, list_images
+from mambair.data.image_content import ImageFileError
+from mambair.data.image_files import list_images
 
 _SHOWN = 5
+_META_LINE = re.compile(r"(.+?) \(\d+, ?\d+(, ?\d+)?\)( \d+)?")
 
 
 class DatasetError(ValueError):
@@ -20,31 +22,39 @@ class DatasetError(ValueError):
         super().__init__("\n".join(self.faults))
 
 
-def ground_truth_images(folder: str, meta_info_file: str | None = None) -> list[Path]:
-    """The images of ``dataroot_gt`` in natural order, or those a meta-info file names, in its order.
-
-    Args:
-        folder: searched without its subfolders.
-        meta_info_file: BasicSR's: one line per image, the file name (relative to ``folder``) up to the first space.
+def images_of(key: str, folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
+    """The images in ``folder``, which stands under ``key`` in the options, in natural order.
 
     Raises:
-        DatasetError: a missing or empty folder, or a meta-info file that is missing, empty or names missing files.
+        DatasetError: the folder is missing, or holds no image.
     """
-    if meta_info_file is None:
-        return images_of("dataroot_gt", folder)
-    if not Path(folder).is_dir():
-        raise DatasetError(f"dataroot_gt: {folder} is no folder")
+    try:
+        paths = list_images(folder, recursive=recursive)
+    except ImageFileError as error:
+        raise DatasetError(f"{key}: {error}") from None
+    if not paths:
+        hint = "" if recursive else " (subfolders are not searched)"
+        raise DatasetError(f"{key}: {folder} holds no image file{hint}")
+    return paths
+
+
+def names_in(meta_info_file: str) -> list[str]:
+    """The names in BasicSR's meta-info file, one a line: ``name.png (height,width,channels)``, or the name alone.
+
+    Raises:
+        DatasetError: the file is missing, is no text, or names nothing.
+    """
     try:
         lines = Path(meta_info_file).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DatasetError(f"meta_info_file: {meta_info_file} cannot be read ({error.strerror})") from None
-    names = [line.split(" ")[0] for line in lines if line.strip()]
+    except UnicodeDecodeError:
+        raise DatasetError(f"meta_info_file: {meta_info_file} is not UTF-8 text") from None
+    matches = [(line, _META_LINE.fullmatch(line.rstrip())) for line in lines if line.strip()]
+    names = [match[1] if match else line.split(" ")[0] for line, match in matches]
     if not names:
         raise DatasetError(f"meta_info_file: {meta_info_file} names no image")
-    missing = [name for name in names if not Path(folder, name).is_file()]
-    if missing:
-        raise DatasetError(f"meta_info_file: {meta_info_file} names files that {folder} lacks: {_listed(missing)}")
-    return [Path(folder, name) for name in names]
+    return names
 
 
 def paired_images(
@@ -61,42 +71,59 @@ def paired_images(
     Raises:
         DatasetError: a missing or empty folder, an ambiguous stem, or images without partner on either side.
     """
-    lq_paths = images_of("dataroot_lq", folder)
-    faults = []
-    for key, paths in (("dataroot_gt", gt_paths), ("dataroot_lq", lq_paths)):
-        twice = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
-        if twice:
-            faults.append(f"{key}: several files of one name but for the suffix: {_listed(twice)}; keep one of each")
-    by_stem = {path.stem: path for path in lq_paths}
-    wanted = {filename_tmpl.format(path.stem): path for path in gt_paths}
-    lonely = [path.name for stem, path in wanted.items() if stem not in by_stem]
-    if lonely:
-        example = filename_tmpl.format(Path(lonely[0]).stem)
-        hint = f"looked for {example}.* ; is filename_tmpl ({filename_tmpl}) right?"
-        faults.append(f"dataroot_lq: {folder} has no partner of {_listed(lonely)}; {hint}")
-    extra = [] if is_subset else [path.name for path in lq_paths if path.stem not in wanted]
-    if extra:
-        faults.append(f"dataroot_gt: no ground truth for {_listed(extra)} of dataroot_lq")
+    faults: list[str] = []
+    theirs = by_name("dataroot_lq", [(path.stem, path) for path in images_of("dataroot_lq", folder)], faults)
+    ours = by_name("dataroot_gt", [(path.stem, path) for path in gt_paths], faults)
+    partners = pair_by_name(ours, theirs, filename_tmpl, faults, where=folder, is_subset=is_subset)
     if faults:
         raise DatasetError(faults)
-    return [(path, by_stem[stem]) for stem, path in wanted.items()]
+    return list(partners.items())
 
 
-def images_of(key: str, folder: str | os.PathLike[str]) -> list[Path]:
-    """The images directly in ``folder``, which stands under ``key`` in the options, in natural order.
+def by_name(key: str, named: Sequence[tuple[str, Path]], faults: list[str]) -> dict[str, Path]:
+    """Name -> path; a name that stands twice is noted among the ``faults`` of ``key``."""
+    found: dict[str, Path] = {}
+    twice = [name for name, path in named if found.setdefault(name, path) != path]
+    if twice:
+        faults.append(f"{key}: several files of one name but for the suffix: {listed(twice)}; keep one of each")
+    return found
 
-    Raises:
-        DatasetError: the folder is missing, or holds no image.
+
+def pair_by_name(
+    ours: Mapping[str, Path],
+    theirs: Mapping[str, Path],
+    filename_tmpl: str,
+    faults: list[str],
+    *,
+    where: object,
+    is_subset: bool,
+) -> dict[Path, Path]:
+    """The partner among ``theirs`` of each of ``ours``; those without one, on either side, are noted as faults.
+
+    Args:
+        ours, theirs: ground truth and low quality by name without suffix; folders in names are parted by ``/``.
+        filename_tmpl: last part of the partner's name, ``{}`` being that of the ground truth.
+        faults: of ``dataroot_gt`` and ``dataroot_lq``.
+        where: the folder of ``theirs``, for messages.
+        is_subset: the ground truth is a selection, so that others of ``theirs`` are no fault.
     """
-    try:
-        paths = list_images(folder)
-    except ImageFileError as error:
-        raise DatasetError(f"{key}: {error}") from None
-    if not paths:
-        raise DatasetError(f"{key}: {folder} holds no image file (subfolders are not searched)")
-    return paths
+    wanted = {_partner_name(name, filename_tmpl): path for name, path in ours.items()}
+    lonely = [(name, path.name) for name, path in wanted.items() if name not in theirs]
+    if lonely:
+        hint = f"looked for {lonely[0][0]}.* ; is filename_tmpl ({filename_tmpl}) right?"
+        faults.append(f"dataroot_lq: {where} has no partner of {listed([name for _, name in lonely])}; {hint}")
+    extra = [] if is_subset else [path.name for name, path in theirs.items() if name not in wanted]
+    if extra:
+        faults.append(f"dataroot_gt: no ground truth for {listed(extra)} of dataroot_lq")
+    return {path: theirs[name] for name, path in wanted.items() if name in theirs}
 
 
-def _listed(names: Sequence[str]) -> str:
+def _partner_name(name: str, filename_tmpl: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + filename_tmpl.format(last)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -5,10 +5,12 @@ The global random generators are neither read nor written.
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +19,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from mambair.data.image_content import ImageFileError
 from mambair.data.image_folders import DatasetError
 
-# first words of the seeds of the two independent streams
-_ORDER, _SAMPLE = 0, 1
+logger = logging.getLogger(__name__)
+
+# first words of the seeds of the independent streams
+_ORDER, _SAMPLE, _SUBSTITUTE = 0, 1, 2
+# so many images are tried in place of one that cannot be used
+_SUBSTITUTES = 32
 
 
 class SampleSequence:
@@ -55,27 +61,62 @@ class SampleSequence:
         """A fresh source of randomness for sample ``number``."""
         return np.random.default_rng([self.seed, _SAMPLE, number])
 
+    def substitutes(self, number: int) -> Iterator[tuple[int, np.random.Generator]]:
+        """Images, each with a source of randomness, to try in place of that of sample ``number``."""
+        for attempt in range(_SUBSTITUTES):
+            rng = np.random.default_rng([self.seed, _SUBSTITUTE, number, attempt])
+            yield int(rng.integers(self.length)), rng
+
+
+class Substituted(NamedTuple):
+    """A sample, or a batch, with what was wrong with the images in whose place others were taken."""
+
+    content: Any
+    faults: list[str]
+
 
 class NumberedSamples(Dataset[Any]):
     """A data set indexed by the number of a sample in a sequence instead of by image.
 
     Data sets with ``sample(index, rng)`` get the sequence's generator. Others, such as basicsr's, draw from the global
     generators: these are seeded for the call and put back after it. A fault of an image is an item like any other,
-    which `TrainingBatches` raises: thrown in a worker, it would arrive wrapped in that worker's traceback.
+    which `TrainingBatches` raises: thrown in a worker, it would arrive wrapped in that worker's traceback. With
+    ``skip_unreadable`` another image is taken, which is a function of (seed, number) as well.
+
+    Args:
+        dataset: map-style.
+        sequence: which image comes when.
+        step_size: samples of one optimiser step, for data sets whose patches grow (``gt_sizes``).
     """
 
-    def __init__(self, dataset: Any, sequence: SampleSequence) -> None:
+    def __init__(self, dataset: Any, sequence: SampleSequence, step_size: int = 1) -> None:
         self.dataset = dataset
         self.sequence = sequence
+        self._step_size = step_size
+        self._skips = bool(getattr(getattr(dataset, "options", None), "skip_unreadable", False))
 
     def __getitem__(self, number: int) -> Any:
-        index, rng = self.sequence.index(number), self.sequence.rng(number)
         try:
-            if hasattr(self.dataset, "sample"):
-                return self.dataset.sample(index, rng)
-            return _with_global_generators(self.dataset, index, rng)
+            return self._sample(self.sequence.index(number), self.sequence.rng(number), number)
         except (DatasetError, ImageFileError) as error:
-            return error
+            return self._substitute(number, error) if self._skips else error
+
+    def _sample(self, index: int, rng: np.random.Generator, number: int) -> Any:
+        if hasattr(self.dataset, "gt_size_at"):
+            return self.dataset.sample(index, rng, gt_size=self.dataset.gt_size_at(number // self._step_size))
+        if hasattr(self.dataset, "sample"):
+            return self.dataset.sample(index, rng)
+        return _with_global_generators(self.dataset, index, rng)
+
+    def _substitute(self, number: int, error: ValueError) -> Substituted | DatasetError:
+        faults = [str(error)]
+        for index, rng in self.sequence.substitutes(number):
+            try:
+                return Substituted(self._sample(index, rng, number), faults)
+            except (DatasetError, ImageFileError) as another:
+                faults.append(str(another))
+        tried = len(set(faults))
+        return DatasetError(f"{tried} images were tried and none can be used, skip_unreadable or not: {faults[0]}")
 
 
 def _with_global_generators(dataset: Any, index: int, rng: np.random.Generator) -> Any:
@@ -105,12 +146,19 @@ class _BatchNumbers(Sampler[list[int]]):
 
 
 def _collate(items: list[Any]) -> Any:
-    """The batch, or the first fault among its items."""
-    return next((item for item in items if isinstance(item, ValueError)), None) or default_collate(items)
+    """The batch, or the first fault among its items; with what was skipped, if anything was."""
+    fault = next((item for item in items if isinstance(item, ValueError)), None)
+    if fault is not None:
+        return fault
+    faults = [text for item in items if isinstance(item, Substituted) for text in item.faults]
+    batch = default_collate([item.content if isinstance(item, Substituted) else item for item in items])
+    return Substituted(batch, faults) if faults else batch
 
 
 class TrainingBatches(Iterator[Any]):
     """The batches of a training loader, without end.
+
+    An image that is skipped is named in the log when it is met first; at the end the log says how often each was met.
 
     Args:
         loader: from `build_train_loader`.
@@ -118,6 +166,7 @@ class TrainingBatches(Iterator[Any]):
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._batches = iter(loader)
+        self.skipped: Counter[str] = Counter()
 
     def __next__(self) -> Any:
         """The next batch.
@@ -128,10 +177,20 @@ class TrainingBatches(Iterator[Any]):
         batch = next(self._batches)
         if isinstance(batch, ValueError):
             raise batch
-        return batch
+        if not isinstance(batch, Substituted):
+            return batch
+        for fault in batch.faults:
+            if fault not in self.skipped:
+                logger.warning("image no. %d that cannot be used is skipped: %s", len(self.skipped) + 1, fault)
+            self.skipped[fault] += 1
+        return batch.content
 
     def close(self) -> None:
         """End the workers. They ignore SIGTERM, so left alone they would keep the program from exiting."""
+        if self.skipped:
+            told = "".join(f"\n  {count} times: {fault}" for fault, count in self.skipped.most_common())
+            logger.warning("%d images could not be used and were skipped:%s", len(self.skipped), told)
+            self.skipped.clear()
         stop = getattr(self._batches, "_shutdown_workers", None)  # DataLoader has no public way
         if stop is not None:
             stop()
@@ -164,7 +223,7 @@ def build_train_loader(
 
     Args:
         dataset: map-style; its ``sample(index, rng)`` is used if it has one.
-        batch_size: of this process.
+        batch_size: of this process, in one optimiser step.
         seed: of the whole training; the same in every process.
         start: number of the first sample, counted over all processes.
         num_workers: processes that read ahead; 0 reads in this one.
@@ -181,7 +240,7 @@ def build_train_loader(
             f"{batch_size}, {start}, {num_workers}, {rank}, {world_size}"
         )
     return DataLoader(
-        NumberedSamples(dataset, SampleSequence(len(dataset), seed)),
+        NumberedSamples(dataset, SampleSequence(len(dataset), seed), batch_size * world_size),
         batch_sampler=_BatchNumbers(batch_size, start, rank, world_size),
         num_workers=num_workers,
         pin_memory=pin_memory,

@@ -1,4 +1,4 @@
-"""Pairs of images from two folders, as BasicSR's data set of the same name."""
+"""Pairs of images from two folders or databases, as BasicSR's data set of the same name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mambair.data.dataset_options import PairedOptions
-from mambair.data.image_files import ImageFileError, read_size
-from mambair.data.image_folders import DatasetError, paired_images
+from mambair.data.image_files import ImageFileError
+from mambair.data.image_folders import DatasetError
+from mambair.data.image_sources import pair_sources
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
 from mambair.registry import DATASET_REGISTRY
 
@@ -18,37 +19,41 @@ class PairedImageDataset(RestorationDataset):
     """Low-quality images in ``dataroot_lq`` and their ground truth in ``dataroot_gt``, paired by name.
 
     Each ground truth is ``scale`` times as large as its partner, or a rest below ``scale`` larger, which is cut off at
-    the bottom and right (test sets are kept that way).
+    the bottom and right (test sets are kept that way). Suffixes may differ (``.png`` and ``.jpg``).
     """
 
     Options = PairedOptions
 
     def _find_files(self) -> None:
         super()._find_files()
-        pairs = paired_images(
-            self.options.dataroot_lq,
-            self.gt_paths,
+        partners = pair_sources(
+            self._source("dataroot_gt"),
+            self._source("dataroot_lq"),
             self.options.filename_tmpl,
             is_subset=self.options.meta_info_file is not None,
         )
-        self.lq_paths: list[Path] = [lq_path for _, lq_path in pairs]
+        self.lq_paths: list[Path] = [partners[path] for path in self.gt_paths]
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        gt_path, lq_path = self.gt_paths[index], self.lq_paths[index]
-        lq, gt = self._read(lq_path), self._read(gt_path)
-        misfit = self._misfit(index, gt.shape[:2], lq.shape[:2])
+    # where the low-quality images are read from
+    _lq_key = "dataroot_lq"
+
+    def sample(self, index: int, rng: np.random.Generator, *, gt_size: int | None = None) -> Sample:
+        gt_path, lq_path, scale = self.gt_paths[index], self.lq_paths[index], self.options.scale
+        lq_picture, gt_picture = self._picture(lq_path, self._lq_key), self._picture(gt_path)
+        height, width = lq_picture.height, lq_picture.width
+        misfit = self._misfit(index, (gt_picture.height, gt_picture.width), (height, width))
         if misfit:
             raise DatasetError(misfit)
-        gt = gt[: lq.shape[0] * self.options.scale, : lq.shape[1] * self.options.scale]
         if self.options.is_train:
-            scale = self.options.scale
-            top, left, side = self._corner(*lq.shape[:2], lq_path, rng)
-            lq = lq[top : top + side, left : left + side]
-            gt = gt[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+            top, left, side = self._corner(height, width, lq_path, rng, gt_size)
+            lq = lq_picture.patch(top, left, side, side)
+            gt = gt_picture.patch(top * scale, left * scale, side * scale, side * scale)
             lq, gt = self._flipped((lq, gt), rng)
+        else:
+            lq, gt = lq_picture.whole(), gt_picture.whole()[: height * scale, : width * scale]
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "lq_path": str(lq_path), "gt_path": str(gt_path)}
 
-    def _misfit(self, index: int, gt_size: tuple[int, ...], lq_size: tuple[int, ...]) -> str | None:
+    def _misfit(self, index: int, gt_size: tuple[int, int], lq_size: tuple[int, int]) -> str | None:
         """What is wrong with the (height, width) of a pair."""
         scale = self.options.scale
         height, width = lq_size[0] * scale, lq_size[1] * scale
@@ -64,7 +69,9 @@ class PairedImageDataset(RestorationDataset):
         if fault:
             return fault
         try:
-            misfit = self._misfit(index, read_size(self.gt_paths[index]), read_size(self.lq_paths[index]))
+            gt_size = self._source("dataroot_gt").read(self.gt_paths[index]).size()
+            lq_size = self._source(self._lq_key).read(self.lq_paths[index]).size()
         except ImageFileError as error:
-            return f"dataroot_lq: {error}"
-        return f"dataroot_lq: {misfit}" if misfit else None
+            return f"{self._lq_key}: {error}"
+        misfit = self._misfit(index, gt_size, lq_size)
+        return f"{self._lq_key}: {misfit}" if misfit else None

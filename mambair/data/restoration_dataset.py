@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mambair.data.dataset_options import DatasetOptions, own_options
-from mambair.data.image_files import ImageFileError, read_image, read_size
-from mambair.data.image_folders import DatasetError, ground_truth_images
+from mambair.data.image_files import ImageFileError
+from mambair.data.image_folders import DatasetError
+from mambair.data.image_sources import ImageSource
+from mambair.data.picture import Picture, Pixels, to_float
 
-Pixels = NDArray[np.generic]
 Sample = dict[str, Tensor | str]
 
 AUTOMATIC_CACHE_BYTES = 256 * 2**20
@@ -41,6 +41,7 @@ class RestorationDataset(Dataset[Sample]):
         self.opt = opt
         self.options = self._validated(opt)
         self.gt_paths: list[Path] = []
+        self.sources: dict[str, ImageSource] = {}
         self._find_files()
         self._cache: dict[Path, Pixels] = {}
         self._cache_room = {True: float("inf"), False: 0, None: AUTOMATIC_CACHE_BYTES}[self.options.cache]
@@ -66,13 +67,15 @@ class RestorationDataset(Dataset[Sample]):
             return error.faults
         step = max(1, len(dataset) // HEADERS_CHECKED)
         faults = [dataset._fault_of_sizes(index) for index in range(0, len(dataset), step)]
+        if dataset.options.is_train and dataset.options.skip_unreadable and None in faults:
+            return []
         return [fault for fault in faults if fault][:1]
 
     def _fault_of_sizes(self, index: int) -> str | None:
         """What is wrong with the sizes of image ``index``, judged by the headers; subclasses extend it."""
-        path, side = self.gt_paths[index], self.options.gt_size
+        path, side = self.gt_paths[index], self.options.largest_gt_size
         try:
-            height, width = read_size(path)
+            height, width = self._source("dataroot_gt").read(path).size()
         except ImageFileError as error:
             return f"dataroot_gt: {error}"
         if self.options.is_train and min(height, width) < side:
@@ -81,7 +84,17 @@ class RestorationDataset(Dataset[Sample]):
 
     def _find_files(self) -> None:
         """List the files; subclasses with more folders extend it."""
-        self.gt_paths = ground_truth_images(self.options.dataroot_gt, self.options.meta_info_file)
+        gt = self._source("dataroot_gt")
+        if self.options.meta_info_file is not None:
+            gt.select(self.options.meta_info_file)
+        self.gt_paths = gt.paths
+
+    def _source(self, key: str) -> ImageSource:
+        """The images of ``dataroot_gt`` or ``dataroot_lq``, listed once."""
+        if key not in self.sources:
+            backend = self.options.io_backend.type
+            self.sources[key] = ImageSource(key, getattr(self.options, key), backend=backend)
+        return self.sources[key]
 
     def __len__(self) -> int:
         return len(self.gt_paths)
@@ -90,12 +103,13 @@ class RestorationDataset(Dataset[Sample]):
         """Sample ``index``. In phase ``train`` it is a different patch at every call; ``sample`` gives control."""
         return self.sample(index, np.random.default_rng() if self.options.is_train else np.random.default_rng(index))
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, gt_size: int | None = None) -> Sample:
         """One sample, a pure function of its arguments.
 
         Args:
             index: number of the image, below ``len(self)``.
             rng: the source of everything random.
+            gt_size: side of the patch, in place of that of the options.
 
         Returns:
             ``lq`` [C, h, w] and ``gt`` [C, h * scale, w * scale], float32 RGB (or one channel) in [0, 1], and their
@@ -107,28 +121,44 @@ class RestorationDataset(Dataset[Sample]):
         """
         raise NotImplementedError
 
-    def _read(self, path: Path) -> Pixels:
-        """Pixels [H, W, C] in the channels the options ask for, kept in memory while there is room."""
-        pixels = self._cache.get(path)
-        if pixels is None:
-            pixels = in_color(read_image(path).pixels, self.options.color)
-            if pixels.nbytes <= self._cache_room:
-                self._cache_room -= pixels.nbytes
-                self._cache[path] = pixels
-        return pixels
+    def gt_size_at(self, iteration: int) -> int | None:
+        """Side of the patches in optimiser step ``iteration`` (from 0), by ``gt_sizes`` and ``iters`` if given."""
+        sizes, steps = self.options.gt_sizes, self.options.iters
+        if not sizes or not steps:
+            return self.options.gt_size
+        ends = np.cumsum(steps)
+        return sizes[min(int(np.searchsorted(ends, iteration, side="right")), len(sizes) - 1)]
 
-    def _corner(self, height: int, width: int, path: Path, rng: np.random.Generator) -> tuple[int, int, int]:
+    def _picture(self, path: Path, key: str = "dataroot_gt") -> Picture:
+        """The image ``path`` of a source, kept in memory in whole while there is room."""
+        pixels = self._cache.get(path)
+        if pixels is not None:
+            return Picture(pixels)
+        picture = Picture(self._source(key).read(path), self.options.color)
+        channels = 3 if self.options.color == "rgb" else 1
+        if picture.height * picture.width * channels > self._cache_room:
+            return picture
+        pixels = picture.whole()
+        if pixels.nbytes <= self._cache_room:
+            self._cache_room -= pixels.nbytes
+            self._cache[path] = pixels
+        return Picture(pixels)
+
+    def _corner(
+        self, height: int, width: int, path: Path, rng: np.random.Generator, gt_size: int | None
+    ) -> tuple[int, int, int]:
         """Row, column and side of a random patch, in low-quality pixels.
 
         Args:
             height, width: of the low-quality image.
+            gt_size: side of the patch in ground-truth pixels; None takes that of the options.
         """
-        scale = self.options.scale
-        side = self.options.gt_size // scale
+        scale, gt_size = self.options.scale, gt_size or self.options.largest_gt_size
+        side = gt_size // scale
         if min(height, width) < side:
             raise DatasetError(
                 f"{path}: {height * scale} x {width * scale} pixels are too few for patches of gt_size "
-                f"{self.options.gt_size}; take the image out or choose a gt_size up to {min(height, width) * scale}"
+                f"{gt_size}; take the image out or choose a gt_size up to {min(height, width) * scale}"
             )
         return int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side
 
@@ -143,33 +173,6 @@ class RestorationDataset(Dataset[Sample]):
         if turn and self.options.use_rot:
             lq, gt = lq.swapaxes(0, 1), gt.swapaxes(0, 1)
         return lq, gt
-
-
-def in_color(pixels: Pixels, color: str) -> Pixels:
-    """[H, W, 1 or 3] as ``rgb``, ``gray`` or ``y``; same dtype, integers rounded.
-
-    ``gray`` is the full-range luma of BT.601 and keeps grey files as they are; ``y`` is its studio-range form, which
-    BasicSR's ``color: y`` and the published metrics use.
-    """
-    if color == "rgb":
-        return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
-    if color == "gray" and pixels.shape[2] == 1:
-        return pixels
-    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
-    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.float64)
-    if color == "gray":
-        luma = colour @ [0.299, 0.587, 0.114]
-    else:
-        luma = (colour @ [65.481, 128.553, 24.966] + 16 * white) / 255
-    luma = luma[:, :, None]
-    return (np.floor(luma + 0.5) if pixels.dtype.kind == "u" else luma).astype(pixels.dtype)
-
-
-def to_float(pixels: Pixels) -> NDArray[np.float32]:
-    """[H, W, C] of any image dtype as float32, white being 1."""
-    if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32, copy=False)
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

@@ -12,8 +12,10 @@ import torch
 from mambair.data import BicubicDataset, DatasetError, GaussianDenoisingDataset, PairedImageDataset, build_dataset
 from mambair.data.bicubic_dataset import reduced_patch
 from mambair.data.image_files import ImageFile, ImageFileError, read_image, write_image
+from mambair.data.image_sources import ImageSource
 from mambair.data.imresize import imresize
-from mambair.data.restoration_dataset import in_color, to_float, to_tensor
+from mambair.data.picture import Picture, in_color, to_float
+from mambair.data.restoration_dataset import to_tensor
 
 SIZES = {"one.png": (40, 52), "two.png": (36, 36), "ten.png": (63, 41)}
 
@@ -127,8 +129,9 @@ def test_a_patch_is_reduced_as_the_whole_image_is(scale: int, dtype: str) -> Non
     whole = imresize(image, 1 / scale)
     for top in range(14 - 4):
         for left in range(11 - 4):
-            patch = reduced_patch(image, scale, top, left, 4)
+            patch, covered = reduced_patch(Picture(image), scale, top, left, 4)
             assert np.array_equal(patch, whole[top : top + 4, left : left + 4]), (top, left)
+            assert np.array_equal(covered, image[top * scale : (top + 4) * scale, left * scale : (left + 4) * scale])
 
 
 def test_published_pairs_are_made_on_the_fly(development_data: Path) -> None:
@@ -225,10 +228,8 @@ def test_cache(folders: Path, cache: bool | None, expected: int, monkeypatch: py
     dataset = BicubicDataset(bicubic(folders, cache=cache))
     before = [dataset.sample(index, np.random.default_rng(0)) for index in range(3)]
     reads = []
-    original = read_image
-    monkeypatch.setattr(
-        "mambair.data.restoration_dataset.read_image", lambda path: reads.append(path) or original(path)
-    )
+    original = ImageSource.read
+    monkeypatch.setattr(ImageSource, "read", lambda source, path: reads.append(path) or original(source, path))
     for index in range(3):
         assert torch.equal(dataset.sample(index, np.random.default_rng(0))["lq"], before[index]["lq"])
     assert len(reads) == 3 - expected
@@ -273,6 +274,18 @@ FAULTS = {
     "two faults": (paired, {"use_hflip": 3, "scale": 0}, ["use_hflip: ", "scale: "]),
     "no patch size": (bicubic, {"gt_size": ...}, ["gt_size: phase train needs"]),
     "patch and scale": (bicubic, {"gt_size": 25}, ["gt_size: must be a multiple of scale (3)"]),
+    "patches that grow, without steps": (bicubic, {"gt_sizes": [24, 36]}, ["iters: must be one positive number"]),
+    "patches that grow, too few steps": (
+        bicubic,
+        {"gt_sizes": [24, 36], "iters": [5]},
+        ["iters: must be one positive number of steps for each of gt_sizes"],
+    ),
+    "patches that grow, and scale": (
+        bicubic,
+        {"gt_sizes": [24, 35], "iters": [5, 5]},
+        ["gt_sizes: must be positive multiples of scale (3)"],
+    ),
+    "steps without patches": (bicubic, {"iters": [5]}, ["iters: has no meaning without gt_sizes"]),
     "no folder key": (paired, {"dataroot_lq": ...}, ["dataroot_lq: "]),
     "missing folder": (bicubic, {"dataroot_gt": "nowhere"}, ["dataroot_gt: nowhere: no such folder"]),
     "missing lq folder": (paired, {"dataroot_lq": "nowhere"}, ["dataroot_lq: nowhere: no such folder"]),

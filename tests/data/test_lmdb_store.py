@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -12,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("lmdb")
 
 from mambair.data import lmdb_store
-from mambair.data.image_content import ImageFile
-from mambair.data.image_encoders import encode
 from mambair.data.lmdb_store import LmdbError, LmdbReader, LmdbWriter
 from mambair.registry import basicsr_installed, import_basicsr
 
@@ -30,7 +30,9 @@ def picture(seed: int, height: int = 6, width: int = 5) -> np.ndarray:
 
 
 def png(seed: int, height: int = 6, width: int = 5) -> bytes:
-    return encode(ImageFile(picture(seed, height, width)), "PNG", None)
+    stream = io.BytesIO()
+    Image.fromarray(picture(seed, height, width)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def fill(folder: Path, keys: tuple[str, ...] = KEYS) -> LmdbReader:

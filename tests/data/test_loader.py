@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambair.data import build_dataset
+from mambair.data import DatasetError, build_dataset
 from mambair.data.image_files import ImageFile, ImageFileError, list_images, read_image, write_image
 from mambair.data.imresize import imresize
 from mambair.data.loader import (
@@ -154,9 +154,87 @@ def test_an_unreadable_image_is_named_in_one_line(workers: int, tmp_path: Path) 
     assert "\n" not in str(caught.value), "a worker's traceback is no part of the message"
 
 
+@pytest.fixture
+def damaged(tmp_path: Path, repository: Path) -> dict[str, Any]:
+    """Options of a data set of six images, two of which are damaged."""
+    for number, path in enumerate(list_images(repository / EXAMPLE / "gt")[:6]):
+        data = path.read_bytes()
+        (tmp_path / f"{number}.png").write_bytes(data[: len(data) // 2] if number in (1, 4) else data)
+    opt = {"type": "BicubicDataset", "phase": "train", "scale": 2, "gt_size": 8, "dataroot_gt": str(tmp_path)}
+    return opt | {"skip_unreadable": True, "use_hflip": True}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_skipped_and_told_once(
+    damaged: dict[str, Any], workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def batches(start: int, count: int, workers: int) -> list[dict[str, Any]]:
+        loader = build_train_loader(build_dataset(damaged), batch_size=3, seed=2, start=start, num_workers=workers)
+        stream = TrainingBatches(loader)
+        taken = [next(stream) for _ in range(count)]
+        stream.close()
+        return taken
+
+    whole = batches(0, 8, workers)
+    assert all(batch["lq"].shape == (3, 3, 4, 4) for batch in whole)
+    used = {Path(path).stem for batch in whole for path in batch["gt_path"]}
+    assert used == {"0", "2", "3", "5"}
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 3
+    assert told[0].startswith("image no. 1 that cannot be used is skipped: ")
+    assert told[1].startswith("image no. 2 that cannot be used is skipped: ")
+    assert all("damaged or truncated" in text for text in told[:2])
+    # every epoch of 6 meets both once; substitutes may meet them again
+    assert told[2].startswith("2 images could not be used and were skipped:\n  ")
+    counts = [int(line.split()[0]) for line in told[2].splitlines()[1:]]
+    assert len(counts) == 2
+    assert min(counts) >= 4
+    assert same(whole[5:], batches(15, 3, 0)), "what is taken instead depends on the seed and the number alone"
+
+
+def test_without_the_option_the_damaged_image_ends_the_stream(damaged: dict[str, Any]) -> None:
+    loader = build_train_loader(build_dataset(damaged | {"skip_unreadable": False}), batch_size=6, seed=2)
+    with pytest.raises(ImageFileError, match=r"[14]\.png: is damaged or truncated"):
+        next(TrainingBatches(loader))
+
+
+def test_where_nothing_can_be_used_skipping_is_an_error(damaged: dict[str, Any], tmp_path: Path) -> None:
+    for path in list_images(tmp_path):
+        path.write_bytes(b"nothing")
+    loader = build_train_loader(build_dataset(damaged), batch_size=1, seed=2)
+    with pytest.raises(DatasetError, match="6 images were tried and none can be used, skip_unreadable or not: "):
+        next(TrainingBatches(loader))
+
+
+def test_the_check_of_options_passes_over_what_is_skipped(damaged: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"")
+    kind = type(build_dataset(damaged))
+    assert kind.check(damaged) == []
+    assert "1.png: is empty" in kind.check(damaged | {"skip_unreadable": False})[0]
+    for path in list_images(tmp_path):
+        path.write_bytes(b"")
+    assert "0.png: is empty" in kind.check(damaged)[0]
+
+
+def test_patches_grow_with_the_iterations(repository: Path) -> None:
+    opt = {
+        "type": "GaussianDenoisingDataset",
+        "phase": "train",
+        "sigma": 5,
+        "gt_sizes": [8, 16, 24],
+        "iters": [2, 1, 3],
+    }
+    dataset = build_dataset(opt | {"dataroot_gt": str(repository / EXAMPLE / "gt")})
+    assert [dataset.gt_size_at(iteration) for iteration in range(8)] == [8, 8, 16, 24, 24, 24, 24, 24]
+    loaders = [build_train_loader(dataset, batch_size=2, seed=0, rank=rank, world_size=2) for rank in (0, 1)]
+    for loader in loaders:
+        assert [batch["gt"].shape[-1] for batch in first(loader, 5)] == [8, 8, 16, 24, 24]
+    assert first(build_train_loader(dataset, batch_size=4, seed=0, start=8), 1)[0]["gt"].shape[-1] == 16
+
+
 PROGRAM_WITH_A_FAULT = """
 import sys
-from mambair.data import build_dataset
+from mambair.data import DatasetError, build_dataset
 from mambair.data.loader import TrainingBatches, build_train_loader
 opt = {"type": "BicubicDataset", "phase": "train", "scale": 2, "gt_size": 8, "dataroot_gt": sys.argv[1]}
 batches = TrainingBatches(build_train_loader(build_dataset(opt), batch_size=1, seed=0, num_workers=2))

@@ -9,7 +9,7 @@ import pytest
 
 from mambair.data.file_work import SettingsError
 from mambair.data.image_files import ImageFile, list_images, read_image, write_image
-from mambair.data.image_folders import DatasetError, ground_truth_images
+from mambair.data.image_folders import DatasetError, names_in
 from mambair.data.imresize import imresize
 from mambair.data.preparation import (
     UnfinishedError,
@@ -186,7 +186,7 @@ def test_meta_info_is_what_data_sets_read(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "meta.txt"
     assert write_meta_info(source, target).made == 3
     assert target.read_text() == "a.png (41,53,3)\nb.png (37,36,3)\nc.bmp (32,40,1)\n"
-    assert ground_truth_images(str(source), str(target)) == list_images(source)
+    assert [source / name for name in names_in(str(target))] == list_images(source)
     write_image(source / "d e.png", ImageFile(picture(5, 6)))
     target.unlink()
     with pytest.raises(UnfinishedError, match="not written: 1 images cannot be used"):

@@ -271,7 +271,7 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
     ),
     "two folders": (
         [("dataroot_lq: lq", "dataroot_lq: [lq, gt]")],
-        ["9: datasets.train.dataroot_lq: found 2 folders; one is right: put the images, or links to them, into one"],
+        ["9: datasets.train.dataroot_lq: found 2 for 1 of dataroot_gt; one for each, in the same order, is right"],
     ),
     "a file for a folder": (
         [("dataroot_lq: lq", "dataroot_lq: gt/a.png")],
