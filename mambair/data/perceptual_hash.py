@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mambair.data.imresize import imresize
-from mambair.data.restoration_dataset import in_color, to_float
+from mambair.data.picture import in_color, to_float
 
 SIDE = 32
 _FREQUENCIES = 8
