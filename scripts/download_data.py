@@ -34,7 +34,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--scale", type=int, nargs="+", choices=SCALES, default=list(SCALES), help="reductions wanted (default: all)")
     add("--no-reductions", action="store_true", help="ground truth only (prepare_data.py lr makes the same reductions)")
-    add("--remove-archives", action="store_true", help="delete an archive when it is unpacked")
+    add("--remove-archives", action="store_true", help="delete the archives that were unpacked")
     add("--attempts", type=int, default=5, metavar="N", help="fruitless attempts in a row before giving up (default 5)")
     add("--dry-run", action="store_true", help="say what would be fetched from where, and do nothing")
     add("--list", action="store_true", help="list the data sets and their pages")
@@ -67,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
         downloads = DatasetDownloads(
             arguments.root,
             scales=() if arguments.no_reductions else arguments.scale,
-            keep_archives=not arguments.remove_archives,
             attempts=arguments.attempts,
             progress=progress_bar,
         )
@@ -80,8 +79,12 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{file.url} -> {', '.join(str(arguments.root / part.folder) for part in parts)}")
         return 0
     outcomes = [downloads.obtain(dataset) for dataset in datasets]
+    if arguments.remove_archives:
+        downloads.remove_archives()
     for outcome in outcomes:
         print(f"{outcome.dataset.name}: {len(outcome.done)} done, {len(outcome.failed)} failed")
+        if outcome.by_hand and outcome.dataset.parts:
+            print(f"  by hand: {outcome.by_hand}")
         for failure in outcome.failed:
             print(f"  failed: {failure}", file=sys.stderr)
     return 1 if any(outcome.failed for outcome in outcomes) else 0

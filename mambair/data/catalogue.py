@@ -74,7 +74,7 @@ class RemoteDataset:
         name: on the command line.
         title: one line on what it is.
         page: where its terms are.
-        by_hand: how to get it where no address is open to programs; no parts then.
+        by_hand: how to get what no address open to programs gives; all of it, if there are no parts.
     """
 
     name: str
@@ -198,6 +198,19 @@ DATASETS: dict[str, RemoteDataset] = {
                 Part(BSDS500, "BSR/BSDS500/data/images/train", "BSD400/HQ", 200),
                 Part(BSDS500, "BSR/BSDS500/data/images/test", "BSD400/HQ", 200),
             ),
+        ),
+        RemoteDataset(
+            "DFWB",
+            "DIV2K, Flickr2K and BSD400 (and WED, by hand) in one folder, for denoising and JPEG",
+            f"{DIV2K_PAGE} and {EDSR_PAGE}",
+            (
+                Part(DIV2K_TRAIN, "DIV2K_train_HR", "DFWB/HQ", 800),
+                Part(FLICKR2K, "Flickr2K/Flickr2K_HR", "DFWB/HQ", 2650),
+                Part(BSDS500, "BSR/BSDS500/data/images/train", "DFWB/HQ", 200),
+                Part(BSDS500, "BSR/BSDS500/data/images/test", "DFWB/HQ", 200),
+            ),
+            by_hand="WED is a RAR archive: fetch it from https://ece.uwaterloo.ca/~k29ma/exploration/ and put the 4744 "
+            "files of pristine_images/ to DFWB/HQ",
         ),
         RemoteDataset(
             "WED",

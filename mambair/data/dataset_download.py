@@ -21,9 +21,10 @@ FAULTS = (ArchiveError, DownloadError, LockError)
 
 @dataclass
 class Outcome:
-    """What became of one data set."""
+    """What became of one data set; ``by_hand`` tells what of it is left to the user."""
 
     dataset: RemoteDataset
+    by_hand: str = ""
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -34,7 +35,6 @@ class DatasetDownloads:
     Args:
         root: the folder of all data sets; the lock file lies in it.
         scales: the reductions that are wanted.
-        keep_archives: False removes an archive when all its wanted parts are unpacked.
         attempts, pause: see `mambair.data.download.download`.
         progress: gives the callback for a file of that name.
 
@@ -47,14 +47,13 @@ class DatasetDownloads:
         root: Path,
         *,
         scales: Iterable[int] = (2, 3, 4),
-        keep_archives: bool = True,
         attempts: int = 5,
         pause: float = 1.0,
         progress: Callable[[str], Progress] = lambda name: no_progress,
     ) -> None:
         self.root = root
         self.scales = frozenset((1, *scales))
-        self.keep_archives = keep_archives
+        self._unpacked_archives: set[Path] = set()
         self.attempts, self.pause = attempts, pause
         self.progress = progress
         self.lock = LockFile(root / LOCK_NAME)
@@ -69,7 +68,7 @@ class DatasetDownloads:
 
     def obtain(self, dataset: RemoteDataset) -> Outcome:
         """Fetch and unpack what of a data set is not there; one file that fails does not keep the others away."""
-        outcome = Outcome(dataset)
+        outcome = Outcome(dataset, by_hand=dataset.by_hand)
         if not dataset.parts:
             outcome.failed.append(f"cannot be fetched by a program: {dataset.by_hand} ({dataset.page})")
         for file, parts in self.wanted(dataset).items():
@@ -81,6 +80,11 @@ class DatasetDownloads:
                 outcome.failed.append(f"{file.name}: {error}")
         return outcome
 
+    def remove_archives(self) -> None:
+        """Delete the archives that were unpacked; several data sets may have needed one."""
+        for archive in self._unpacked_archives:
+            archive.unlink(missing_ok=True)
+
     def _obtain_file(self, file: RemoteFile, parts: list[Part]) -> list[str]:
         if parts[0].prefix is None:
             return [self._obtain_image(file, parts[0])]
@@ -89,8 +93,7 @@ class DatasetDownloads:
             archive = self.root / DOWNLOADS / file.name
             self._fetch(file, archive)
             self._unpack(archive, missing)
-            if not self.keep_archives:
-                archive.unlink(missing_ok=True)
+            self._unpacked_archives.add(archive)
         return [
             f"{part.folder}: {part.images} images" + ("" if part in missing else ", there already") for part in parts
         ]

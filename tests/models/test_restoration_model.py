@@ -322,9 +322,15 @@ def test_too_many_in_a_row_end_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9], ids=["plain", "averaged"])
-def test_ten_steps_equal_five_and_five_bit_for_bit(tmp_path: Path, optimizer: str, ema_decay: float) -> None:
-    train = {"optim_g": {"type": optimizer, "lr": 1e-2}, "ema_decay": ema_decay}
+@pytest.mark.parametrize(
+    ("ema_decay", "ema_warmup"),
+    [(0.0, False), (0.9, False), (0.9, True)],
+    ids=["plain", "averaged", "averaged with warm-up"],
+)
+def test_ten_steps_equal_five_and_five_bit_for_bit(
+    tmp_path: Path, optimizer: str, ema_decay: float, ema_warmup: bool
+) -> None:
+    train = {"optim_g": {"type": optimizer, "lr": 1e-2}, "ema_decay": ema_decay, "ema_warmup": ema_warmup}
     whole = make(tmp_path / "whole", **train)
     run(whole, 1, 10)
     first = make(tmp_path, **train)
