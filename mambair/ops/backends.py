@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from mambair.ops import chunked, mamba_ssm, operators
+from mambair.ops import chunked, mamba_ssm, operators, trial, triton_scan
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
 MANY_STATES = 256
@@ -35,6 +35,7 @@ class Request:
     carries_state: bool = False  # an initial state is given, or the last one asked for
     compiling: bool = False  # torch.compile or torch.export is tracing
     transformed: bool = False  # a transform of torch.func or forward-mode differentiation is at work
+    forced: bool = False  # the environment names the backend
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,19 @@ def _native_declines(request: Request) -> str | None:
     return None if native.load() else native.why_not() or "the native library could not be loaded"
 
 
+def _triton_declines(request: Request) -> str | None:
+    if request.double:
+        return "it computes in float32, and an input is float64"
+    if request.many_states:
+        return f"it holds up to {MANY_STATES} numbers of state for a channel, and A has more"
+    if request.transformed:
+        return "transforms of torch.func and forward-mode derivatives cannot pass through an operator"
+    reason = triton_scan.why_not(request.device, forced=request.forced)
+    if reason is None:
+        triton_scan.load(request.device)
+    return reason
+
+
 def _mamba_ssm_declines(request: Request) -> str | None:
     if request.device != "cuda":
         return f"it runs on CUDA devices, not on {request.device}"
@@ -87,6 +101,7 @@ def _torch_declines(request: Request) -> str | None:
 
 BACKENDS = (
     Backend("native", _native_declines, operators.selective_scan, operators.ss2d_scan),
+    Backend("triton", _triton_declines, operators.selective_scan, operators.ss2d_scan),
     Backend("mamba_ssm", _mamba_ssm_declines, mamba_ssm.selective_scan, mamba_ssm.ss2d_scan),
     Backend("torch", _torch_declines, chunked.selective_scan, chunked.ss2d_scan),
 )
@@ -95,8 +110,18 @@ _BY_NAME = {backend.name: backend for backend in BACKENDS}
 SHAPES_ONLY = Backend("shapes", _torch_declines, operators.selective_scan, operators.ss2d_scan)
 
 
-def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = False) -> Backend:
+def choose(
+    tensors: Sequence[Tensor],
+    *,
+    states: int,
+    carries_state: bool = False,
+    run: Callable[[Backend], Tensor] | None = None,
+    extra: tuple[object, ...] = (),
+) -> Backend:
     """The first backend of the table that runs a scan of these tensors, or the one the environment forces.
+
+    Where mamba_ssm's kernel could take the place of Triton's, ``run`` is used to measure both, once for every shape
+    (and ``extra``: what else tells scans apart), and mamba_ssm is chosen if it is clearly faster.
 
     Raises:
         BackendError: The forced backend does not exist, or why it cannot run this scan.
@@ -109,7 +134,20 @@ def choose(tensors: Sequence[Tensor], *, states: int, carries_state: bool = Fals
     many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
     compiling = torch.compiler.is_compiling()
     transformed = not compiling and _is_transformed()
-    return _BY_NAME[_choose(forced, device, double, many_states, carries_state, compiling, transformed)]
+    name = _choose(forced, device, double, many_states, carries_state, compiling, transformed)
+    if name == "triton" and not forced and not compiling and run is not None:
+        name = _measured(
+            Request(device, double, many_states, carries_state, compiling, transformed), run, tensors, extra
+        )
+    return _BY_NAME[name]
+
+
+def _measured(
+    request: Request, run: Callable[[Backend], Tensor], tensors: Sequence[Tensor], extra: tuple[object, ...]
+) -> str:
+    if _mamba_ssm_declines(request) is not None:
+        return "triton"
+    return trial.faster(("triton", "mamba_ssm"), lambda name: run(_BY_NAME[name]), tensors, extra)
 
 
 def _is_transformed() -> bool:
@@ -150,7 +188,7 @@ def _search(forced: str, request: Request) -> str:
 def _forced(name: str, request: Request) -> str:
     if name not in _BY_NAME:
         raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
-    reason = _BY_NAME[name].declines(request)
+    reason = _BY_NAME[name].declines(replace(request, forced=True))
     if reason is not None:
         raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
     return name

@@ -7,6 +7,7 @@ Letters: B batch, L tokens (H * W of an image), D channels, N state size, K dire
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +32,12 @@ _SCHEMAS = (
 )
 for _schema in _SCHEMAS:
     _LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+
+def implement(functions: Mapping[str, Callable[..., Any]], dispatch_key: str) -> None:
+    """Add the implementations for a kind of device ("CUDA", "CPU"), by name of the operator without namespace."""
+    for name, function in functions.items():
+        _LIBRARY.impl(name, function, dispatch_key)
 
 
 @torch.library.register_fake("mambair::ss2d_scan")

@@ -50,8 +50,12 @@ def ss2d_scan(
     """
     directions = [int(d) for d in directions]
     _check(x, projection, dt_weight, dt_bias, A, D, directions)
-    backend = backends.choose((x, projection, dt_weight, dt_bias, A, D), states=A.shape[2])
-    return backend.ss2d_scan(x, projection, dt_weight, dt_bias, A, D, directions)
+    tensors = (x, projection, dt_weight, dt_bias, A, D)
+
+    def run(backend: backends.Backend) -> Tensor:
+        return backend.ss2d_scan(*tensors, directions)
+
+    return run(backends.choose(tensors, states=A.shape[2], run=run, extra=tuple(directions)))
 
 
 def _check(

@@ -35,7 +35,7 @@ def without_native(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_order_of_the_table_ends_with_torch() -> None:
-    assert [b.name for b in backends.BACKENDS] == ["native", "mamba_ssm", "torch"]
+    assert [b.name for b in backends.BACKENDS] == ["native", "triton", "mamba_ssm", "torch"]
 
 
 def test_an_unknown_name_lists_the_names(monkeypatch, ss2d_inputs) -> None:
@@ -43,7 +43,7 @@ def test_an_unknown_name_lists_the_names(monkeypatch, ss2d_inputs) -> None:
     with pytest.raises(BackendError) as caught:
         ss2d_scan(**ss2d_inputs())
     assert str(caught.value) == (
-        "MAMBAIR_SCAN_BACKEND=cuda: there is no such backend; there are native, mamba_ssm, torch"
+        "MAMBAIR_SCAN_BACKEND=cuda: there is no such backend; there are native, triton, mamba_ssm, torch"
     )
 
 
@@ -167,7 +167,7 @@ def test_the_command_prints_choice_and_reasons(monkeypatch, capsys) -> None:
     assert printed.count("chosen") == 2
     monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", "nonsense")
     assert command.main([]) == 2
-    assert "there are native, mamba_ssm, torch" in capsys.readouterr().out
+    assert "there are native, triton, mamba_ssm, torch" in capsys.readouterr().out
 
 
 def run_python(code: str) -> str:

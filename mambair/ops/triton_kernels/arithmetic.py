@@ -1,5 +1,8 @@
 """Numbers of the kernels: exponentials and softplus to float32 accuracy, and rows of tiles held in registers."""
 
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import triton
@@ -20,12 +23,6 @@ def decay_of(x):
     close = tl.abs(x) < 0.125
     w = x * (0.6931471398600627 + x * (0.24022649520493375 + x * (0.055524945840838114 + x * 0.009621138033178916)))
     return tl.where(close, w, tl.exp2(x)), tl.where(close, 1.0, 0.0)
-
-
-@triton.jit
-def decayed(w, near, state):
-    """The state times the factor of :func:`decay_of`."""
-    return w * state + tl.where(near > 0.5, state, 0.0)
 
 
 @triton.jit
@@ -55,16 +52,13 @@ def sigmoid(x):
 
 
 @triton.jit
-def row(tile, j: tl.constexpr, TOKENS: tl.constexpr):
-    """Row j of a float32 tile [TOKENS, channels]. Every thread holds all rows, so that this costs nothing.
+def rows(a, b, c, j: tl.constexpr, TOKENS: tl.constexpr):
+    """Row j of three float32 tiles [TOKENS, channels]. Every thread holds all rows, so that this costs nothing.
 
-    The sum is one of whole numbers, for the compiler drops additions of 0 only there.
+    The sums are of whole numbers, for the compiler drops additions of 0 only there.
     """
-    bits = tl.where(tl.arange(0, TOKENS)[:, None] == j, tile.to(tl.int32, bitcast=True), 0)
-    return tl.sum(bits, axis=0).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def with_row(tile, j: tl.constexpr, values, TOKENS: tl.constexpr):
-    """The tile with its row j replaced."""
-    return tl.where(tl.arange(0, TOKENS)[:, None] == j, values[None, :], tile)
+    here = tl.arange(0, TOKENS)[:, None] == j
+    a = tl.sum(tl.where(here, a.to(tl.int32, bitcast=True), 0), axis=0).to(tl.float32, bitcast=True)
+    b = tl.sum(tl.where(here, b.to(tl.int32, bitcast=True), 0), axis=0).to(tl.float32, bitcast=True)
+    c = tl.sum(tl.where(here, c.to(tl.int32, bitcast=True), 0), axis=0).to(tl.float32, bitcast=True)
+    return a, b, c

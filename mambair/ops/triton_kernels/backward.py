@@ -4,13 +4,17 @@
 receives, and that is what the slots [B, K, segments, N, D] hold: slot s for the state at the end of segment s.
 """
 
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from mambair.ops.triton_kernels.arithmetic import LN2, decay_of, decayed, row, sigmoid, with_row
-from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, raw_steps, states_of_tile, tokens_of
+from mambair.ops.triton_kernels.arithmetic import LN2, decay_of, rows, sigmoid
+from mambair.ops.triton_kernels.packing import direction_of
+from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, pixel, raw_steps, states_of_tile, tokens_of
 
 SIZES = ["length", "height", "width", "directions", "count", "channels", "state_size", "rank", "segments", "tiles",
          "x_b", "x_h", "x_w", "x_k", "g_b", "g_h", "g_w", "g_k", "delta_b", "delta_w", "gate_b", "gate_w",
@@ -23,12 +27,12 @@ def adjoints_of_tile(w, near, received, later, TOKENS: tl.constexpr):
 
     w, near: the decays of the tile as from decay_of; received: what each token gets from its own output.
     """
-    adjoints = received
-    for i in tl.static_range(TOKENS):
-        j: tl.constexpr = TOKENS - 1 - i
-        adjoint = row(received, j, TOKENS) + later
-        adjoints = with_row(adjoints, j, adjoint, TOKENS)
-        later = decayed(row(w, j, TOKENS), row(near, j, TOKENS), adjoint)
+    adjoints, token = received, tl.arange(0, TOKENS)[:, None]
+    for j in tl.static_range(TOKENS - 1, -1, -1):
+        w_j, near_j, received_j = rows(w, near, received, j, TOKENS)
+        adjoint = received_j + later
+        adjoints = tl.where(token == j, adjoint[None, :], adjoints)
+        later = w_j * adjoint + tl.where(near_j > 0.5, adjoint, 0.0)
     return adjoints, later
 
 
@@ -57,7 +61,7 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
     exists = channel < channels
     segment, sequence = (item // blocks) % (segments - 1) + 1, item // blocks // (segments - 1)
     k, batch = (sequence % count).to(tl.int64), (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     all_tiles, rows = tl.cdiv(length, TOKENS), rank + 2 * state_size
     at = sequence.to(tl.int64) * segments + segment
     slot = slots + (at - 1) * state_size * channels + channel
@@ -68,11 +72,12 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
         py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
                                   INDEXED, NARROW, TOKENS)  # fmt: skip
-        g, _ = gated_gradient(grad, gate, batch * g_b + py * g_h + px * g_w + k * g_k,
-                              batch * gate_b + px * gate_w + k * channels, channel, valid, exists, GATED)  # fmt: skip
+        pixels_z = batch * gate_b + pixel(0, px, 0, gate_w) + k * channels
+        pixels_g = batch * g_b + pixel(py, px, g_h, g_w) + k * g_k
+        g, _ = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + px * delta_w + k * channels, channel, valid, exists)
+            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
@@ -90,7 +95,7 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
 
 @triton.jit
 def add_to(pointer, numbers, here, adds):
-    """Add to numbers in memory that this program alone writes; where ``adds`` is false there is nothing yet."""
+    """Add to numbers in memory that this program alone writes; where ``adds`` is false nothing is there yet."""
     tl.store(pointer, tl.load(pointer, mask=adds, other=0.0) + numbers, mask=here)
 
 
@@ -128,10 +133,11 @@ def tile_gradients(u, steps, g, matrices, matrix_grads, rates, rate_grads, slot,
         entering = drive * b[:, None]
         remaining, states = entering, entering
         for j in tl.static_range(TOKENS):
-            left = decayed(row(w, j, TOKENS), row(near, j, TOKENS), state)
-            state = left + row(entering, j, TOKENS)
-            remaining = with_row(remaining, j, left, TOKENS)
-            states = with_row(states, j, state, TOKENS)
+            w_j, near_j, entering_j = rows(w, near, entering, j, TOKENS)
+            left = w_j * state + tl.where(near_j > 0.5, state, 0.0)
+            state = left + entering_j
+            remaining = tl.where(token[:, None] == j, left[None, :], remaining)
+            states = tl.where(token[:, None] == j, state[None, :], states)
         adjoints, later = adjoints_of_tile(w, near, g * c[:, None], later, TOKENS)
         tl.store(slot + n * channels, later, mask=exists)
         to_b, to_c = matrix_grads + n * TOKENS + token, matrix_grads + (state_size + n) * TOKENS + token
@@ -149,7 +155,7 @@ def tile_gradients(u, steps, g, matrices, matrix_grads, rates, rate_grads, slot,
 @triton.jit
 def step_gradients(raw_grads, packed, packed_grads, weight, weight_grads, channels, rank, channel, exists, adds,
                    GIVEN: tl.constexpr, BIASED: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
-    """From the gradient of the raw steps [TOKENS, CHANNELS] to those of the weights, the bias and the projected rows."""
+    """From the gradient of the raw steps [TOKENS, CHANNELS] to those of weights, bias and projected rows."""
     token = tl.arange(0, TOKENS)
     if not GIVEN:
         for r in range(rank):
@@ -214,7 +220,7 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     exists, lane = channel < channels, tl.arange(0, CHANNELS)
     k, batch = (sequence % count).to(tl.int64), (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     at = sequence.to(tl.int64) * segments + segment
     slot = slots + at * state_size * channels + channel
     parameters = dparameters + at * (state_size + rank + 2) * channels + channel
@@ -231,28 +237,29 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
         py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
                                   INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + py * x_h + px * x_w + k * x_k, channel, valid, exists)
+        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + px * delta_w + k * channels, channel, valid, exists)
+            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
         raw = raw_steps(given, source, weight, bias, channels, rank, channel, exists, GIVEN, BIASED, TOKENS)
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
         here = before + t * state_size * CHANNELS
         if i < count_here - 1:
             run_tile(u, steps, source + rank * TOKENS, rates, here, channels, state_size, exists, TOKENS, CHANNELS)
         else:
-            pixels_z = batch * gate_b + px * gate_w + k * channels
-            pixels_g = batch * g_b + py * g_h + px * g_w + k * g_k
+            pixels_z = batch * gate_b + pixel(0, px, 0, gate_w) + k * channels
+            pixels_g = batch * g_b + pixel(py, px, g_h, g_w) + k * g_k
             g, z = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
             row_grads = dpacked + ((group.to(tl.int64) * sequences + sequence) * all_tiles + tile) * rows * TOKENS
             grad_drive, grad_steps, result = tile_gradients(
                 u, steps, g, source + rank * TOKENS, row_grads + rank * TOKENS, rates, parameters, slot, here,
                 channels, state_size, exists, adds, GATED, TOKENS, CHANNELS,
             )  # fmt: skip
+            to = batch * dx_b + (py * width + px).to(tl.int64) * dx_w + k * dx_k
             finish_tile(u, raw, steps, g, z, grad_drive, grad_steps, result, source, row_grads, weight,
                         parameters + state_size * channels, skip + k * channels, grad, pixels_g, dx, ddelta, dgate,
-                        batch * dx_b + (py * width + px) * dx_w + k * dx_k, channels, rank, channel, valid, exists,
-                        adds, GIVEN, BIASED, SOFTPLUS, GATED, SKIP, TOKENS)  # fmt: skip
+                        to, channels, rank, channel, valid, exists, adds,
+                        GIVEN, BIASED, SOFTPLUS, GATED, SKIP, TOKENS)  # fmt: skip
         tl.debug_barrier()  # the next tile reads what this one wrote
 
 

@@ -1,11 +1,14 @@
 """From where segments end when they start from zero to where they really start: a short scan over segments."""
 
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from mambair.ops.triton_kernels.arithmetic import row, with_row
+from mambair.ops.triton_kernels.arithmetic import rows
 
 
 @triton.jit(do_not_specialize=["count", "channels", "state_size", "segments"])
@@ -41,6 +44,7 @@ def carry(slots, totals, rates, count, channels, state_size, segments,
         ends = tl.load(to, mask=here, other=0.0)
         states = ends
         for j in tl.static_range(STEPS):
-            state = row(decay, j, STEPS) * state + row(ends, j, STEPS)
-            states = with_row(states, j, state, STEPS)
+            decay_j, end_j, _ = rows(decay, ends, ends, j, STEPS)
+            state = decay_j * state + end_j
+            states = tl.where(tl.arange(0, STEPS)[:, None] == j, state[None, :], states)
         tl.store(to, states, mask=here)

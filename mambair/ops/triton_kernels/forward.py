@@ -1,12 +1,16 @@
 """The forward scan of segments: where they end when they start from zero, and their outputs from the right start."""
 
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
 from mambair.ops.triton_kernels.arithmetic import sigmoid
-from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, raw_steps, states_of_tile, tokens_of
+from mambair.ops.triton_kernels.packing import direction_of
+from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, pixel, raw_steps, states_of_tile, tokens_of
 
 SIZES = ["length", "height", "width", "directions", "count", "channels", "state_size", "rank", "segments", "tiles",
          "x_b", "x_h", "x_w", "x_k", "delta_b", "delta_w", "gate_b", "gate_w", "y_b", "y_w", "y_k",
@@ -29,7 +33,7 @@ def segment_ends(x, delta, packed, index, rates, weight, bias, slots, totals,
     exists = channel < channels
     segment, sequence = (item // blocks) % (segments - 1), item // blocks // (segments - 1)
     k, batch = (sequence % count).to(tl.int64), (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     all_tiles, rows = tl.cdiv(length, TOKENS), rank + 2 * state_size
     at = sequence.to(tl.int64) * segments + segment
     slot = slots + (at + 1) * state_size * channels + channel
@@ -38,10 +42,10 @@ def segment_ends(x, delta, packed, index, rates, weight, bias, slots, totals,
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
         py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
                                   INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + py * x_h + px * x_w + k * x_k, channel, valid, exists)
+        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + px * delta_w + k * channels, channel, valid, exists)
+            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
@@ -71,17 +75,17 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
     exists = channel < channels
     segment, sequence = (item // blocks) % segments, item // blocks // segments
     k, batch = (sequence % count).to(tl.int64), (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     all_tiles, rows = tl.cdiv(length, TOKENS), rank + 2 * state_size
     slot = slots + (sequence.to(tl.int64) * segments + segment) * state_size * channels + channel
     for tile in range(segment * tiles, tl.minimum((segment + 1) * tiles, all_tiles)):
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
         py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
                                   INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + py * x_h + px * x_w + k * x_k, channel, valid, exists)
+        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + px * delta_w + k * channels, channel, valid, exists)
+            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
         result = scanned_tile(u, masked_steps(raw, valid, exists, SOFTPLUS), source + rank * TOKENS,
@@ -92,9 +96,9 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
         if SKIP:
             result += u * tl.load(skip + k * channels + channel, mask=exists, other=0.0)[None, :]
         if GATED:
-            z = load_tile(gate, batch * gate_b + px * gate_w + k * channels, channel, valid, exists)
+            z = load_tile(gate, batch * gate_b + pixel(0, px, 0, gate_w) + k * channels, channel, valid, exists)
             result *= z * sigmoid(z)
-        to = y + (batch * y_b + (py * width + px) * y_w + k * y_k)[:, None] + channel[None, :]
+        to = y + (batch * y_b + (py * width + px).to(tl.int64) * y_w + k * y_k)[:, None] + channel[None, :]
         tl.store(to, result.to(y.dtype.element_ty), mask=valid[:, None] & exists[None, :])
         tl.debug_barrier()  # the next tile reads the states that this one wrote
 

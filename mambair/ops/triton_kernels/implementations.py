@@ -129,12 +129,14 @@ def _sequence_inputs(
     batch, length, channels = u.shape
     count, state_size = B.shape[2], A.shape[1]
     each = channels // count
-    sizes = Sizes(batch, count, 1, length, each, state_size, 0, (0,) * count if count < 32 else (0,))
+    sizes = Sizes(batch, count, 1, length, each, state_size, 0, (0,))
     u, delta, B, C = (launch.dense_rows(t) for t in (u, delta, B, C))
     z = None if z is None else launch.dense_rows(z)
     if index is not None:
         low, high = torch.aminmax(index)
-        torch._assert_async((low >= 0) & (high < length), "index must hold every number from 0 to L - 1 once")
+        torch.ops.aten._assert_async.msg(
+            (low >= 0) & (high < length), "index must hold every number from 0 to L - 1 once"
+        )
         index = index.contiguous()
     packed = launch.pack(sizes, [(B, _of_groups(B)), (C, _of_groups(C))], index)
     bias, skip = (None if t is None else t.float().contiguous() for t in (delta_bias, D))

@@ -5,8 +5,9 @@ Sizes are chosen from the shapes alone, never from the device, so that every GPU
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ CARRY_STEPS = 16
 ADD_BLOCK = 1024
 PACK_ROWS = 32
 MOST_DIRECTIONS = 31  # two bits each in a positive 64-bit number
-OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,17 @@ class Inputs:
     def flags(self) -> dict[str, bool | int]:
         return {"GIVEN": self.steps is not None, "BIASED": self.bias is not None, "SOFTPLUS": self.softplus,
                 "INDEXED": self.index is not None, "NARROW": self.sizes.narrow, "TOKENS": TOKENS,
-                "CHANNELS": CHANNELS, **OPTIONS}  # fmt: skip
+                "CHANNELS": CHANNELS}  # fmt: skip
 
     def pointer(self, t: Tensor | None) -> Tensor:
         """Something to point at for an argument that the flags switch off."""
         return self.packed if t is None else t
+
+
+def launch(kernel: Any, programs: tuple[int, ...], numbers: Iterable[object], constants: Mapping[str, object],
+           warps: int = 1) -> None:  # fmt: skip
+    """Start a kernel; fused multiply-add is asked for, as its default differs between versions of Triton."""
+    kernel[programs](*numbers, **constants, num_warps=warps, enable_fp_fusion=True)
 
 
 def _ceil(a: int, b: int) -> int:
@@ -132,6 +138,14 @@ def dense_rows(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 or t.shape[-1] <= 1 else t.contiguous()
 
 
+def _tiles(sizes: Sizes) -> tuple[int]:
+    return (sizes.batch * sizes.count * sizes.all_tiles,)
+
+
+def _packing(sizes: Sizes, index: Tensor | None) -> dict[str, bool | int]:
+    return {"INDEXED": index is not None, "NARROW": sizes.narrow, "TOKENS": TOKENS, "BLOCK": PACK_ROWS}
+
+
 def pack(sizes: Sizes, sources: Iterable[tuple[Tensor, tuple[int, ...]]], index: Tensor | None) -> Tensor:
     """Sources (tensor and strides of image, row, column, sequence; last dimension dense) below each other, packed."""
     sources = list(sources)
@@ -141,10 +155,9 @@ def pack(sizes: Sizes, sources: Iterable[tuple[Tensor, tuple[int, ...]]], index:
     first = 0
     for source, strides in sources:
         rows = source.shape[-1]
-        packing.pack[(sizes.batch * sizes.count * sizes.all_tiles,)](
-            source, packed, packed if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
-            *strides, INDEXED=index is not None, NARROW=sizes.narrow, TOKENS=TOKENS, BLOCK=PACK_ROWS, **OPTIONS,
-        )  # fmt: skip
+        numbers = (source, packed, packed if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
+                   *strides)  # fmt: skip
+        launch(packing.pack, _tiles(sizes), numbers, _packing(sizes, index))
         first += rows
     return packed
 
@@ -156,27 +169,24 @@ def unpack(
     first = 0
     for target, strides in targets:
         rows = target.shape[-1]
-        packing.unpack[(sizes.batch * sizes.count * sizes.all_tiles,)](
-            parts, target, parts if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
-            len(parts), *strides, INDEXED=index is not None, NARROW=sizes.narrow, TOKENS=TOKENS, BLOCK=PACK_ROWS,
-            **OPTIONS,
-        )  # fmt: skip
+        numbers = (parts, target, parts if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
+                   len(parts), *strides)  # fmt: skip
+        launch(packing.unpack, _tiles(sizes), numbers, _packing(sizes, index))
         first += rows
 
 
 def _carry(inputs: Inputs, slots: Tensor, totals: Tensor, *, backwards: bool) -> None:
     s = inputs.sizes
-    carrying.carry[(s.batch * s.count * s.state_size * s.blocks,)](
-        slots, totals, inputs.rates, s.count, s.channels, s.state_size, s.segments,
-        BACKWARDS=backwards, STEPS=CARRY_STEPS, CHANNELS=CHANNELS, **OPTIONS,
-    )  # fmt: skip
+    numbers = (slots, totals, inputs.rates, s.count, s.channels, s.state_size, s.segments)
+    constants = {"BACKWARDS": backwards, "STEPS": CARRY_STEPS, "CHANNELS": CHANNELS}
+    launch(carrying.carry, (s.batch * s.count * s.state_size * s.blocks,), numbers, constants)
 
 
 def scan(
     inputs: Inputs, slots: Tensor, y: Tensor, y_strides: tuple[int, int, int], states: Tensor | None,
     states_strides: tuple[int, int, int, int],
 ) -> None:  # fmt: skip
-    """Run forward from the state in slot 0; writes y, the chunks' states if wanted, and the last state to the last slot.
+    """Run forward from the state in slot 0; writes y, the chunks' states if wanted; the last slot gets the last state.
 
     y_strides: of image, pixel and sequence; states_strides: of image, sequence, chunk and state.
     """
@@ -186,17 +196,16 @@ def scan(
               inputs.pointer(inputs.bias))  # fmt: skip
     if s.segments > 1:
         totals = slots.new_empty((s.batch, s.count, s.segments, s.channels))
-        forward.segment_ends[(programs * (s.segments - 1),)](
-            inputs.x, inputs.pointer(inputs.steps), *common, slots, totals, *s.scalars(), *inputs.x_strides,
-            *_strides(inputs.steps), **inputs.flags(),
-        )  # fmt: skip
+        numbers = (inputs.x, inputs.pointer(inputs.steps), *common, slots, totals, *s.scalars(), *inputs.x_strides,
+                   *_strides(inputs.steps))  # fmt: skip
+        launch(forward.segment_ends, (programs * (s.segments - 1),), numbers, inputs.flags())
         _carry(inputs, slots, totals, backwards=False)
-    forward.outputs[(programs * s.segments,)](
-        inputs.x, inputs.pointer(inputs.steps), inputs.pointer(inputs.gate), *common, inputs.pointer(inputs.skip),
-        slots, y, slots if states is None else states, *s.scalars(), *inputs.x_strides, *_strides(inputs.steps),
-        *_strides(inputs.gate), *y_strides, *states_strides, GATED=inputs.gate is not None,
-        SKIP=inputs.skip is not None, SAVE=states is not None, CHUNK_TILES=CHUNK_TILES, **inputs.flags(),
-    )  # fmt: skip
+    numbers = (inputs.x, inputs.pointer(inputs.steps), inputs.pointer(inputs.gate), *common,
+               inputs.pointer(inputs.skip), slots, y, slots if states is None else states, *s.scalars(),
+               *inputs.x_strides, *_strides(inputs.steps), *_strides(inputs.gate), *y_strides,
+               *states_strides)  # fmt: skip
+    more = {"GATED": inputs.gate is not None, "SKIP": inputs.skip is not None, "SAVE": states is not None}
+    launch(forward.outputs, (programs * s.segments,), numbers, inputs.flags() | more | {"CHUNK_TILES": CHUNK_TILES})
 
 
 @dataclass(frozen=True)
@@ -245,30 +254,28 @@ def scan_backward(
               inputs.pointer(inputs.bias))  # fmt: skip
     steps, gate = inputs.pointer(inputs.steps), inputs.pointer(inputs.gate)
     given = (*grad_strides, *_strides(inputs.steps), *_strides(inputs.gate))
-    gated = inputs.gate is not None
+    gated = {"GATED": inputs.gate is not None}
     if s.segments > 1:
         totals = slots.new_empty((s.batch, s.count, s.segments, s.channels))
-        backward.segment_starts[(s.batch * s.count * s.blocks * (s.segments - 1),)](
-            grad, steps, gate, *common, slots, totals, *s.scalars(), *given, GATED=gated, **inputs.flags()
-        )
+        programs = s.batch * s.count * s.blocks * (s.segments - 1)
+        numbers = (grad, steps, gate, *common, slots, totals, *s.scalars(), *given)
+        launch(backward.segment_starts, (programs,), numbers, inputs.flags() | gated)
         _carry(inputs, slots, totals, backwards=True)
     items = s.batch * s.count * s.segments * s.groups
     programs = min(items, PROGRAMS)
     scratch = slots.new_empty((programs, CHUNK_TILES, s.state_size, CHANNELS))
-    backward.gradients[(programs,)](
-        grad, inputs.x, steps, gate, *common, inputs.pointer(inputs.skip), states, slots, scratch, grads.x,
-        inputs.pointer(grads.steps), inputs.pointer(grads.gate), grads.packed, grads.parameters, *s.scalars(),
-        *inputs.x_strides, *given, *grads.strides, *states_strides, s.groups, items, GATED=gated,
-        SKIP=inputs.skip is not None, CHUNK_TILES=CHUNK_TILES, **inputs.flags(),
-    )  # fmt: skip
+    numbers = (grad, inputs.x, steps, gate, *common, inputs.pointer(inputs.skip), states, slots, scratch, grads.x,
+               inputs.pointer(grads.steps), inputs.pointer(grads.gate), grads.packed, grads.parameters, *s.scalars(),
+               *inputs.x_strides, *given, *grads.strides, *states_strides, s.groups, items)  # fmt: skip
+    more = {"SKIP": inputs.skip is not None, "CHUNK_TILES": CHUNK_TILES}
+    launch(backward.gradients, (programs,), numbers, inputs.flags() | gated | more)
 
 
 def add_directions(parts: Tensor, total: Tensor) -> None:
     """parts [B, K, H, W, D] float32 -> their sum over K, in the dtype of ``total`` [B, H, W, D]."""
     size = total[0].numel()
-    packing.add_directions[(_ceil(size, ADD_BLOCK), len(parts))](
-        parts, total, size, parts.shape[1], BLOCK=ADD_BLOCK, num_warps=4
-    )
+    programs = (_ceil(size, ADD_BLOCK), len(parts))
+    launch(packing.add_directions, programs, (parts, total, size, parts.shape[1]), {"BLOCK": ADD_BLOCK}, warps=4)
 
 
 def by_rate(A: Tensor) -> Tensor:

@@ -1,12 +1,21 @@
 """Where the tokens of a scan are, and moving the small projections between pixels and the order of the scan.
 
-A packed tensor is [..., tiles, rows, 16]: row r of a tile holds one number for each of its 16 tokens, 0 behind the last.
+A packed tensor is [..., tiles, rows, 16]: a row of a tile holds a number for each of its 16 tokens, 0 behind the last.
 """
+
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def direction_of(directions, k):
+    """Two bits of a 64-bit number; groups of a sequence, of which there may be more, all have direction 0."""
+    return ((directions >> ((2 * k) & 63)) & 3).to(tl.int32)
 
 
 @triton.jit
@@ -35,9 +44,9 @@ def places(first, length, height, width, direction, NARROW: tl.constexpr, TOKENS
 @triton.jit
 def indexed(column, valid, index, batch, length, INDEXED: tl.constexpr):
     """The columns themselves, or the numbers which ``index`` [B, L] has there."""
-    result = column.to(tl.int64)
+    result = column
     if INDEXED:
-        result = tl.load(index + batch * length + column, mask=valid, other=0)
+        result = tl.load(index + batch * length + column, mask=valid, other=0).to(tl.int32)
     return result
 
 
@@ -51,11 +60,11 @@ def pack(source, packed, index, length, height, width, directions, count, rows, 
     item = tl.program_id(0)
     tile, sequence = item % tiles, item // tiles
     k, batch = sequence % count, (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     valid = tile * TOKENS + tl.arange(0, TOKENS) < length
     y, x = places(tile * TOKENS, length, height, width, direction, NARROW, TOKENS)
     x = indexed(x, valid, index, batch, length, INDEXED)
-    pixel = batch * stride_b + y.to(tl.int64) * stride_h + x * stride_w + k.to(tl.int64) * stride_k
+    pixel = batch * stride_b + y.to(tl.int64) * stride_h + x.to(tl.int64) * stride_w + k.to(tl.int64) * stride_k
     target = packed + (item.to(tl.int64) * all_rows + first_row) * TOKENS
     for begin in range(0, rows, BLOCK):
         r = begin + tl.arange(0, BLOCK)
@@ -75,11 +84,11 @@ def unpack(packed, target, index, length, height, width, directions, count, rows
     item = tl.program_id(0)
     tile, sequence = item % tiles, item // tiles
     k, batch = sequence % count, (sequence // count).to(tl.int64)
-    direction = ((directions >> (2 * k)) & 3).to(tl.int32)
+    direction = direction_of(directions, k)
     valid = tile * TOKENS + tl.arange(0, TOKENS) < length
     y, x = places(tile * TOKENS, length, height, width, direction, NARROW, TOKENS)
     x = indexed(x, valid, index, batch, length, INDEXED)
-    pixel = batch * stride_b + y.to(tl.int64) * stride_h + x * stride_w + k.to(tl.int64) * stride_k
+    pixel = batch * stride_b + y.to(tl.int64) * stride_h + x.to(tl.int64) * stride_w + k.to(tl.int64) * stride_k
     part_size = tl.num_programs(0).to(tl.int64) * all_rows * TOKENS
     source = packed + (item.to(tl.int64) * all_rows + first_row) * TOKENS
     for begin in range(0, rows, BLOCK):

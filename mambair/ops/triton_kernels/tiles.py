@@ -1,26 +1,35 @@
 """What forward and backward share: which tokens and channels a program has, its steps, the recurrence over one tile.
 
-A program is one warp with a channel in each thread and the 16 tokens of a tile in the registers of every thread, so that
-no number passes between threads. The state passes from tile to tile through memory, which frees registers for N of any
-size. A sequence is one (image, direction) or one (sample, group of channels): number ``batch * count + k``.
+A program is one warp with a channel in each thread and the 16 tokens of a tile in the registers of every thread, so
+that no number passes between threads. The state passes from tile to tile through memory, so that N may be of any size.
+A sequence is one (image, direction) or one (sample, group of channels): number ``batch * count + k``.
 """
+
+# The body of a kernel is Triton's language, not Python.
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from mambair.ops.triton_kernels.arithmetic import decay_of, row, softplus, with_row
+from mambair.ops.triton_kernels.arithmetic import decay_of, rows, softplus
 from mambair.ops.triton_kernels.packing import indexed, places
 
 
 @triton.jit
 def tokens_of(first, length, height, width, direction, index, batch,
               INDEXED: tl.constexpr, NARROW: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
-    """Row, column (int64) and existence [TOKENS] of the tokens of a tile."""
+    """Row, column and existence [TOKENS] of the tokens of a tile."""
     valid = first + tl.arange(0, TOKENS) < length
     y, x = places(first, length, height, width, direction, NARROW, TOKENS)
-    return y.to(tl.int64), indexed(x, valid, index, batch, length, INDEXED), valid
+    return y, indexed(x, valid, index, batch, length, INDEXED), valid
+
+
+@triton.jit
+def pixel(row, column, stride_row, stride_column):
+    """Offsets from the strides, in 64 bits."""
+    return tl.cast(row, tl.int64) * stride_row + tl.cast(column, tl.int64) * stride_column
 
 
 @triton.jit
@@ -64,9 +73,9 @@ def states_of_tile(steps, drive, rate, b, state, TOKENS: tl.constexpr):
     """
     w, near = decay_of(steps * rate[None, :])
     entering = drive * b[:, None]
-    states = entering
+    states, token = entering, tl.arange(0, TOKENS)[:, None]
     for j in tl.static_range(TOKENS):
-        kept = tl.where(row(near, j, TOKENS) > 0.5, state, 0.0)
-        state = (row(w, j, TOKENS) * state + row(entering, j, TOKENS)) + kept
-        states = with_row(states, j, state, TOKENS)
+        w_j, near_j, entering_j = rows(w, near, entering, j, TOKENS)
+        state = (w_j * state + entering_j) + tl.where(near_j > 0.5, state, 0.0)
+        states = tl.where(token == j, state[None, :], states)
     return states, state
