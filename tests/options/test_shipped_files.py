@@ -32,6 +32,9 @@ PUBLISHED = {
     r"MambaIRv2_SRLarge_x(\d)": "mambairv2_large_sr_x{}",
     r"MambaIRv2_lightSR_x(\d)": "mambairv2_light_sr_x{}",
     r"MambaIRv2_ColorDN_level\d\d": "mambairv2_color_dn",
+    r"MambaIR_CAR_q\d\d": "mambair_gray_car",
+    r"MambaIRv2_CAR_q\d\d": "mambairv2_gray_car",
+    r"MambaIRUNet_RealDN": "mambair_unet_real_dn",
 }
 
 
@@ -109,6 +112,12 @@ RECIPES = {
     "MambaIRv2_SR_x3": (1e-4, 250_000, 32, 192, "L1Loss", "MambaIRv2_SR_x2"),
     "MambaIRv2_lightSR_x4": (2e-4, 500_000, 32, 192, "L1Loss", None),
     "MambaIRv2_ColorDN_level50": (1e-4, 800_000, 16, 128, "CharbonnierLoss", "MambaIRv2_ColorDN_level15"),
+    "MambaIR_CAR_q40": (2e-4, 1_600_000, 16, 126, "CharbonnierLoss", None),
+    "MambaIR_CAR_q30": (1e-4, 800_000, 16, 126, "CharbonnierLoss", "MambaIR_CAR_q40"),
+    "MambaIR_CAR_q10": (1e-4, 800_000, 16, 126, "CharbonnierLoss", "MambaIR_CAR_q40"),
+    "MambaIRv2_CAR_q40": (2e-4, 1_600_000, 16, 126, "CharbonnierLoss", None),
+    "MambaIRv2_CAR_q30": (1e-4, 800_000, 16, 126, "CharbonnierLoss", "MambaIRv2_CAR_q40"),
+    "MambaIRv2_CAR_q10": (1e-4, 800_000, 16, 126, "CharbonnierLoss", "MambaIRv2_CAR_q40"),
 }
 
 
@@ -125,4 +134,19 @@ def test_the_published_settings(name: str) -> None:
     assert train["scheduler"]["milestones"] == [iterations * step for step in steps]
     weights = opt["path"]["pretrain_network_g"]
     assert weights is None if start is None else f"experiments/{start}/models/" in Path(weights).as_posix()
-    assert opt["manual_seed"] == 10
+    assert opt["manual_seed"] == (42 if "CAR" in name else 10)
+    if "CAR" in name:
+        assert (data["type"], data["quality"], data["color"]) == ("JPEGArtifactsDataset", int(name[-2:]), "gray")
+        assert opt["path"]["strict_load_g"] == (weights is None or "v2" not in name)
+
+
+def test_the_published_settings_of_real_denoising() -> None:
+    opt = read_option_file(OPTIONS / "train" / "train_MambaIRUNet_RealDN.yml").data
+    train, data = opt["train"], opt["datasets"]["train"]
+    assert train["optim_g"] == {"type": "AdamW", "lr": 3e-4, "weight_decay": 1e-4, "betas": [0.9, 0.999]}
+    assert (train["total_iter"], data["total_batch_size"], opt["manual_seed"]) == (300_000, 8, 100)
+    assert sum(data["iters"]) == train["total_iter"]
+    assert data["gt_sizes"] == [128, 160, 192, 256, 320, 384]
+    assert train["scheduler"]["periods"] == [92_000, 208_000]
+    assert train["scheduler"]["eta_mins"] == [3e-4, 1e-6]
+    assert train["grad_clip"] == 0.01
