@@ -62,7 +62,11 @@ def test_different_pictures_match_nothing(prints: list[Fingerprint]) -> None:
     assert matches(prints) == []
 
 
-def test_pairs_within_one_list_come_once(prints: list[Fingerprint]) -> None:
+@pytest.mark.parametrize("at_once", [1, 30, 2**22], ids=["row by row", "two rows", "all"])
+def test_pairs_within_one_list_come_once(
+    prints: list[Fingerprint], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("mambair.data.perceptual_hash._PAIRS", at_once)
     assert [(match.first, match.second) for match in matches([*prints, prints[3]])] == [(3, len(prints))]
 
 

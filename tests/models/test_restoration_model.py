@@ -321,19 +321,34 @@ def test_too_many_in_a_row_end_the_training(tmp_path: Path) -> None:
         Poison(2, 3, 4).run(make(tmp_path, nonfinite_limit=3), 7)
 
 
+def growing(model: Any) -> Any:
+    """A model whose loss scale, if it has one, doubles every three steps."""
+    if model.scaler.is_enabled():
+        model.scaler.set_growth_interval(3)
+    return model
+
+
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
 @pytest.mark.parametrize(
-    ("ema_decay", "ema_warmup"),
-    [(0.0, False), (0.9, False), (0.9, True)],
-    ids=["plain", "averaged", "averaged with warm-up"],
+    ("ema_decay", "more"),
+    [
+        (0.0, {}),
+        (0.9, {}),
+        (0.9, {"ema_warmup": True}),
+        (0.9, {"amp": "fp16"}),
+        (0.0, {"scheduler": {"type": "CosineAnnealingRestartLR", "periods": [3, 7], "restart_weights": [1.0, 0.5]}}),
+    ],
+    ids=["plain", "averaged", "averaged with warm-up", "scaled fp16", "cosines"],
 )
 def test_ten_steps_equal_five_and_five_bit_for_bit(
-    tmp_path: Path, optimizer: str, ema_decay: float, ema_warmup: bool
+    tmp_path: Path, optimizer: str, ema_decay: float, more: dict[str, Any]
 ) -> None:
-    train = {"optim_g": {"type": optimizer, "lr": 1e-2}, "ema_decay": ema_decay, "ema_warmup": ema_warmup}
-    whole = make(tmp_path / "whole", **train)
+    train = {"optim_g": {"type": optimizer, "lr": 1e-2}, "ema_decay": ema_decay, **more}
+    whole = growing(make(tmp_path / "whole", **train))
+    scale = whole.scaler.get_scale()
     run(whole, 1, 10)
-    first = make(tmp_path, **train)
+    assert (whole.scaler.get_scale() > scale) == ("amp" in more)
+    first = growing(make(tmp_path, **train))
     run(first, 1, 5)
     first.save(0, 5)
     opt = options(tmp_path, **train)
@@ -342,6 +357,7 @@ def test_ten_steps_equal_five_and_five_bit_for_bit(
     second.resume_training(torch.load(tmp_path / "training_states" / "5.state", weights_only=True))
     run(second, 6, 10)
     assert torch.equal(weights(second), weights(whole))
+    assert second.scaler.get_scale() == whole.scaler.get_scale()
     if ema_decay:
         for ours, theirs in zip(second.average.net.parameters(), whole.average.net.parameters(), strict=True):
             assert torch.equal(ours, theirs)
