@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "restore": Command("enlarge or clean images and folders of images", "mambair.commands.restore"),
+    "benchmark": Command("the papers' tables, measured on their test sets", "mambair.commands.benchmark"),
     "profile": Command("parameters, multiplications, time and memory of a network", "mambair.commands.profile"),
 }
 USAGE_FAULT = 2

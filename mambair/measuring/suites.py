@@ -1,0 +1,127 @@
+"""The suites of the papers: which test sets, made how, and measured how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+SSIM_WINDOW = "11x11 Gaussian window, sigma 1.5, valid region"
+NOISE_SEED = 0
+ROUTING_SEED = 0
+
+Task = Literal["sr", "denoise", "jpeg"]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A published test set.
+
+    Attributes:
+        name: as in the tables.
+        images: how many it has; fewer on disk are measured, but not compared with printed numbers.
+        folders: names under which it is usually kept, besides its own; capitals do not matter.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    name: str
+    images: int
+    folders: tuple[str, ...] = ()
+
+
+TEST_SETS: dict[str, TestSet] = {
+    test_set.name: test_set
+    for test_set in (
+        TestSet("Set5", 5),
+        TestSet("Set14", 14),
+        TestSet("B100", 100, ("BSD100", "BSDS100")),
+        TestSet("Urban100", 100),
+        TestSet("Manga109", 109),
+        TestSet("CBSD68", 68, ("CBSD68HQ", "BSD68_color")),
+        TestSet("Kodak24", 24, ("Kodak", "Kodak24HQ")),
+        TestSet("McMaster", 18, ("McM", "McMasterHQ")),
+        TestSet("Classic5", 5),
+        TestSet("LIVE1", 29, ("LIVE1_gray",)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One table of a paper.
+
+    Attributes:
+        task: what is done to the images.
+        sets: names of its test sets.
+        level: what its degree is called: scale, sigma of the noise, quality of the JPEG files.
+        printed_levels: the degrees the papers have.
+        channels: of the images.
+        luma: whether PSNR and SSIM are measured on the Y channel.
+    """
+
+    name: str
+    title: str
+    task: Task
+    sets: tuple[str, ...]
+    level: str
+    printed_levels: tuple[int, ...]
+    channels: int
+    luma: bool
+
+    def metrics(self, level: int) -> dict[str, dict[str, Any]]:
+        """The metrics as an option file has them."""
+        crop = level if self.task == "sr" else 0
+        shared = {"crop_border": crop, "test_y_channel": self.luma}
+        return {"psnr": {"type": "calculate_psnr", **shared}, "ssim": {"type": "calculate_ssim", **shared}}
+
+    def upscale(self, level: int) -> int:
+        """Output pixels for one input pixel, along an axis."""
+        return level if self.task == "sr" else 1
+
+    def protocol(self, level: int) -> str:
+        """How the numbers of a level are measured, in one sentence to stand beside them."""
+        channels = "grey image" if self.channels == 1 else "Y channel" if self.luma else "RGB"
+        words = [
+            f"PSNR in dB / SSIM on the {channels} as 8 bits",
+            f"crop border {level if self.task == 'sr' else 0}",
+            f"SSIM: {SSIM_WINDOW}",
+        ]
+        if self.task == "denoise":
+            words.append(f"Gaussian noise of sigma {level}, seed {NOISE_SEED} for every image, not clipped")
+        if self.task == "jpeg":
+            words.append(f"JPEG of quality {level}")
+        return ", ".join(words)
+
+    def degree(self, level: int) -> str:
+        """``x4``, ``sigma 25``, ``quality 10``."""
+        return f"x{level}" if self.task == "sr" else f"{self.level} {level}"
+
+    @property
+    def input_name(self) -> str:
+        """What the row of the unrestored input is called."""
+        return {"sr": "bicubic", "denoise": "noisy input", "jpeg": "JPEG input"}[self.task]
+
+
+_SR_SETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
+
+SUITES: Mapping[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite("classic-sr", "Super-resolution", "sr", _SR_SETS, "scale", (2, 3, 4), 3, True),
+        Suite("light-sr", "Lightweight super-resolution", "sr", _SR_SETS, "scale", (2, 3, 4), 3, True),
+        Suite(
+            "color-dn",
+            "Colour denoising",
+            "denoise",
+            ("CBSD68", "Kodak24", "McMaster", "Urban100"),
+            "sigma",
+            (15, 25, 50),
+            3,
+            False,
+        ),
+        Suite(
+            "gray-car", "JPEG artefact removal, grey", "jpeg", ("Classic5", "LIVE1"), "quality", (10, 30, 40), 1, True
+        ),
+    )
+}
