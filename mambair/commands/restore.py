@@ -140,13 +140,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
     try:
         restorer = _restorer(parser, options, weights)
         plan = _plan(options, restorer)
-        ledger = None if options.dry_run else _ledger(options, weights, restorer, plan)
+        ledger = _ledger(options, weights, restorer, plan)
     except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read or understood
         parser.error(str(error))
     for note in plan.notes:
         print(note, file=sys.stderr)
-    if ledger is None:
-        return _show(plan, options.skip_existing)
+    if options.dry_run:
+        return _show(plan, ledger, options.skip_existing)
     report = restore_files(
         restorer,
         plan,
@@ -213,12 +213,13 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
     return Ledger(plan.folder, settings, facts=facts, manifest=options.manifest, overwrite=options.overwrite)
 
 
-def _show(plan: Plan, skip_existing: bool) -> int:
+def _show(plan: Plan, ledger: Ledger, skip_existing: bool) -> int:
+    from mambair.restoring.ledger import State
     from mambair.restoring.plan import printable
 
     for job in plan.jobs:
-        verb = "skip" if skip_existing and job.target.exists() else "write"
-        print(f"{printable(job.source)}: {verb} {printable(job.target)}")
+        is_done = ledger.state(job) is State.DONE or (skip_existing and job.target.exists())
+        print(f"{printable(job.source)}: {'skip' if is_done else 'write'} {printable(job.target)}")
     return 0
 
 

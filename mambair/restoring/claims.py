@@ -71,10 +71,12 @@ def try_claim(folder: Path, name: str) -> Claim | None:
     tag = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     path = folder / f"{tag}.claim"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            if folder.exists() and not folder.is_dir():
+                raise
             continue  # the folder was removed in between, by who was done
         if not _lock(descriptor):
             os.close(descriptor)

@@ -1,0 +1,43 @@
+"""A network whose output is known, small pictures, and what lies in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor, nn
+
+from mambair.restorer import Restorer
+
+
+class Replicate(nn.Module):
+    """Repeats pixels, and counts its calls."""
+
+    in_chans = 3
+
+    def __init__(self, upscale: int = 2) -> None:
+        super().__init__()
+        self.upscale = upscale
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x.repeat_interleave(self.upscale, -2).repeat_interleave(self.upscale, -1)
+
+
+@pytest.fixture
+def restorer() -> Restorer:
+    """Enlarges by two, exactly."""
+    return Restorer(Replicate(), device="cpu", tile=32)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of five small pictures, a.png to e.png."""
+    (tmp_path / "in").mkdir()
+    for index, letter in enumerate("abcde"):
+        values = np.random.default_rng(index).integers(0, 256, (4 + index, 6, 3), dtype=np.uint8)
+        Image.fromarray(values).save(tmp_path / "in" / f"{letter}.png")
+    return tmp_path / "in"
