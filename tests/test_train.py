@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -341,9 +342,11 @@ def test_faults_of_the_options_exit_with_2(
 
 
 def start(option_file: Path, *arguments: str, repository: Path) -> subprocess.Popen[str]:
+    """A training process that leads a process group of its own."""
     command = [sys.executable, str(repository / "mambair" / "train.py"), "-opt", str(option_file), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -372,11 +375,18 @@ def test_killed_after_a_checkpoint_and_resumed(option_file: Path, repository: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_saves_and_says_how_to_go_on(option_file: Path, repository: Path, number: int, code: int) -> None:
-    process = start(option_file, "--force_yml", "train:total_iter=100000", repository=repository)
+@pytest.mark.parametrize(
+    ("number", "code", "workers"),
+    [(signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 2)],
+    ids=["SIGTERM", "SIGINT", "SIGTERM to readers, too", "SIGINT to readers, too"],
+)
+def test_a_signal_saves_and_says_how_to_go_on(
+    option_file: Path, repository: Path, number: int, code: int, workers: int
+) -> None:
+    changes = ["train:total_iter=100000", f"datasets:train:num_worker_per_gpu={workers}"]
+    process = start(option_file, "--force_yml", *changes, repository=repository)
     wait_for(process, "iter 2/")
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal and a job scheduler do: the whole group
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == code, rest
     assert "--auto_resume" in rest and "the state is saved" in rest
