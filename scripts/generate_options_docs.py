@@ -1,8 +1,9 @@
-"""Write docs/options.md, the list of all keys of an option file, from the schema that checks them."""
+"""Write docs/options.md and options/schema.json, all keys of an option file, from the schema that checks them."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import typing
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TARGET = REPOSITORY / "docs" / "options.md"
+DOCUMENT = REPOSITORY / "docs" / "options.md"
+SCHEMA = REPOSITORY / "options" / "schema.json"
 
 PUBLISHED_KEYS = """\
 Published option files pass these keys, which have no effect here. They are dropped with one warning, unless the class
@@ -45,25 +47,32 @@ folder that holds the package `mambair`); `~` is the home folder. Results are wr
 processes share it. BasicSR's `batch_size_per_gpu` means that times the file's `num_gpu` (times the number of processes
 with `auto`) times `train.accumulation`; the log states the total.
 
+**Editors** with a YAML language server (VS Code with the YAML extension, Neovim, Emacs ...) complete keys, show what
+they mean and underline faults: the first line of a file names [options/schema.json](../options/schema.json), which is
+made from the same source as this page. In files of your own, write `# yaml-language-server: $schema=` and its path.
+
 **From the command line**, single values are replaced by `--force_yml`, parsed and checked like the file:
 `--force_yml train:total_iter=20 datasets:train:gt_size=64 train:optim_g:betas=[0.9,0.999]`.
 """
 
 
 def main() -> int:
-    """Write the file, or with ``--check`` say whether it is current (exit code 1 if not)."""
+    """Write the files, or with ``--check`` say whether they are current (exit code 1 if not)."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if docs/options.md is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     arguments = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
-    text = document()
-    if not arguments.check:
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    current = TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text
-    if not current:
-        print(f"{TARGET} is not current; run python scripts/generate_options_docs.py", file=sys.stderr)
-    return 0 if current else 1
+    from mambair.options.json_schema import option_file_schema
+
+    schema = json.dumps(option_file_schema(), indent=1, ensure_ascii=False) + "\n"
+    outdated = []
+    for target, text in ((DOCUMENT, document()), (SCHEMA, schema)):
+        if not arguments.check:
+            target.write_text(text, encoding="utf-8", newline="\n")
+        elif not target.is_file() or target.read_text(encoding="utf-8") != text:
+            outdated.append(target)
+            print(f"{target} is not current; run python scripts/generate_options_docs.py", file=sys.stderr)
+    return 1 if outdated else 0
 
 
 def document() -> str:

@@ -20,8 +20,8 @@ _WORDS = {
     type(None): "null",
     dict: "a mapping",
 }
-_SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
-_MAPPINGS = (dict, collections.abc.Mapping)
+SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
+MAPPINGS = (dict, collections.abc.Mapping)
 
 
 def check_arguments(
@@ -43,7 +43,7 @@ def check_arguments(
         given: arguments the program passes itself (``params``, ``img``): neither needed nor allowed in the file.
     """
     parameters = named_parameters(callable_)
-    hints = _hints(callable_)
+    hints = type_hints(callable_)
     for key in [key for key in found if key != "type"]:
         if key not in parameters or key in given:
             name = getattr(callable_, "__name__", str(callable_))
@@ -84,9 +84,9 @@ def matches(value: object, annotation: Any) -> bool:
         return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is str:
         return isinstance(value, str)
-    if (origin or annotation) in _SEQUENCES:
+    if (origin or annotation) in SEQUENCES:
         return isinstance(value, list) and _items_match(value, annotation)
-    if (origin or annotation) in _MAPPINGS:
+    if (origin or annotation) in MAPPINGS:
         return isinstance(value, dict)
     return annotation is Any or not _is_class_of_objects(annotation)
 
@@ -101,12 +101,12 @@ def in_words(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(in_words(option) for option in options))
     if origin is typing.Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(shown(choice) for choice in arguments)
-    if (origin or annotation) in _SEQUENCES:
+    if (origin or annotation) in SEQUENCES:
         items = [item for item in arguments if item is not Ellipsis]
         if (origin or annotation) is tuple and Ellipsis not in arguments and len(items) > 1:
             return f"a list of {len(items)} values"
         return f"a list, each item {in_words(items[0])}" if items else "a list"
-    if (origin or annotation) in _MAPPINGS:
+    if (origin or annotation) in MAPPINGS:
         return _WORDS[dict]
     return _WORDS.get(annotation, "a value of another type")
 
@@ -124,7 +124,7 @@ def _is_class_of_objects(annotation: Any) -> bool:
     origin = typing.get_origin(annotation)
     if origin in (type, collections.abc.Callable):
         return True
-    plain = (*_WORDS, *_SEQUENCES, *_MAPPINGS, object)
+    plain = (*_WORDS, *SEQUENCES, *MAPPINGS, object)
     # Python 3.10 takes list[int] itself for a class
     return origin not in plain and isinstance(annotation, type) and annotation not in plain
 
@@ -146,7 +146,8 @@ def _guessed(parameter: inspect.Parameter) -> Any:
     return str | None if isinstance(default, str) else Any
 
 
-def _hints(callable_: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(callable_: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of the parameters, resolved; empty where they cannot be."""
     function = callable_.__init__ if isinstance(callable_, type) else callable_
     try:
         return typing.get_type_hints(function)
