@@ -1,4 +1,4 @@
-"""The Triton kernels compile for GPUs that are not here: down to machine code, without spilled registers."""
+"""The Triton kernels compile for GPUs that are not here: down to machine code, with no numbers passed between threads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ if find_spec("triton") is None:
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter compiles nothing", allow_module_level=True)
 
-from mambair.ops.triton_kernels import launch  # noqa: E402
+from mambair.ops.triton_kernels import launch
 
-POINTERS = {"index": "*i64"}
 FORWARD = {"GIVEN": False, "BIASED": True, "SOFTPLUS": True, "INDEXED": False, "NARROW": False,
            "TOKENS": launch.TOKENS, "CHANNELS": launch.CHANNELS}  # fmt: skip
 GIVEN = FORWARD | {"GIVEN": True, "INDEXED": True}
@@ -65,8 +64,8 @@ compiled = triton.compile(
     target=GPUTarget("cuda", target, 32),
     options={"num_warps": 4 if name == "add_directions" else 1, "enable_fp_fusion": True},
 )
-ptx = compiled.asm["ptx"]
-print(json.dumps({"size": len(compiled.asm["cubin"]), "shuffles": ptx.count("shfl."), "shared": ptx.count("ld.shared")}))
+ptx, code = compiled.asm["ptx"], compiled.asm["cubin"]
+print(json.dumps({"size": len(code), "shuffles": ptx.count("shfl."), "shared": ptx.count("ld.shared")}))
 """
 
 

@@ -119,7 +119,7 @@ def test_captured_in_a_graph(ss2d_inputs) -> None:
 
 
 def test_memory_beyond_outputs_is_bounded(ss2d_inputs) -> None:
-    """Inference of a large image holds one float32 image for each direction, the projections once more, and no states."""
+    """Inference of a large image holds a float32 image for each direction, the projections once more, no states."""
     inputs = {k: t.detach() for k, t in placed(ss2d_inputs(B=1, H=256, W=256, D=72, N=10, R=4)).items()}
     ss2d_scan(**inputs)
     torch.cuda.reset_peak_memory_stats()
@@ -136,7 +136,7 @@ def test_a_small_network_trains_as_on_the_torch_path(dtype, monkeypatch) -> None
     def losses(backend: str) -> list[float]:
         monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", backend)
         torch.manual_seed(0)
-        net = MambaIR(embed_dim=12, d_state=4, depths=(2,), num_heads=(2,), upscale=1, upsampler="", img_size=16).cuda()
+        net = MambaIR(embed_dim=12, d_state=4, depths=(2,), drop_path_rate=0.0).cuda()
         optimiser = torch.optim.Adam(net.parameters(), 2e-3)
         clean = torch.rand(4, 3, 16, 16, device="cuda")
         noisy = clean + 0.1 * torch.randn_like(clean)
