@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 120, 28, 44
-LINE = 12  # least distance of two labels, in pixels
+LINE, LETTER = 12, 6.5  # height of a label and width of its letters, in pixels
 MARGIN = 0.08  # of the range of values, free at each side
 
 
@@ -107,15 +107,24 @@ def _y_axis(points: Sequence[Point], place: Callable[[float], float], label: str
 
 
 def _marks(points: Sequence[Point], place_x: Callable[[float], float], place_y: Callable[[float], float]) -> list[str]:
-    """Circles and their labels, which are moved down until no two lie upon each other."""
+    """Circles and their labels, which are moved up or down until no two lie upon each other."""
     parts = []
-    free = -math.inf
+    taken: list[tuple[float, float, float]] = []  # left, right, baseline
     for point in sorted(points, key=lambda p: -p.y):
         x, y = place_x(math.log10(point.x)), place_y(point.y)
         kind = "printed" if point.printed else "measured"
         told = f"{point.label}: {short(point.x)}, {point.y:.2f}"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{kind}"><title>{escape(told)}</title></circle>')
-        label_y = max(y + 4, free + LINE)
-        free = label_y
-        parts.append(f'<text x="{x + 7:.1f}" y="{label_y:.1f}" class="label">{escape(point.label)}</text>')
+        left, right = x + 7, x + 7 + LETTER * len(point.label)
+        steps = (sign * step * LINE / 2 for step in range(2 * len(points) + 1) for sign in (1, -1))
+        free = next(y + 4 + step for step in steps if _is_free(left, right, y + 4 + step, taken))
+        taken.append((left, right, free))
+        parts.append(f'<text x="{left:.1f}" y="{free:.1f}" class="label">{escape(point.label)}</text>')
     return parts
+
+
+def _is_free(left: float, right: float, baseline: float, taken: Sequence[tuple[float, float, float]]) -> bool:
+    return all(
+        right < other_left or left > other_right or abs(baseline - other) >= LINE
+        for other_left, other_right, other in taken
+    )
