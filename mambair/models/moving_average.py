@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+logger = logging.getLogger(__name__)
+
+NOTICEABLE = 0.01
 
 
 class MovingAverage:
@@ -32,6 +37,18 @@ class MovingAverage:
     def decay_at(self, step: int) -> float:
         """The decay of a step, counted from 1: a function of its number, so that a resumed run goes on alike."""
         return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
+
+    def warn_if_short(self, steps: int) -> None:
+        """Warn if an average that starts from random weights will still hold a good part of them after ``steps``."""
+        share = 0.0 if self.warmup else self.decay**steps
+        if share > NOTICEABLE:
+            logger.warning(
+                "train: ema_decay: %g over %d steps leaves %.0f %% of the random start in the averaged weights, which "
+                "validation uses; set train: ema_warmup: true, or a smaller decay",
+                self.decay,
+                steps,
+                100 * share,
+            )
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:

@@ -94,6 +94,8 @@ class RestorationModel:
         if train_opt.get("ema_decay"):
             self.average = MovingAverage(self.net_g, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
             self._load_average()
+            if not self.opt["path"].get("pretrain_network_g"):
+                self.average.warn_if_short(int(train_opt["total_iter"]))
         losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
         if not losses:
             raise LossError(f"train: pixel_opt is missing: there is no loss to train with (of {', '.join(LOSSES)})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -64,3 +65,16 @@ def test_the_decay_depends_on_the_step_only_and_reaches_the_one_asked_for() -> N
     average = MovingAverage(nn.Linear(1, 1), decay=0.99, warmup=True)
     assert [average.decay_at(step) for step in (1, 8, 10_000)] == [2 / 11, 0.5, 0.99]
     assert MovingAverage(nn.Linear(1, 1), decay=0.99).decay_at(1) == 0.99
+
+
+@pytest.mark.parametrize(
+    ("decay", "warmup", "steps", "told"),
+    [(0.999, False, 1000, "37 % of the random start"), (0.999, False, 10_000, ""), (0.999, True, 1000, "")],
+    ids=["short", "long", "warm-up"],
+)
+def test_an_average_that_will_be_of_no_use_is_announced(
+    decay: float, warmup: bool, steps: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        MovingAverage(nn.Linear(1, 1), decay, warmup=warmup).warn_if_short(steps)
+    assert told in caplog.text and bool(told) == bool(caplog.records)
