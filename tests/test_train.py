@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from mambair.data.image_files import ImageFile, list_images, read_rgb, read_size, write_image
-from mambair.data.imresize import imresize
+from mambair.data.image_files import read_size
 from mambair.engine.experiment import list_states
 from mambair.engine.training import train
 from mambair.options import load_options
@@ -158,84 +157,6 @@ def test_a_finished_training_has_nothing_to_do(option_file: Path, capsys: pytest
     assert main(["-opt", str(option_file), "--auto_resume"]) == 0
     assert "nothing to do: iteration 10" in capsys.readouterr().out
     assert (option_file.parent / "experiments" / "tiny" / "models" / "net_g_latest.pth").stat().st_mtime_ns == before
-
-
-OFFICIAL = """
-name: official
-model_type: MambaIRModel
-scale: 2
-num_gpu: 4
-manual_seed: 10
-datasets:
-  train:
-    task: SR
-    name: few
-    type: PairedImageDataset
-    dataroot_gt: {root}/train
-    dataroot_lq: {root}/train_x2
-    filename_tmpl: '{{}}x2'
-    io_backend: {{type: disk}}
-    gt_size: 16
-    use_hflip: true
-    use_rot: true
-    use_shuffle: true
-    num_worker_per_gpu: 0
-    batch_size_per_gpu: 2
-    dataset_enlarge_ratio: 100
-    prefetch_mode: ~
-  val_1:
-    task: SR
-    name: example
-    type: PairedImageDataset
-    dataroot_gt: {root}/train
-    dataroot_lq: {root}/train_x2
-    filename_tmpl: '{{}}x2'
-    io_backend: {{type: disk}}
-network_g:
-  type: MambaIR
-  upscale: 2
-  in_chans: 3
-  img_size: 64
-  img_range: 1.
-  d_state: 2
-  depths: [1]
-  embed_dim: 8
-  mlp_ratio: 1
-  upsampler: pixelshuffledirect
-  resi_connection: 1conv
-path: {{pretrain_network_g: ~, strict_load_g: true, resume_state: ~}}
-train:
-  optim_g: {{type: Adam, lr: !!float 2e-4, weight_decay: 0, betas: [0.9, 0.99]}}
-  scheduler: {{type: MultiStepLR, milestones: [2, 3], gamma: 0.5}}
-  total_iter: 2
-  warmup_iter: -1
-  pixel_opt: {{type: L1Loss, loss_weight: 1.0, reduction: mean}}
-val:
-  val_freq: !!float 2
-  save_img: false
-  pbar: False
-  selfensemble_testing: false
-  metrics: {{psnr: {{type: calculate_psnr, crop_border: 2, test_y_channel: true}}}}
-logger:
-  print_freq: 1
-  save_checkpoint_freq: !!float 5e3
-  use_tb_logger: false
-  wandb: {{project: ~, resume_id: ~}}
-dist_params: {{backend: nccl, port: 29500}}
-"""
-
-
-def test_a_file_in_the_official_style_trains_with_the_official_batch_on_one_process(
-    option_file: Path, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in list_images(images / "train"):
-        write_image(images / "train_x2" / f"{path.stem}x2.png", ImageFile(imresize(read_rgb(path), 0.5)))
-    option_file.write_text(OFFICIAL.format(root=images))
-    assert main(["-opt", str(option_file)]) == 0
-    assert "batch: 8 images a step = 1 process(es) x 4 pass(es) x 2" in capsys.readouterr().out
-    run = option_file.parent / "experiments" / "official"
-    assert [record["iter"] for record in records(run) if "validation" in record] == [2]
-    assert "params_ema" not in torch.load(run / "models" / "net_g_latest.pth", weights_only=True)
 
 
 def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
