@@ -1,7 +1,8 @@
-"""The scan on a CPU: the bars of the project, and a table of cases.
+"""The scan on a CPU: the bars of the project, and a table of cases. On a GPU: cases and whole networks.
 
     python benchmarks/bench_scan.py                       # the bars
     python benchmarks/bench_scan.py --cases C1 C5 --isa avx512 avx2 --dtype fp32 bf16 --threads 1 2
+    python benchmarks/bench_scan.py --device cuda --dtype fp32 bf16 [--build-official]
 
 Contenders are plain code (benchmarks/contenders); each must agree with ours before anything is timed. They run in turns
 in one process and the least time of each counts. Costs are also given in exponentials: time per state update over the
@@ -379,6 +380,10 @@ def write_results(folder: Path, bars: list[Bar], rows: list[dict[str, Any]]) -> 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: see scan_on_gpu.py")
+    parser.add_argument(
+        "--build-official", action="store_true", help="cuda: build mamba_ssm's kernel from its source package first"
+    )
     parser.add_argument("--cases", nargs="*", choices=sorted(CASES), default=[], help="measure these, not the bars")
     parser.add_argument("--isa", nargs="*", default=[], help="instruction sets for --cases (default: the one in use)")
     parser.add_argument("--dtype", nargs="*", choices=["fp32", "bf16", "fp16"], default=["fp32"])
@@ -404,6 +409,10 @@ def main() -> int:
     """Returns 0, or 1 when a bar that must be reached was missed."""
     arguments = parse()
     sys.path[:0] = [str(FOLDER.parent), str(FOLDER)]
+    if arguments.device == "cuda":
+        from scan_on_gpu import measure
+
+        return measure(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not take time from measured ones
     import torch
 

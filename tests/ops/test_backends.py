@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from mambair.ops import __main__ as command
-from mambair.ops import backends, mamba_ssm, native, selective_scan, ss2d_scan
+from mambair.ops import backends, mamba_ssm, native, selective_scan, ss2d_scan, trial, triton_scan
 from mambair.ops.backends import BackendError, Request
 
 
@@ -92,6 +94,11 @@ REQUESTS = {
     "cuda": ("native", Request("cuda"), "it runs on the CPU, not on cuda"),
     "states": ("native", Request("cpu", many_states=True), "it holds up to 256 numbers of state"),
     "func": ("native", Request("cpu", transformed=True), "torch.func"),
+    "triton-cpu": ("triton", Request("cpu"), "it runs on CUDA devices, not on cpu"),
+    "triton-other": ("triton", Request("mps"), "it runs on CUDA devices, not on mps"),
+    "triton-double": ("triton", Request("cuda", double=True), "float64"),
+    "triton-states": ("triton", Request("cuda", many_states=True), "up to 256 numbers of state"),
+    "triton-func": ("triton", Request("cuda", transformed=True), "torch.func"),
     "double": ("mamba_ssm", Request("cuda", double=True), "float64"),
     "compile": ("mamba_ssm", Request("cuda", compiling=True), "cannot trace"),
     "state": ("mamba_ssm", Request("cuda", carries_state=True), "no gradient of the last one"),
@@ -102,6 +109,80 @@ REQUESTS = {
 def test_reasons_to_decline(name, request_, reason) -> None:
     (backend,) = (b for b in backends.BACKENDS if b.name == name)
     assert reason in (backend.declines(request_) or "")
+
+
+TRITON_REASONS = {
+    "not-installed": ({"find_spec": None}, "Triton is not installed; torch's CUDA builds bring it along"),
+    "interpreter": ({"TRITON_INTERPRET": "1"}, "Triton's interpreter runs on the CPU only"),
+    "no-device": ({"is_available": False}, "torch finds no CUDA device"),
+    "old": ({"capability": (7, 5)}, "Triton needs compute capability 8.0; this GPU has 7.5"),
+    "new": ({"capability": (9, 0)}, None),
+    "amd": ({"hip": "6.4"}, "never tried on GPUs of AMD"),
+}
+
+
+@pytest.mark.parametrize(("machine", "reason"), TRITON_REASONS.values(), ids=TRITON_REASONS.keys())
+def test_why_triton_cannot_run(machine, reason, monkeypatch) -> None:
+    monkeypatch.setattr(triton_scan, "find_spec", lambda name: machine.get("find_spec", object()))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: machine.get("is_available", True))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: machine.get("capability", (9, 0)))
+    monkeypatch.setattr(torch.version, "hip", machine.get("hip"))
+    monkeypatch.setenv("TRITON_INTERPRET", machine.get("TRITON_INTERPRET", "0"))
+    found = triton_scan.why_not("cuda")
+    assert found is None if reason is None else reason in (found or "")
+
+
+def test_triton_on_a_cpu_needs_its_name_and_its_interpreter(monkeypatch) -> None:
+    monkeypatch.setattr(triton_scan, "find_spec", lambda name: object())
+    monkeypatch.setattr(triton_scan, "_taken", lambda key: None)
+    for interpret, forced, runs in (("1", True, True), ("1", False, False), ("0", True, False)):
+        monkeypatch.setenv("TRITON_INTERPRET", interpret)
+        assert (triton_scan.why_not("cpu", forced=forced) is None) == runs
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Times that the trial will find, and a GPU that needs none."""
+    times = {"triton": 1.0, "mamba_ssm": 1.0}
+    monkeypatch.setattr(trial, "_results", {})
+    monkeypatch.setattr(trial, "_time", lambda name, run, wanting: times[name])
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    return times
+
+
+@pytest.mark.parametrize(("theirs", "winner"), [(2.0, "triton"), (0.95, "triton"), (0.5, "mamba_ssm")])
+def test_the_trial_wants_a_clear_lead(theirs, winner, measured) -> None:
+    measured["mamba_ssm"] = theirs
+    assert trial.faster(("triton", "mamba_ssm"), lambda name: torch.ones(1), [torch.ones(3)]) == winner
+
+
+def test_the_trial_is_held_once_for_a_shape(measured, monkeypatch) -> None:
+    names, x = ("triton", "mamba_ssm"), torch.ones(3)
+    assert trial.faster(names, lambda name: x, [x]) == "triton"
+    measured["mamba_ssm"] = 0.1
+    assert trial.faster(names, lambda name: x, [x]) == "triton"
+    others = {"shape": [torch.ones(4)], "dtype": [x.half()], "gradient": [torch.ones(3, requires_grad=True)]}
+    for other in others.values():
+        assert trial.faster(names, lambda name: x, other) == "mamba_ssm"
+    assert trial.faster(names, lambda name: x, [x], (1,)) == "mamba_ssm"
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert trial.faster(names, lambda name: x, [torch.ones(5)]) == "triton"
+    assert len(trial._results) == 5  # and nothing was learned while capturing
+
+
+def test_mamba_ssm_takes_the_place_of_triton_only_where_faster(measured, monkeypatch, ss2d_inputs) -> None:
+    tensors = list(ss2d_inputs().values())
+    monkeypatch.setattr(backends, "_choose", lambda *arguments: "triton")
+    monkeypatch.setattr(backends, "_mamba_ssm_declines", lambda request: "it is not installed")
+    measured["mamba_ssm"] = 0.1
+    choose = functools.partial(backends.choose, tensors, states=3, run=lambda backend: tensors[0])
+    assert choose().name == "triton"
+    monkeypatch.setattr(backends, "_mamba_ssm_declines", lambda request: None)
+    assert choose().name == "mamba_ssm"
+    assert backends.choose(tensors, states=3).name == "triton"
+    monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", "triton")
+    assert choose().name == "triton"
 
 
 def test_more_states_than_native_holds_take_the_torch_path(selective_inputs) -> None:

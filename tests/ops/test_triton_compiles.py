@@ -1,4 +1,4 @@
-"""The Triton kernels compile for GPUs that are not here: down to machine code, with no numbers passed between threads."""
+"""The Triton kernels compile for GPUs that are not here, and no numbers pass between the threads of their scans."""
 
 from __future__ import annotations
 
