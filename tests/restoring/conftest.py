@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mambair.checkpoint import write_checkpoint
+from mambair.registry import ARCH_REGISTRY
 from mambair.restorer import Restorer
 
 
@@ -41,3 +45,15 @@ def photos(tmp_path: Path) -> Path:
         values = np.random.default_rng(index).integers(0, 256, (4 + index, 6, 3), dtype=np.uint8)
         Image.fromarray(values).save(tmp_path / "in" / f"{letter}.png")
     return tmp_path / "in"
+
+
+@pytest.fixture(scope="module")
+def weights_x2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights of a very small MambaIR that enlarges by two."""
+    torch.manual_seed(0)
+    kwargs = {"embed_dim": 12, "depths": [1], "d_state": 4, "mlp_ratio": 1.2, "upscale": 2}
+    kwargs["upsampler"] = "pixelshuffledirect"
+    net = ARCH_REGISTRY.get("MambaIR")(**kwargs)
+    path = tmp_path_factory.mktemp("weights") / "tiny_x2.safetensors"
+    write_checkpoint(path, net.state_dict(), {"mambair.arch": "MambaIR", "mambair.kwargs": json.dumps(kwargs)})
+    return path

@@ -1,0 +1,155 @@
+"""Time of restoring a folder against the pure compute time of its tiles: what reading and writing cost beside them.
+
+python benchmarks/bench_restore.py [--images 8] [--size 320x240] [--format png] [--output results.md]
+
+The pure time is that of the network on the very tiles of the folder, one after the other, with nothing around it. Both
+are measured in turns, in one process, after the results were compared with those of the network called directly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mambair import Restorer
+
+BAR = 0.95
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 1 below the bar, or where results differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("sr", "denoise"), default="sr", help="which packaged network (default sr)")
+    parser.add_argument("--weights", type=Path, help="another network")
+    parser.add_argument("--images", type=int, default=8, help="files in the folder (default 8)")
+    parser.add_argument("--size", default="320x240", help="width x height of each (default 320x240)")
+    parser.add_argument("--format", default="png", help="of the results (default png)")
+    parser.add_argument("--tile", type=int, help="default: that of the network")
+    parser.add_argument("--rounds", type=int, default=3, help="the medians of so many count (default 3)")
+    parser.add_argument("--device", help="default: CUDA if there is one")
+    parser.add_argument("--output", type=Path, help="also append a row to this Markdown file")
+    options = parser.parse_args(arguments)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+    from mambair import Restorer
+    from mambair.weights import default_weights
+
+    weights = options.weights or default_weights(options.task, 4 if options.task == "sr" else 25)
+    restorer = Restorer.from_checkpoint(weights, device=options.device, tile=options.tile)
+    width, height = (int(side) for side in options.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        make_images(Path(folder) / "in", options.images, width, height)
+        row, share = measure(restorer, Path(folder), options)
+    print(row)
+    if options.output:
+        append_row(options.output, row)
+    return 0 if share >= BAR else 1
+
+
+def make_images(folder: Path, count: int, width: int, height: int) -> None:
+    """Pictures that look like photographs to an encoder: smooth shapes with a little noise."""
+    import numpy as np
+
+    from mambair.data.image_files import ImageFile, write_image
+
+    rows, columns = np.mgrid[:height, :width]
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        waves = [np.sin(rows / rng.uniform(5, 60) + columns / rng.uniform(5, 60) + rng.uniform(0, 6)) for _ in range(3)]
+        values = 128 + 80 * np.stack(waves, axis=2) + rng.normal(0, 3, (height, width, 3))
+        write_image(folder / f"{index}.png", ImageFile(np.clip(values, 0, 255).astype(np.uint8)))
+
+
+def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tuple[str, float]:
+    """Row of the table, and pure time divided by the folder's."""
+    import statistics
+
+    import torch
+
+    from mambair.data.image_files import read_image
+    from mambair.machine import describe_machine
+    from mambair.ops.backends import explain
+    from mambair.restoring.files import restore_files
+    from mambair.restoring.ledger import Ledger
+    from mambair.restoring.plan import plan_jobs
+
+    def run(name: str) -> float:
+        out = folder / name
+        plan = plan_jobs(folder / "in", out, format=options.format)
+        started = time.perf_counter()
+        report = restore_files(restorer, plan, ledger=Ledger(out, {}), quiet=True)
+        assert report.complete, report.failed
+        return time.perf_counter() - started
+
+    tiles = list(tiles_of(restorer, folder / "in"))
+    pure_time(restorer, tiles[:1])
+    run("warm")
+    for job in plan_jobs(folder / "in", folder / "warm", format="png").jobs if options.format == "png" else ():
+        expected = restorer(read_image(job.source).pixels)
+        if not (read_image(job.target).pixels == expected).all():
+            raise SystemExit(f"{job.target.name} is not what the restorer gives: nothing is timed")
+    pure, whole = [], []
+    for number in range(options.rounds):
+        pure.append(pure_time(restorer, tiles))
+        whole.append(run(f"round {number}"))
+    share = statistics.median(pure) / statistics.median(whole)
+    machine = f"{describe_machine('numpy', 'Pillow')}, {torch.get_num_threads()} threads"
+    return (
+        f"| {type(restorer.net).__name__} x{restorer.scale} | {explain(restorer.device.type)[0]} | {options.images} of "
+        f"{options.size} | {options.format} | {len(tiles)} | {statistics.median(pure):.2f} | "
+        f"{statistics.median(whole):.2f} | {share:.1%} | {machine} |",
+        share,
+    )
+
+
+def tiles_of(restorer: Restorer, folder: Path) -> Iterator[Tensor]:
+    """Every tile that restoring the folder runs, as the network gets it: [1, 3, h, w] float32 on its device."""
+    import torch
+
+    from mambair.data.image_files import list_images, read_image
+    from mambair.tiling import tile_spans
+
+    grid = {"tile": restorer.tile, "overlap": restorer.overlap, "multiple": restorer.multiple}
+    for path in list_images(folder):
+        image = torch.from_numpy(read_image(path).pixels.copy()).permute(2, 0, 1)[None].float() / 255
+        for row in tile_spans(image.shape[-2], **grid):
+            for column in tile_spans(image.shape[-1], **grid):
+                yield image[..., row.start : row.stop, column.start : column.stop].contiguous().to(restorer.device)
+
+
+def pure_time(restorer: Restorer, tiles: Sequence[Tensor]) -> float:
+    """Seconds of the network alone."""
+    import torch
+
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for tile in tiles:
+            restorer.net(tile)
+        if restorer.device.type == "cuda":
+            torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def append_row(path: Path, row: str) -> None:
+    """Add to the table in a Markdown file, which is made if it is missing."""
+    from mambair.atomic_file import atomic_path
+
+    head = "# Restoring a folder against the pure compute time of its tiles\n\n"
+    head += "`python benchmarks/bench_restore.py`; medians of the rounds; bar: at least 95 %\n\n"
+    head += "| network | scan | images | results | tiles | pure, s | folder, s | pure / folder | machine |\n"
+    head += "|---|---|---|---|---:|---:|---:|---:|---|\n"
+    before = path.read_text(encoding="utf-8") if path.exists() else head
+    with atomic_path(path) as temporary:
+        temporary.write_text(before + row + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

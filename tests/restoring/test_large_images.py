@@ -1,0 +1,68 @@
+"""Peak memory does not depend on an image's size: 432 megapixels within 4 GB, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no resource module")]
+LIMIT = 4e9
+
+PROGRAM = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from torch import nn
+from mambair.data.image_files import Layout, open_strips
+from mambair.restorer import Restorer
+from mambair.restoring.files import restore_files
+from mambair.restoring.ledger import Ledger
+from mambair.restoring.plan import plan_jobs
+
+folder, scale, width, height, ending = Path(sys.argv[2]), *map(int, sys.argv[3:6]), sys.argv[6]
+
+class Replicate(nn.Module):
+    upscale, in_chans = scale, 3
+    def forward(self, x):
+        return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+columns = np.arange(width)
+def rows(start, stop):
+    ramp = (np.arange(start, stop)[:, None] // 40 + columns // 50) % 256
+    return np.stack([ramp, 255 - ramp, ramp // 2], axis=2).astype(np.uint8)
+
+with open_strips(folder / "in" / "large.png", Layout(height, width, "RGB", "uint8")) as writer:
+    for start in range(0, height, 500):
+        writer.write(rows(start, min(start + 500, height)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+plan = plan_jobs(folder / "in", folder / "out", format=ending)
+report = restore_files(Restorer(Replicate(), device="cpu"), plan, ledger=Ledger(folder / "out", {}), quiet=True)
+assert report.complete, report.failed
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, before * unit)
+"""
+
+
+@pytest.mark.parametrize(
+    ("scale", "width", "height", "ending"),
+    [(1, 12000, 9000, "png"), (4, 6000, 4500, "png"), (4, 6000, 4500, "tif")],
+    ids=["x1", "x4", "x4-tiff"],
+)
+def test_peak_memory(tmp_path: Path, repository: Path, scale: int, width: int, height: int, ending: str) -> None:
+    arguments = [str(repository), str(tmp_path), str(scale), str(width), str(height), ending]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=550, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    peak, before = map(int, done.stdout.split())
+    print(f"x{scale} {width}x{height} {ending}: peak {peak / 1e9:.2f} GB, {before / 1e9:.2f} before it began")
+    assert peak < LIMIT
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    with Image.open(tmp_path / "out" / f"large.{ending}") as image:
+        assert image.size == (width * scale, height * scale)
