@@ -23,7 +23,7 @@ from mambair.atomic_file import atomic_path
 from mambair.data.image_content import ImageFile, ImageFileError
 from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
 from mambair.data.image_encoders import FORMAT_OF_SUFFIX, check_fits, open_writer
-from mambair.data.png_rows import first_rows
+from mambair.data.png_rows import first_rows, header_size
 from mambair.data.strip_writers import Layout, StripWriter, layout_of
 
 __all__ = [
@@ -73,6 +73,10 @@ class EncodedImage:
         Raises:
             ImageFileError: the header is damaged.
         """
+        # Pillow looks for EXIF behind the pixels, and decodes them on the way
+        size = header_size(self._data)
+        if size is not None and size[0] * size[1] <= self._max_pixels:
+            return size
         with _named(self.path):
             return decode_size(self._data, self._max_pixels)
 
@@ -91,8 +95,8 @@ class EncodedImage:
         Raises:
             ImageFileError: the content is damaged.
         """
+        self.size()  # refuses too many pixels
         with _named(self.path):
-            decode_size(self._data, self._max_pixels)
             pixels = first_rows(self._data, count)
             return decode(self._data, self._max_pixels).pixels if pixels is None else pixels
 

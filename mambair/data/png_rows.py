@@ -1,4 +1,4 @@
-"""The first rows of a PNG without decoding the rest: what a random patch of a large image needs.
+"""The size and the first rows of a PNG without decoding the rest: what a random patch of a large image needs.
 
 Source: the PNG specification (https://www.w3.org/TR/png-3/): rows are compressed and filtered from top to bottom, so a
 header that promises fewer rows makes any decoder stop there.
@@ -22,6 +22,16 @@ _HARMLESS = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tIME", b"sBIT", b"bKGD")
 )
 
+_COLOURS = frozenset((b"PLTE", b"tRNS", b"hIST"))
+
+
+def header_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a whole PNG that nothing asks to be turned; None for any other file."""
+    if not data.startswith(_SIGNATURE) or len(data) < _HEADER_END or not _holds_only(data, _HARMLESS | _COLOURS):
+        return None
+    width, height = struct.unpack(">II", data[16:24])
+    return (height, width) if width and height else None
+
 
 def first_rows(data: bytes, rows: int) -> NDArray[np.uint8] | None:
     """The first ``rows`` rows [rows, W, 1 or 3] of a plain PNG; None for any other file, which must be decoded whole.
@@ -35,19 +45,20 @@ def first_rows(data: bytes, rows: int) -> NDArray[np.uint8] | None:
     if not data.startswith(_SIGNATURE) or len(data) < _HEADER_END:
         return None
     height, depth, colour, interlace = (*struct.unpack(">I", data[20:24]), data[24], data[25], data[28])
-    if depth != 8 or colour not in (0, 2) or interlace or not 0 < rows <= height or not _is_plain(data):
+    if depth != 8 or colour not in (0, 2) or interlace or not 0 < rows <= height or not _holds_only(data, _HARMLESS):
         return None
     header = data[12:20] + struct.pack(">I", rows) + data[24:29]
-    shortened = b"".join((data[:12], header, struct.pack(">I", zlib.crc32(header)), data[_HEADER_END:]))
+    shortened = bytearray(data)
+    shortened[12:_HEADER_END] = header + struct.pack(">I", zlib.crc32(header))
     pixels = np.array(Image.open(io.BytesIO(shortened), formats=("PNG",)))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _is_plain(data: bytes) -> bool:
-    """Whether every chunk is harmless, and the last one ends the file."""
+def _holds_only(data: bytes, kinds: frozenset[bytes]) -> bool:
+    """Whether every chunk is one of these, and the last one ends the file."""
     last = b""
     for kind in _chunks(data):
-        if kind not in _HARMLESS:
+        if kind not in kinds:
             return False
         last = kind
     return last == b"IEND"

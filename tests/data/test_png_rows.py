@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mambair.data.image_files import ImageFileError, read_encoded, read_image
-from mambair.data.png_rows import first_rows
+from mambair.data.image_files import ImageFileError, read_encoded, read_image, read_size
+from mambair.data.png_rows import first_rows, header_size
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (53, 37, 3), dtype=np.uint8)
 
@@ -65,6 +65,24 @@ def test_a_palette_is_left_to_the_whole_decoder() -> None:
     stream = io.BytesIO()
     Image.fromarray(PICTURE).quantize(16).save(stream, "PNG")
     assert first_rows(stream.getvalue(), 5) is None
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "plain"])
+def test_the_size_is_read_without_decoding(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = OTHERS.get(name, png())
+    is_known = name not in ("exif", "text", "no PNG", "short", "truncated")
+    assert header_size(data) == ((53, 37) if is_known else None)
+    if is_known:
+        (tmp_path / "a.png").write_bytes(data)
+        monkeypatch.setattr("mambair.data.image_files.decode_size", lambda *_: pytest.fail("Pillow was asked"))
+        assert read_size(tmp_path / "a.png") == (53, 37)
+
+
+def test_too_many_pixels_are_refused_before_rows_are_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    for attempt in (lambda image: image.rows(1), lambda image: image.size()):
+        with pytest.raises(ImageFileError, match="37 x 53 pixels are more than the limit of 1960"):
+            attempt(read_encoded(tmp_path / "a.png", max_pixels=1960))
 
 
 @pytest.mark.parametrize("rows", [0, 54])
