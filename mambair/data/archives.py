@@ -64,6 +64,7 @@ def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
     counts = dict.fromkeys(placements, 0)
     with _opened(archive) as members:
         _refuse_bomb(archive, members)
+        missing: list[tuple[Member, Path]] = []
         for member in members:
             key = next((key for key in placements if PurePosixPath(key) in member.path.parents), None)
             if key is None or member.path.suffix.lower() not in SUFFIXES or _is_clutter(member.path):
@@ -71,8 +72,11 @@ def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
             target = placements[key] / member.path.relative_to(key)
             _refuse_escape(target, placements[key])
             if not (target.is_file() and target.stat().st_size == member.size):
-                _write(archive, member, target)
+                missing.append((member, target))
             counts[key] += 1
+        _need_room(archive, sum(member.size for member, _ in missing))
+        for member, target in missing:
+            _write(archive, member, target)
     return counts
 
 
@@ -123,9 +127,12 @@ def _refuse_bomb(archive: Path, members: list[Member]) -> None:
         raise ArchiveError(
             f"{archive}: {packed} bytes would unpack to {total}, more than {MAX_GROWTH} times as much; not unpacked"
         )
+
+
+def _need_room(archive: Path, needed: int) -> None:
     free = shutil.disk_usage(archive.parent).free
-    if total > free:
-        raise ArchiveError(f"{archive}: unpacking needs up to {total} bytes, and the disk has {free} free; make room")
+    if needed > free:
+        raise ArchiveError(f"{archive}: unpacking needs {needed} bytes, and the disk has {free} free; make room")
 
 
 def _refuse_escape(target: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +123,16 @@ def test_too_many_files(make: Callable, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     with pytest.raises(ArchiveError, match="files"):
         unpack(make(tmp_path / "archive", FILES), {"Set/HR": tmp_path / "out"})
+
+
+def test_room_is_needed_for_what_is_missing_only(
+    make: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make(tmp_path / "archive", {"Set/HR/a.png": b"12345678", "Set/LR/a.png": bytes(1000)})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    assert unpack(archive, {"Set/HR": tmp_path / "out"}) == {"Set/HR": 1}
+    with pytest.raises(ArchiveError, match="needs 1000 bytes, and the disk has 10 free"):
+        unpack(archive, {"Set/HR": tmp_path / "out", "Set/LR": tmp_path / "low"})
 
 
 def test_damage_is_named_and_leaves_no_half_image(make: Callable, tmp_path: Path) -> None:
