@@ -32,7 +32,7 @@ def validate(model: type[BaseModel], found: object, path: KeyPath, faults: Fault
     except ValidationError as error:
         by_key: dict[KeyPath, list[str]] = {}
         for detail in error.errors(include_url=False):
-            where = _key_of(detail["loc"], found)
+            where = _key_of(detail["loc"], found, is_missing=detail["type"] == "missing")
             text = _in_words(model, where, detail)
             key, colon, rest = text.partition(": ")
             if colon and key in fields_at(model, where):  # a check of several keys that names the one at fault
@@ -65,11 +65,11 @@ def _is_model(kind: object) -> bool:
     return typing.get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _key_of(location: tuple[int | str, ...], found: object) -> KeyPath:
+def _key_of(location: tuple[int | str, ...], found: object, *, is_missing: bool) -> KeyPath:
     """pydantic's location without the names of union branches: only keys that stand in the file, and the last one."""
     key: list[int | str] = []
     for part in location:
-        if isinstance(found, dict):
+        if isinstance(found, dict) and (part in found or is_missing):
             key.append(part)
             found = found.get(part)
         elif isinstance(found, list) and isinstance(part, int):

@@ -78,6 +78,7 @@ val:
 """
 
 Write = Callable[..., Path]
+Refused = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -109,3 +110,20 @@ def write(workspace: Path) -> Write:
         return path
 
     return write_file
+
+
+@pytest.fixture
+def refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Runs train.py or test.py on a broken file: exit code 2, nothing written; returns the lines of its message."""
+
+    def run(path: Path, *, is_train: bool = True) -> list[str]:
+        from mambair import test, train
+
+        before = sorted(workspace.rglob("*"))
+        assert (train if is_train else test).main(["-opt", str(path)]) == 2
+        assert sorted(workspace.rglob("*")) == before, "something was started"
+        output = capsys.readouterr()
+        assert output.out == ""
+        return output.err.splitlines()
+
+    return run
