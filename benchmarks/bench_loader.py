@@ -1,6 +1,6 @@
 """Training patches a second from large PNGs: out of whole images, sub-images and LMDBs, by number of reading processes.
 
-python benchmarks/bench_loader.py [--pictures FOLDER] [--workers 0 1 2] [--save benchmarks/results/loader.md]
+python benchmarks/bench_loader.py [--pictures FOLDER] [--workers 0 1 2] [--save benchmarks/results/loader-cpu.md]
 
 The images are mosaics of 2040 x 1356 pixels, made of the pictures in a folder, and everything is read as a training of
 x4 reads it: a random patch of 256 pixels, its MATLAB reduction made on the fly, flips, batches of 16. No pixels are
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(folder: Path, options: argparse.Namespace) -> str:
     """The table, as Markdown."""
+    import torch
+
     from mambair.machine import describe_machine
 
     machine = describe_machine("numpy", "Pillow", "lmdb")
@@ -66,9 +68,12 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
         "| images a second from | " + " | ".join(f"{count} workers" for count in options.workers) + " |",
         "|---|" + "---|" * len(options.workers),
     ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as worker processes have
     for name, opt in sources(folder, options):
         rates = [f"{rate(opt, workers, options.seconds):.1f}" for workers in options.workers]
         lines.append(f"| {name} | {' | '.join(rates)} |")
+    torch.set_num_threads(threads)
     if not options.no_training:
         lines += ["", training(options.patch)]
     return "\n".join(lines)
