@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mambair.data import DatasetError, build_dataset
-from mambair.data.image_files import ImageFile, list_images, write_image
+from mambair.data.image_files import ImageFile, list_images, read_image, write_image
 from mambair.data.image_sources import ImageSource
 from mambair.data.imresize import imresize
 from mambair.data.lmdb_store import LmdbWriter
@@ -97,6 +97,25 @@ def test_what_is_cached_changes_nothing(data: Path, kind: str, cache: bool) -> N
         ours, theirs = (each.sample(number % 3, np.random.default_rng(number)) for each in (reference, other))
         assert torch.equal(ours["lq"], theirs["lq"])
         assert torch.equal(ours["gt"], theirs["gt"])
+
+
+@pytest.mark.parametrize("lmdb", [False, True])
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_16_bits_are_used_as_they_are(tmp_path: Path, kind: str, color: str, lmdb: bool) -> None:
+    rng = np.random.default_rng(0)
+    channels = 3 if color == "rgb" else 1
+    for name, side in (("gt", 40), ("lq", 20)):
+        pixels = rng.integers(0, 65536, (side, side, channels), dtype=np.uint16)
+        write_image(tmp_path / name / "a.png", ImageFile(pixels))
+        if lmdb:
+            store(tmp_path / name, tmp_path / f"{name}.lmdb")
+    dataset = build_dataset(options(kind, tmp_path, lmdb, phase="test", color=color))
+    gt = read_image(tmp_path / "gt" / "a.png").pixels
+    assert np.array_equal(dataset[0]["gt"].numpy(), (gt.astype(np.float32) / 65535).transpose(2, 0, 1))
+    if kind == "BicubicDataset":
+        expected = imresize(gt, 0.5).astype(np.float32) / 65535
+        assert np.array_equal(dataset[0]["lq"].numpy(), expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -198,6 +198,8 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
 
 @pytest.mark.parametrize(("text", "expected"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_data_set_is_named(data: Path, write: Write, refused: Refused, text: str, expected: list[str]) -> None:
+    if "{type: lmdb}" in text:
+        pytest.importorskip("lmdb")
     path = write((PAIRS, text), *SAME_SIZE)
     lines = refused(path)
     message = "\n".join(lines)
