@@ -34,14 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", default="png", help="of the results (default png)")
     parser.add_argument("--tile", type=int, help="default: that of the network")
     parser.add_argument("--rounds", type=int, default=3, help="the medians of so many count (default 3)")
+    parser.add_argument("--threads", type=int, help="of torch (default: as many as cores)")
     parser.add_argument("--device", help="default: CUDA if there is one")
     parser.add_argument("--output", type=Path, help="also append a row to this Markdown file")
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+    import torch
+
     from mambair import Restorer
     from mambair.weights import default_weights
 
+    if options.threads:
+        torch.set_num_threads(options.threads)
     weights = options.weights or default_weights(options.task, 4 if options.task == "sr" else 25)
     restorer = Restorer.from_checkpoint(weights, device=options.device, tile=options.tile)
     width, height = (int(side) for side in options.size.split("x"))

