@@ -17,11 +17,11 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 from mambair.ops.triton_kernels import launch
 
-FORWARD = {"GIVEN": False, "BIASED": True, "SOFTPLUS": True, "INDEXED": False, "NARROW": False,
+FORWARD = {"GIVEN": False, "BIASED": True, "SOFTPLUS": True, "INDEXED": False, "NARROW": False, "FLAT": True,
            "TOKENS": launch.TOKENS, "CHANNELS": launch.CHANNELS}  # fmt: skip
 GIVEN = FORWARD | {"GIVEN": True, "INDEXED": True}
 MORE = {"GATED": False, "SKIP": True, "CHUNK_TILES": launch.CHUNK_TILES}
-PACKING = {"INDEXED": False, "NARROW": False, "TOKENS": launch.TOKENS, "BLOCK": launch.PACK_ROWS}
+PACKING = {"INDEXED": False, "NARROW": False, "FLAT": True, "TOKENS": launch.TOKENS, "BLOCK": launch.PACK_ROWS}
 CARRY = {"BACKWARDS": True, "STEPS": launch.CARRY_STEPS, "CHANNELS": launch.CHANNELS}
 
 # kernel, constants

@@ -235,6 +235,7 @@ def test_strided_views_equal_copies(ss2d_inputs) -> None:
         "a half of a wider tensor": both[..., 3:],
         "channels first": both[..., :3].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
         "expanded": both[:1, :, :, :3].expand(2, -1, -1, -1),
+        "a part of a wider image": both.repeat(1, 1, 2, 1)[:, :, 1:4, :3],
     }
     for name, view in views.items():
         y = ss2d_scan(**inputs | {"x": view}, directions=[3])

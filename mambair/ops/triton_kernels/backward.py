@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from mambair.ops.triton_kernels.arithmetic import LN2, decay_of, rows, sigmoid
-from mambair.ops.triton_kernels.packing import direction_of
-from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, pixel, raw_steps, states_of_tile, tokens_of
+from mambair.ops.triton_kernels.packing import direction_of, pixel
+from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, raw_steps, states_of_tile, tokens_of
 
 SIZES = ["length", "height", "width", "directions", "count", "channels", "state_size", "rank", "segments", "tiles",
          "x_b", "x_h", "x_w", "x_k", "g_b", "g_h", "g_w", "g_k", "delta_b", "delta_w", "gate_b", "gate_w",
@@ -52,7 +52,7 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
                    length, height, width, directions, count, channels, state_size, rank, segments, tiles,
                    g_b, g_h, g_w, g_k, delta_b, delta_w, gate_b, gate_w,
                    GIVEN: tl.constexpr, BIASED: tl.constexpr, SOFTPLUS: tl.constexpr, GATED: tl.constexpr,
-                   INDEXED: tl.constexpr, NARROW: tl.constexpr, TOKENS: tl.constexpr,
+                   INDEXED: tl.constexpr, NARROW: tl.constexpr, FLAT: tl.constexpr, TOKENS: tl.constexpr,
                    CHANNELS: tl.constexpr):  # fmt: skip
     """What the segment before receives from every segment but the first, if that gets nothing from the one after it."""
     blocks = tl.cdiv(channels, CHANNELS)
@@ -70,14 +70,16 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
     for i in range(last - segment * tiles + 1):
         tile = last - i
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
-        py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
-                                  INDEXED, NARROW, TOKENS)  # fmt: skip
-        pixels_z = batch * gate_b + pixel(0, px, 0, gate_w) + k * channels
-        pixels_g = batch * g_b + pixel(py, px, g_h, g_w) + k * g_k
+        place, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
+                                 INDEXED, NARROW, TOKENS)  # fmt: skip
+        pixels_z = batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels
+        pixels_g = batch * g_b + pixel(place, width, g_h, g_w, FLAT) + k * g_k
         g, _ = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
+            given = load_tile(
+                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+            )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
@@ -177,7 +179,7 @@ def gradients(grad, x, delta, gate, packed, index, rates, weight, bias, skip, st
               items,
               GIVEN: tl.constexpr, BIASED: tl.constexpr, SOFTPLUS: tl.constexpr, GATED: tl.constexpr,
               SKIP: tl.constexpr, CHUNK_TILES: tl.constexpr, INDEXED: tl.constexpr, NARROW: tl.constexpr,
-              TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+              FLAT: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """All gradients, one (sequence, segment, group of channel blocks) after the other.
 
     dx and, where given, ddelta and dgate are written at the places of the tokens (offsets dx_b, dx_w, dx_k);
@@ -202,7 +204,7 @@ def gradients(grad, x, delta, gate, packed, index, rates, weight, bias, skip, st
                     dx_b, dx_w, dx_k, states_b, states_k, states_c, states_n,
                     sequence, items // groups // segments, segment, group, block, last_chunk - i,
                     block - group * per_group,
-                    GIVEN, BIASED, SOFTPLUS, GATED, SKIP, CHUNK_TILES, INDEXED, NARROW, TOKENS, CHANNELS,
+                    GIVEN, BIASED, SOFTPLUS, GATED, SKIP, CHUNK_TILES, INDEXED, NARROW, FLAT, TOKENS, CHANNELS,
                 )  # fmt: skip
 
 
@@ -215,7 +217,7 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
                     sequence, sequences, segment, group, block, chunk, adds,
                     GIVEN: tl.constexpr, BIASED: tl.constexpr, SOFTPLUS: tl.constexpr, GATED: tl.constexpr,
                     SKIP: tl.constexpr, CHUNK_TILES: tl.constexpr, INDEXED: tl.constexpr, NARROW: tl.constexpr,
-                    TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+                    FLAT: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """Forward through the tiles of a chunk to learn the states before each, then backward through their gradients."""
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     exists, lane = channel < channels, tl.arange(0, CHANNELS)
@@ -235,27 +237,29 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
         t = tl.where(i < count_here, i, 2 * count_here - 2 - i)  # 0 1 2 3 2 1 0; the last tile is only gone backward
         tile = chunk * CHUNK_TILES + t
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
-        py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
-                                  INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
+        place, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
+                                 INDEXED, NARROW, TOKENS)  # fmt: skip
+        u = load_tile(x, batch * x_b + pixel(place, width, x_h, x_w, FLAT) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
+            given = load_tile(
+                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+            )
         raw = raw_steps(given, source, weight, bias, channels, rank, channel, exists, GIVEN, BIASED, TOKENS)
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
         here = before + t * state_size * CHANNELS
         if i < count_here - 1:
             run_tile(u, steps, source + rank * TOKENS, rates, here, channels, state_size, exists, TOKENS, CHANNELS)
         else:
-            pixels_z = batch * gate_b + pixel(0, px, 0, gate_w) + k * channels
-            pixels_g = batch * g_b + pixel(py, px, g_h, g_w) + k * g_k
+            pixels_z = batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels
+            pixels_g = batch * g_b + pixel(place, width, g_h, g_w, FLAT) + k * g_k
             g, z = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
             row_grads = dpacked + ((group.to(tl.int64) * sequences + sequence) * all_tiles + tile) * rows * TOKENS
             grad_drive, grad_steps, result = tile_gradients(
                 u, steps, g, source + rank * TOKENS, row_grads + rank * TOKENS, rates, parameters, slot, here,
                 channels, state_size, exists, adds, GATED, TOKENS, CHANNELS,
             )  # fmt: skip
-            to = batch * dx_b + (py * width + px).to(tl.int64) * dx_w + k * dx_k
+            to = batch * dx_b + place.to(tl.int64) * dx_w + k * dx_k
             finish_tile(u, raw, steps, g, z, grad_drive, grad_steps, result, source, row_grads, weight,
                         parameters + state_size * channels, skip + k * channels, grad, pixels_g, dx, ddelta, dgate,
                         to, channels, rank, channel, valid, exists, adds,

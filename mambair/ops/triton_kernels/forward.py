@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from mambair.ops.triton_kernels.arithmetic import sigmoid
-from mambair.ops.triton_kernels.packing import direction_of
-from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, pixel, raw_steps, states_of_tile, tokens_of
+from mambair.ops.triton_kernels.packing import direction_of, pixel
+from mambair.ops.triton_kernels.tiles import load_tile, masked_steps, raw_steps, states_of_tile, tokens_of
 
 SIZES = ["length", "height", "width", "directions", "count", "channels", "state_size", "rank", "segments", "tiles",
          "x_b", "x_h", "x_w", "x_k", "delta_b", "delta_w", "gate_b", "gate_w", "y_b", "y_w", "y_k",
@@ -22,7 +22,7 @@ def segment_ends(x, delta, packed, index, rates, weight, bias, slots, totals,
                  length, height, width, directions, count, channels, state_size, rank, segments, tiles,
                  x_b, x_h, x_w, x_k, delta_b, delta_w,
                  GIVEN: tl.constexpr, BIASED: tl.constexpr, SOFTPLUS: tl.constexpr, INDEXED: tl.constexpr,
-                 NARROW: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+                 NARROW: tl.constexpr, FLAT: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """State at the end of every segment but the last, from zero at its start, into the slot of the segment after it.
 
     slots [B, K, segments, N, D] hold zeros; the sum of the steps goes to totals [B, K, segments, D].
@@ -40,12 +40,14 @@ def segment_ends(x, delta, packed, index, rates, weight, bias, slots, totals,
     total = tl.zeros((CHANNELS,), tl.float32)
     for tile in range(segment * tiles, (segment + 1) * tiles):
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
-        py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
-                                  INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
+        place, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
+                                 INDEXED, NARROW, TOKENS)  # fmt: skip
+        u = load_tile(x, batch * x_b + pixel(place, width, x_h, x_w, FLAT) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
+            given = load_tile(
+                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+            )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
@@ -67,7 +69,7 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
             states_b, states_k, states_c, states_n,
             GIVEN: tl.constexpr, BIASED: tl.constexpr, SOFTPLUS: tl.constexpr, GATED: tl.constexpr,
             SKIP: tl.constexpr, SAVE: tl.constexpr, CHUNK_TILES: tl.constexpr, INDEXED: tl.constexpr,
-            NARROW: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+            NARROW: tl.constexpr, FLAT: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     """y of every segment from the state in its slot, which becomes the state after its last token."""
     blocks = tl.cdiv(channels, CHANNELS)
     item = tl.program_id(0)
@@ -80,25 +82,30 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
     slot = slots + (sequence.to(tl.int64) * segments + segment) * state_size * channels + channel
     for tile in range(segment * tiles, tl.minimum((segment + 1) * tiles, all_tiles)):
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
-        py, px, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
-                                  INDEXED, NARROW, TOKENS)  # fmt: skip
-        u = load_tile(x, batch * x_b + pixel(py, px, x_h, x_w) + k * x_k, channel, valid, exists)
+        place, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
+                                 INDEXED, NARROW, TOKENS)  # fmt: skip
+        u = load_tile(x, batch * x_b + pixel(place, width, x_h, x_w, FLAT) + k * x_k, channel, valid, exists)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
-            given = load_tile(delta, batch * delta_b + pixel(0, px, 0, delta_w) + k * channels, channel, valid, exists)
+            given = load_tile(
+                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+            )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
+        chunk = tl.cast(tile // CHUNK_TILES, tl.int64)
         result = scanned_tile(u, masked_steps(raw, valid, exists, SOFTPLUS), source + rank * TOKENS,
                               rates + k * state_size * channels + channel, slot,
-                              states + batch * states_b + k * states_k + (tile // CHUNK_TILES) * states_c + channel,
+                              states + batch * states_b + k * states_k + chunk * states_c + channel,
                               SAVE and tile % CHUNK_TILES == 0, states_n, channels, state_size, exists,
                               SAVE, TOKENS, CHANNELS)  # fmt: skip
         if SKIP:
             result += u * tl.load(skip + k * channels + channel, mask=exists, other=0.0)[None, :]
         if GATED:
-            z = load_tile(gate, batch * gate_b + pixel(0, px, 0, gate_w) + k * channels, channel, valid, exists)
+            z = load_tile(
+                gate, batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels, channel, valid, exists
+            )
             result *= z * sigmoid(z)
-        to = y + (batch * y_b + (py * width + px).to(tl.int64) * y_w + k * y_k)[:, None] + channel[None, :]
+        to = y + (batch * y_b + place.to(tl.int64) * y_w + k * y_k)[:, None] + channel[None, :]
         tl.store(to, result.to(y.dtype.element_ty), mask=valid[:, None] & exists[None, :])
         tl.debug_barrier()  # the next tile reads the states that this one wrote
 

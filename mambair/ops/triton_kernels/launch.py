@@ -77,6 +77,10 @@ class Sizes:
     def packed_directions(self) -> int:
         return sum(d << (2 * k) for k, d in enumerate(self.directions))
 
+    def flat(self, strides: tuple[int, ...]) -> bool:
+        """Whether pixels lie evenly spaced behind each other, given the strides of image, row and column."""
+        return self.height == 1 or strides[1] == self.width * strides[2]
+
     def scalars(self) -> tuple[int, ...]:
         """The leading numbers of every kernel over segments."""
         return (self.length, self.height, self.width, self.packed_directions, self.count, self.channels,
@@ -108,10 +112,12 @@ class Inputs:
     index: Tensor | None = None
     softplus: bool = True
 
-    def flags(self) -> dict[str, bool | int]:
+    def flags(self, strides: tuple[int, int, int, int]) -> dict[str, bool | int]:
+        """Constants of the kernels; FLAT says whether x, or the gradient of these strides, has evenly spaced pixels."""
+        flat = self.sizes.flat(self.x_strides) and self.sizes.flat(strides)
         return {"GIVEN": self.steps is not None, "BIASED": self.bias is not None, "SOFTPLUS": self.softplus,
-                "INDEXED": self.index is not None, "NARROW": self.sizes.narrow, "TOKENS": TOKENS,
-                "CHANNELS": CHANNELS}  # fmt: skip
+                "INDEXED": self.index is not None, "NARROW": self.sizes.narrow, "FLAT": flat,
+                "TOKENS": TOKENS, "CHANNELS": CHANNELS}  # fmt: skip
 
     def pointer(self, t: Tensor | None) -> Tensor:
         """Something to point at for an argument that the flags switch off."""
@@ -120,8 +126,9 @@ class Inputs:
 
 def launch(kernel: Any, programs: tuple[int, ...], numbers: Iterable[object], constants: Mapping[str, object],
            warps: int = 1) -> None:  # fmt: skip
-    """Start a kernel; fused multiply-add is asked for, as its default differs between versions of Triton."""
-    kernel[programs](*numbers, **constants, num_warps=warps, enable_fp_fusion=True)
+    """Start a kernel. Fused multiply-add is asked for, as its default differs between versions of Triton; loads may
+    not move to earlier turns of a loop, as some read what the turn before wrote."""
+    kernel[programs](*numbers, **constants, num_warps=warps, num_stages=1, enable_fp_fusion=True)
 
 
 def _ceil(a: int, b: int) -> int:
@@ -142,8 +149,14 @@ def _tiles(sizes: Sizes) -> tuple[int]:
     return (sizes.batch * sizes.count * sizes.all_tiles,)
 
 
-def _packing(sizes: Sizes, index: Tensor | None) -> dict[str, bool | int]:
-    return {"INDEXED": index is not None, "NARROW": sizes.narrow, "TOKENS": TOKENS, "BLOCK": PACK_ROWS}
+def _packing(sizes: Sizes, index: Tensor | None, strides: tuple[int, ...]) -> dict[str, bool | int]:
+    return {
+        "INDEXED": index is not None,
+        "NARROW": sizes.narrow,
+        "FLAT": sizes.flat(strides),
+        "TOKENS": TOKENS,
+        "BLOCK": PACK_ROWS,
+    }
 
 
 def pack(sizes: Sizes, sources: Iterable[tuple[Tensor, tuple[int, ...]]], index: Tensor | None) -> Tensor:
@@ -157,7 +170,7 @@ def pack(sizes: Sizes, sources: Iterable[tuple[Tensor, tuple[int, ...]]], index:
         rows = source.shape[-1]
         numbers = (source, packed, packed if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
                    *strides)  # fmt: skip
-        launch(packing.pack, _tiles(sizes), numbers, _packing(sizes, index))
+        launch(packing.pack, _tiles(sizes), numbers, _packing(sizes, index, strides))
         first += rows
     return packed
 
@@ -171,7 +184,7 @@ def unpack(
         rows = target.shape[-1]
         numbers = (parts, target, parts if index is None else index, *sizes.scalars()[:5], rows, first, sizes.rows,
                    len(parts), *strides)  # fmt: skip
-        launch(packing.unpack, _tiles(sizes), numbers, _packing(sizes, index))
+        launch(packing.unpack, _tiles(sizes), numbers, _packing(sizes, index, strides))
         first += rows
 
 
@@ -198,14 +211,15 @@ def scan(
         totals = slots.new_empty((s.batch, s.count, s.segments, s.channels))
         numbers = (inputs.x, inputs.pointer(inputs.steps), *common, slots, totals, *s.scalars(), *inputs.x_strides,
                    *_strides(inputs.steps))  # fmt: skip
-        launch(forward.segment_ends, (programs * (s.segments - 1),), numbers, inputs.flags())
+        launch(forward.segment_ends, (programs * (s.segments - 1),), numbers, inputs.flags(inputs.x_strides))
         _carry(inputs, slots, totals, backwards=False)
     numbers = (inputs.x, inputs.pointer(inputs.steps), inputs.pointer(inputs.gate), *common,
                inputs.pointer(inputs.skip), slots, y, slots if states is None else states, *s.scalars(),
                *inputs.x_strides, *_strides(inputs.steps), *_strides(inputs.gate), *y_strides,
                *states_strides)  # fmt: skip
     more = {"GATED": inputs.gate is not None, "SKIP": inputs.skip is not None, "SAVE": states is not None}
-    launch(forward.outputs, (programs * s.segments,), numbers, inputs.flags() | more | {"CHUNK_TILES": CHUNK_TILES})
+    more |= {"CHUNK_TILES": CHUNK_TILES}
+    launch(forward.outputs, (programs * s.segments,), numbers, inputs.flags(inputs.x_strides) | more)
 
 
 @dataclass(frozen=True)
@@ -259,7 +273,7 @@ def scan_backward(
         totals = slots.new_empty((s.batch, s.count, s.segments, s.channels))
         programs = s.batch * s.count * s.blocks * (s.segments - 1)
         numbers = (grad, steps, gate, *common, slots, totals, *s.scalars(), *given)
-        launch(backward.segment_starts, (programs,), numbers, inputs.flags() | gated)
+        launch(backward.segment_starts, (programs,), numbers, inputs.flags(grad_strides) | gated)
         _carry(inputs, slots, totals, backwards=True)
     items = s.batch * s.count * s.segments * s.groups
     programs = min(items, PROGRAMS)
@@ -268,7 +282,7 @@ def scan_backward(
                inputs.pointer(grads.steps), inputs.pointer(grads.gate), grads.packed, grads.parameters, *s.scalars(),
                *inputs.x_strides, *given, *grads.strides, *states_strides, s.groups, items)  # fmt: skip
     more = {"SKIP": inputs.skip is not None, "CHUNK_TILES": CHUNK_TILES}
-    launch(backward.gradients, (programs,), numbers, inputs.flags() | gated | more)
+    launch(backward.gradients, (programs,), numbers, inputs.flags(grad_strides) | gated | more)
 
 
 def add_directions(parts: Tensor, total: Tensor) -> None:

@@ -20,16 +20,10 @@ from mambair.ops.triton_kernels.packing import indexed, places
 @triton.jit
 def tokens_of(first, length, height, width, direction, index, batch,
               INDEXED: tl.constexpr, NARROW: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
-    """Row, column and existence [TOKENS] of the tokens of a tile."""
+    """Pixel numbers and existence [TOKENS] of the tokens of a tile."""
     valid = first + tl.arange(0, TOKENS) < length
-    y, x = places(first, length, height, width, direction, NARROW, TOKENS)
-    return y, indexed(x, valid, index, batch, length, INDEXED), valid
-
-
-@triton.jit
-def pixel(row, column, stride_row, stride_column):
-    """Offsets from the strides, in 64 bits."""
-    return tl.cast(row, tl.int64) * stride_row + tl.cast(column, tl.int64) * stride_column
+    place = places(first, length, height, width, direction, NARROW, TOKENS)
+    return indexed(place, valid, index, batch, length, INDEXED), valid
 
 
 @triton.jit
