@@ -138,6 +138,7 @@ class RunLog:
         """Log a finished iteration; times in seconds, means since the last report."""
         rates = sorted(set(learning_rates), reverse=True)
         left = datetime.timedelta(seconds=int(seconds * (self.total_iterations - iteration)))
+        images_per_second = self.batch_size / seconds if seconds > 0 else math.inf
         logger.info(
             "[%s] iter %d/%d, epoch %d, lr %s, %s | %.3f s/iter (data %.3f), %.1f images/s, left %s, peak %.0f MiB",
             self.name,
@@ -148,14 +149,13 @@ class RunLog:
             ", ".join(f"{key} {value:.4e}" for key, value in losses.items()),
             seconds,
             waited,
-            self.batch_size / seconds if seconds > 0 else math.inf,
+            images_per_second,
             left,
             memory_mib,
         )
         record = {"iter": iteration, "epoch": epoch, "lr": rates[0], **losses}
-        self._append(
-            {**record, "seconds": round(seconds, 4), "data_seconds": round(waited, 4), "memory_mib": memory_mib}
-        )
+        speed = {"seconds": round(seconds, 4), "data_seconds": round(waited, 4)}
+        self._append({**record, **speed, "images_per_second": round(images_per_second, 2), "memory_mib": memory_mib})
         if self.tensorboard is not None:
             for key, value in losses.items():
                 self.tensorboard.add_scalar(f"losses/{key}", value, iteration)

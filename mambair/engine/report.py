@@ -17,7 +17,7 @@ from mambair.engine.sample_pictures import Restoring, samples
 logger = logging.getLogger(__name__)
 
 SAMPLES = 3
-BESIDE_LOSSES = frozenset({"iter", "epoch", "lr", "seconds", "data_seconds", "memory_mib"})
+BESIDE_LOSSES = frozenset({"iter", "epoch", "lr", "seconds", "data_seconds", "images_per_second", "memory_mib"})
 
 
 def write_report(opt: Mapping[str, Any], model: Restoring, validation_loaders: Sequence[Any]) -> Path:

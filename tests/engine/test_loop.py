@@ -122,6 +122,7 @@ def test_metrics_file_is_json_lines_without_nan(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["iter"] for record in records] == [4, 5, 8, 10, 10]
     assert records[0]["l_pix"] == 0.5 and records[0]["lr"] == 1e-3
+    assert records[0]["images_per_second"] > 0 and records[0]["data_seconds"] >= 0
     assert records[1] == {"iter": 5, "validation": "Set", "psnr": "nan"}
 
 
