@@ -67,6 +67,15 @@ def test_in_memory_equals_files_of_the_same_quality(repository: Path, tmp_path: 
             assert ours["lq"].shape[0] == 1
 
 
+@pytest.mark.parametrize(("quality", "published"), [(10, 27.82), (20, 30.12), (30, 31.48), (40, 32.43)])
+def test_classic5_has_the_published_quality(development_data: Path, quality: int, published: float) -> None:
+    # PSNR of the compressed images: Zhang et al., "Beyond a Gaussian Denoiser", 2017, JPEG deblocking, Classic5
+    folder = development_data / "data" / "test" / "classic5"
+    dataset = JPEGArtifactsDataset(options(folder, phase="test", quality=quality, color="gray", gt_size=...))
+    errors = [float((sample["lq"] - sample["gt"]).square().mean()) for sample in (dataset[i] for i in range(5))]
+    assert np.mean([-10 * np.log10(error) for error in errors]) == pytest.approx(published, abs=0.005)
+
+
 def test_a_range_of_qualities_is_drawn_from(repository: Path) -> None:
     dataset = JPEGArtifactsDataset(options(repository / EXAMPLE, quality=[10, 40]))
     errors = [
