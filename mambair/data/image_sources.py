@@ -66,6 +66,11 @@ class ImageSource:
         except LmdbError as error:
             raise ImageFileError(str(error)) from error
 
+    def close(self) -> None:
+        """Close the databases in this process; reading opens them again."""
+        for reader, _ in self._stores.values():
+            reader.close()
+
     def select(self, meta_info_file: str) -> None:
         """Keep only the images that BasicSR's meta-info file names, in its order.
 
@@ -98,8 +103,8 @@ class ImageSource:
         return paths
 
 
-def pair_sources(gt: ImageSource, lq: ImageSource, filename_tmpl: str, *, is_subset: bool) -> dict[Path, Path]:
-    """The low-quality partner of each ground truth, root by root, by name, whatever the suffixes.
+def pair_sources(gt: ImageSource, lq: ImageSource, filename_tmpl: str, *, is_subset: bool) -> list[tuple[Path, Path]]:
+    """(ground truth, low quality) paths, root by root, paired by name, whatever the suffixes.
 
     Databases are paired by equal keys, as BasicSR does, where all keys have an equal one; else by ``filename_tmpl``.
 
@@ -115,12 +120,13 @@ def pair_sources(gt: ImageSource, lq: ImageSource, filename_tmpl: str, *, is_sub
         text = f"found {len(lq.roots)} for {len(gt.roots)} of {gt.key}; one for each, in the same order, is right"
         raise DatasetError(f"{lq.key}: {text}")
     faults: list[str] = []
-    partners: dict[Path, Path] = {}
+    pairs: list[tuple[Path, Path]] = []
     for root, gt_paths, lq_paths in zip(lq.roots, gt.groups, lq.groups, strict=True):
         ours = by_name(gt.key, [(gt.name(path), path) for path in gt_paths], faults)
         theirs = by_name(lq.key, [(lq.name(path), path) for path in lq_paths], faults)
         template = "{}" if is_lmdb(root) and ours.keys() <= theirs.keys() else filename_tmpl
-        partners |= pair_by_name(ours, theirs, template, faults, where=root, is_subset=is_subset)
+        partners = pair_by_name(ours, theirs, template, faults, where=root, is_subset=is_subset)
+        pairs += [(path, partners[path]) for path in gt_paths if path in partners]
     if faults:
         raise DatasetError(faults)
-    return partners
+    return pairs

@@ -26,13 +26,14 @@ class PairedImageDataset(RestorationDataset):
 
     def _find_files(self) -> None:
         super()._find_files()
-        partners = pair_sources(
+        pairs = pair_sources(
             self._source("dataroot_gt"),
             self._source("dataroot_lq"),
             self.options.filename_tmpl,
             is_subset=self.options.meta_info_file is not None,
         )
-        self.lq_paths: list[Path] = [partners[path] for path in self.gt_paths]
+        self.gt_paths = [gt_path for gt_path, _ in pairs]
+        self.lq_paths: list[Path] = [lq_path for _, lq_path in pairs]
 
     # where the low-quality images are read from
     _lq_key = "dataroot_lq"

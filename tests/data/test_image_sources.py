@@ -145,6 +145,16 @@ def test_several_roots_are_paired_one_by_one(data: Path) -> None:
         build_dataset(options("PairedImageDataset", data, False, **roots | {"dataroot_lq": str(data / "lq")}))
 
 
+def test_one_ground_truth_may_have_several_folders_of_inputs(data: Path) -> None:
+    roots = {"dataroot_gt": [str(data / "gt")] * 2, "dataroot_lq": [str(data / "lq"), str(data / "worse")]}
+    for path in list_images(data / "lq"):
+        write_image(data / "worse" / path.name, ImageFile(read_image(path).pixels // 2))
+    dataset = build_dataset(options("PairedImageDataset", data, False, phase="test", **roots))
+    assert [path.parent.name for path in dataset.lq_paths] == ["lq"] * 3 + ["worse"] * 3
+    assert torch.equal(dataset[1]["gt"], dataset[4]["gt"])
+    assert not torch.equal(dataset[1]["lq"], dataset[4]["lq"])
+
+
 def test_databases_are_paired_by_key_or_by_template(data: Path) -> None:
     store(data / "gt2", data / "gt.lmdb")
     store(data / "lq2", data / "lq.lmdb")
