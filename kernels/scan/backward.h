@@ -1,7 +1,8 @@
 // Backward scan of one task. Chunks of kStateChunk tokens are taken from the last to the first. For each channel block
-// and state, spans of a chunk (as many tokens as first-level cache holds; the last first) are swept twice: forwards from
-// the span's first state, keeping decays and states, then backwards with the gradient. Sums over channels (gradients of dt, B, C) are finished lane by lane for every block and added block
-// after block, so their order never depends on how blocks are spread over tasks.
+// and state, spans of a chunk (as many tokens as first-level cache holds; the last first) are swept twice: forwards
+// from the span's first state, keeping decays and states, then backwards with the gradient. Sums over channels
+// (gradients of dt, B, C) are finished lane by lane for every block and added block after block, so their order never
+// depends on how blocks are spread over tasks.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +48,7 @@ class Backward {
   int tokens_ = 0;          // of the chunk
   int tiles_in_chunk_ = 0;  // of U tokens that hold them
   Pixels<V, M> pixels_;
+  Offsets<M> dt_offsets_, input_offsets_, output_offsets_, grad_dt_offsets_, grad_input_offsets_, grad_output_offsets_;
   Offsets<M> x_offsets_, delta_offsets_, gate_offsets_, grad_y_offsets_, grad_x_offsets_, grad_delta_offsets_,
       grad_gate_offsets_;
 
@@ -112,9 +114,13 @@ class Backward {
   }
 
   void set_offsets() {
-    const auto set = [&](Offsets<M>& offsets, const View& view) {
-      if (view.data != nullptr) offsets.set(view, task_.batch, 0, pixels_, tokens_);
-    };
+    const auto set = [&](Offsets<M>& offsets, const View& view) { offsets.set(view, task_.batch, pixels_); };
+    set(dt_offsets_, p_.dt);
+    set(input_offsets_, p_.input_matrix);
+    set(output_offsets_, p_.output_matrix);
+    set(grad_dt_offsets_, outputs_.dt);
+    set(grad_input_offsets_, outputs_.input_matrix);
+    set(grad_output_offsets_, outputs_.output_matrix);
     set(x_offsets_, p_.x);
     set(delta_offsets_, p_.delta);
     set(gate_offsets_, p_.gate);
@@ -126,13 +132,14 @@ class Backward {
 
   void scan_chunk(int64_t chunk) {
     group_ = -1;
-    load_rows(p_.dt, outputs_.dt, direction_, p_.rank, rows_, grad_rows_, !first_blocks());
+    load_rows(p_.dt, dt_offsets_, direction_, p_.rank, rows_);
+    begin_rows(outputs_.dt, grad_dt_offsets_, direction_, p_.rank, grad_rows_, !first_blocks());
     for (int64_t b = task_.block_begin; b < task_.block_end; ++b) {
       const ChannelBlock& block = p_.blocks[b];
       if (block.group != group_) change_group(b);
       p_.gate.data != nullptr ? scan_block<true>(b, chunk) : scan_block<false>(b, chunk);
     }
-    store_rows(outputs_.dt, direction_, p_.rank, grad_rows_);
+    store_rows(outputs_.dt, grad_dt_offsets_, direction_, p_.rank, grad_rows_);
     store_group();
   }
 
@@ -143,68 +150,31 @@ class Backward {
     group_ = p_.blocks[b].group;
     const int slot = direction_ + group_;  // one of the two is always 0
     const bool begun = b > 0 && p_.blocks[b - 1].group == group_;  // by an earlier task
-    load_rows(p_.input_matrix, outputs_.input_matrix, slot, p_.state, input_rows(), grad_input_rows(), begun);
-    load_rows(p_.output_matrix, outputs_.output_matrix, slot, p_.state, output_rows(), grad_output_rows(), begun);
+    load_rows(p_.input_matrix, input_offsets_, slot, p_.state, input_rows());
+    load_rows(p_.output_matrix, output_offsets_, slot, p_.state, output_rows());
+    begin_rows(outputs_.input_matrix, grad_input_offsets_, slot, p_.state, grad_input_rows(), begun);
+    begin_rows(outputs_.output_matrix, grad_output_offsets_, slot, p_.state, grad_output_rows(), begun);
   }
 
   void store_group() const {
     const int slot = direction_ + group_;
-    store_rows(outputs_.input_matrix, slot, p_.state, grad_input_rows());
-    store_rows(outputs_.output_matrix, slot, p_.state, grad_output_rows());
+    store_rows(outputs_.input_matrix, grad_input_offsets_, slot, p_.state, grad_input_rows());
+    store_rows(outputs_.output_matrix, grad_output_offsets_, slot, p_.state, grad_output_rows());
   }
 
-  // Numbers go from pixels to rows (transposed); their gradient starts at zero or at what earlier blocks left.
-  void load_rows(const View& from, const View& grad, int slot, int64_t count, float* rows, float* grad_rows,
-                 bool begun) const {
-    if (count == 0) return;
-    transpose_in(from, slot, count, rows);
-    if (begun) {
-      transpose_in(grad, slot, count, grad_rows);
-    } else {
-      for (int64_t i = 0; i < count * M; ++i) grad_rows[i] = 0.0f;
-    }
+  void load_rows(const View& view, const Offsets<M>& offsets, int slot, int64_t count, float* rows) const {
+    if (count > 0) Rows<V, M>::load(view, offsets.at, slot * view.slot, count, tokens_, rows);
   }
 
-  void transpose_in(const View& view, int slot, int64_t count, float* rows) const {
-    const int64_t base = task_.batch * view.batch + slot * view.slot;
-    for (int first = 0; first < M; first += W) {
-      for (int64_t j = 0; j < count; j += W) {
-        const int present = lanes_from(j, count);
-        V square[W];
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) {
-          const int t = first + i;
-          square[i] = t < tokens_ ? Tile<V>::load(view, base + pixels_.offset(view, t) + j, present) : V::all(0.0f);
-        }
-        transpose<V>(square);
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) {
-          if (i < present) square[i].store(rows + (j + i) * M + first);
-        }
-      }
-    }
+  // Gradients start at zero or at what earlier blocks left.
+  void begin_rows(const View& view, const Offsets<M>& offsets, int slot, int64_t count, float* rows,
+                  bool begun) const {
+    if (begun) return load_rows(view, offsets, slot, count, rows);
+    for (int64_t i = 0; i < count * M; ++i) rows[i] = 0.0f;
   }
 
-  void store_rows(const View& view, int slot, int64_t count, const float* rows) const {
-    const int64_t base = task_.batch * view.batch + slot * view.slot;
-    for (int first = 0; first < tokens_; first += W) {
-      for (int64_t j = 0; j < count; j += W) {
-        const int present = lanes_from(j, count);
-        V square[W];
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) square[i] = i < present ? V::load(rows + (j + i) * M + first) : V::all(0.0f);
-        transpose<V>(square);
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) {
-          const int t = first + i;
-          if (t < tokens_) Tile<V>::store(view, base + pixels_.offset(view, t) + j, square[i], present);
-        }
-      }
-    }
-  }
-
-  static int lanes_from(int64_t first, int64_t count) {
-    return count - first < W ? static_cast<int>(count - first) : W;
+  void store_rows(const View& view, const Offsets<M>& offsets, int slot, int64_t count, const float* rows) const {
+    if (count > 0) Rows<V, M>::store(view, offsets.at, slot * view.slot, count, tokens_, rows);
   }
 
   template <bool gated>
@@ -264,7 +234,7 @@ class Backward {
     if (p_.rank == 0) Tile<V>::gather(p_.delta, delta_offsets_.at, block.first, block.lanes, tokens_, steps);
     clear_missing(xs);
     clear_missing(steps);
-    StepBounds<Several> bounds;
+    StepBounds<V> bounds;
     for (int first = 0; first < tiles_in_chunk_ * U; first += G) {
       const int64_t at = first * W;
       Several step = raw_steps(weights, first);
@@ -274,7 +244,7 @@ class Backward {
         step = softplus.value;
         slope = softplus.derivative();
       }
-      bounds.include(step);
+      bounds.include(step, p_.softplus);
       step.store(steps + at);
       slope.store(slopes + at);
       (step * Several::load(xs + at)).store(drives + at);
@@ -283,7 +253,7 @@ class Backward {
     }
     clear_missing(steps);
     clear_missing(drives);
-    return bounds.merged();
+    return bounds;
   }
 
   // delta before softplus, of G tokens.

@@ -16,7 +16,7 @@ template <class V>
 class Forward {
  public:
   static int64_t scratch(const Problem& problem, int64_t blocks) {
-    return blocks * problem.state * W + T * (whole_vectors<V>(problem.rank) + 2 * row_stride(problem));
+    return blocks * problem.state * W + (problem.rank + 2 * problem.state) * T;
   }
 
   static void run(const Problem& problem, const ForwardOutputs& outputs, const Task& task, float* scratch) {
@@ -29,20 +29,35 @@ class Forward {
   static constexpr int T = V::forward_tokens;
   static constexpr int G = V::chains;  // exponentials under way together
   using Several = Group<V, G>;
-  static constexpr int64_t kShortState = 32;  // states up to here use rows of a fixed length
+  static constexpr int kStepChains = 4;  // the softplus needs more registers than an exponential
+  using SomeSteps = Group<V, kStepChains>;
 
   const Problem& p_;
   const ForwardOutputs& outputs_;
   const Task& task_;
   const WeightLayout layout_;
-  const int64_t row_stride_;
-  float* const h_;           // [blocks of the task, N, W]
-  float* const dt_rows_;     // [T, whole vectors of R]
-  float* const input_rows_;  // [T, row stride]: B
-  float* const output_rows_; // [T, row stride]: C
+  const bool all_float32_;
+  float* const h_;            // [blocks of the task, N, W]
+  float* const dt_rows_;      // [R, T]
+  float* const input_rows_;   // [N, T]: B
+  float* const output_rows_;  // [N, T]: C
   int direction_ = 0;
-  int group_ = -1;           // whose B and C the rows hold
-  Offsets<T> x_offsets_, y_offsets_, delta_offsets_, gate_offsets_;
+  int group_ = -1;            // whose B and C the rows hold
+
+  // Where a tile's tokens lie.
+  struct Place {
+    int tokens = 0;
+    Pixels<V, T> pixels;
+    Offsets<T> x, y, dt, input, output, delta, gate;
+  };
+
+  // What is worked on next: another channel block, of this tile or the one ahead.
+  struct Next {
+    const ChannelBlock& block;
+    const Place& place;
+    bool other_tile;
+  };
+
   alignas(64) float step_[T * W];   // delta
   alignas(64) float drive_[T * W];  // delta * x
   alignas(64) float y_[T * W];      // x, then y
@@ -52,174 +67,205 @@ class Forward {
         outputs_(outputs),
         task_(task),
         layout_(weight_layout(W, problem.state, problem.rank)),
-        row_stride_(row_stride(problem)),
+        all_float32_(all_float32(problem) && outputs.y.precision == Precision::float32),
         h_(scratch),
         dt_rows_(h_ + (task.block_end - task.block_begin) * problem.state * W),
-        input_rows_(dt_rows_ + T * whole_vectors<V>(problem.rank)),
-        output_rows_(input_rows_ + T * row_stride_) {
-    for (int i = 0; i < T * W; ++i) step_[i] = y_[i] = 0.0f;
+        input_rows_(dt_rows_ + T * problem.rank),
+        output_rows_(input_rows_ + T * problem.state) {
+    for (int i = 0; i < T * W; ++i) y_[i] = 0.0f;
   }
 
-  static int64_t row_stride(const Problem& problem) {
-    return problem.state <= kShortState ? kShortState : whole_vectors<V>(problem.state);
+  static bool all_float32(const Problem& p) {
+    const View* const views[] = {&p.x, &p.dt, &p.delta, &p.input_matrix, &p.output_matrix, &p.gate};
+    for (const View* view : views) {
+      if (view->precision != Precision::float32) return false;
+    }
+    return true;
   }
 
   void scan(int direction) {
     direction_ = direction;
-    const Direction order = static_cast<Direction>(p_.order[direction]);
-    const bool far_apart = order == Direction::columns || order == Direction::reversed_columns || p_.index != nullptr;
     load_initial_state();
-    Walk<V> walk(p_, task_.batch, order, 0);
-    Pixels<V, T> pixels, upcoming;
-    int tokens = tile_length(0);
-    walk.next(pixels, tokens);
+    Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction]), 0);
+    Place places[2];
+    find(places[0], walk, 0);
     for (int64_t first = 0; first < p_.length(); first += T) {
-      const int next_tokens = tile_length(first + T);
-      walk.next(upcoming, next_tokens);
-      if (far_apart) prefetch(upcoming, next_tokens);
+      const Place& here = places[first / T % 2];
+      Place& ahead = places[(first / T + 1) % 2];
+      find(ahead, walk, first + T);
       if (p_.states != nullptr && first % kStateChunk == 0) save_states(first / kStateChunk);
-      scan_tile(pixels, tokens);
-      pixels = upcoming;
-      tokens = next_tokens;
+      scan_tile(here, ahead);
     }
     if (outputs_.last_state != nullptr) store_last_state();
   }
 
-  int tile_length(int64_t first) const {
+  void find(Place& place, Walk<V>& walk, int64_t first) const {
     const int64_t left = p_.length() - first;
-    return left >= T ? T : left > 0 ? static_cast<int>(left) : 0;
+    place.tokens = left >= T ? T : left > 0 ? static_cast<int>(left) : 0;
+    if (place.tokens == 0) return;
+    walk.next(place.pixels, place.tokens);
+    place.pixels.repeat_last(place.tokens);
+    place.x.set(p_.x, task_.batch, place.pixels);
+    place.y.set(outputs_.y, task_.batch, place.pixels);
+    place.dt.set(p_.dt, task_.batch, place.pixels);
+    place.input.set(p_.input_matrix, task_.batch, place.pixels);
+    place.output.set(p_.output_matrix, task_.batch, place.pixels);
+    place.delta.set(p_.delta, task_.batch, place.pixels);
+    place.gate.set(p_.gate, task_.batch, place.pixels);
   }
 
-  void scan_tile(const Pixels<V, T>& pixels, int tokens) {
+  void scan_tile(const Place& place, const Place& ahead) {
     group_ = -1;
-    x_offsets_.set(p_.x, task_.batch, 0, pixels, tokens);
-    y_offsets_.set(outputs_.y, task_.batch, 0, pixels, tokens);
-    if (p_.delta.data != nullptr) delta_offsets_.set(p_.delta, task_.batch, 0, pixels, tokens);
-    if (p_.gate.data != nullptr) gate_offsets_.set(p_.gate, task_.batch, 0, pixels, tokens);
-    if (p_.rank > 0) load_rows(p_.dt, direction_, p_.rank, dt_rows_, whole_vectors<V>(p_.rank), pixels, tokens);
+    if (p_.rank > 0) {
+      Rows<V, T>::load(p_.dt, place.dt.at, direction_ * p_.dt.slot, p_.rank, place.tokens, dt_rows_);
+    }
     for (int64_t b = task_.block_begin; b < task_.block_end; ++b) {
       const ChannelBlock& block = p_.blocks[b];
-      if (block.group != group_) load_group(block.group, pixels, tokens);
-      float* h = h_ + (b - task_.block_begin) * p_.state * W;
-      if (p_.state <= kShortState) {
-        scan_block<kShortState>(block, weights(b), h, tokens);
-      } else {
-        scan_block<0>(block, weights(b), h, tokens);
-      }
+      if (block.group != group_) load_group(block.group, place);
+      scan_block(block, weights(b), h_ + (b - task_.block_begin) * p_.state * W, place,
+                 after(b, place, ahead));
     }
+  }
+
+  Next after(int64_t block, const Place& here, const Place& ahead) const {
+    const bool last = block + 1 == task_.block_end;
+    return {p_.blocks[last ? task_.block_begin : block + 1], last ? ahead : here, last};
   }
 
   const float* weights(int64_t block) const {
     return p_.weights + (direction_ * p_.block_count + block) * layout_.size;
   }
 
-  void load_group(int group, const Pixels<V, T>& pixels, int tokens) {
+  void load_group(int group, const Place& place) {
     const int slot = direction_ + group;  // one of the two is always 0
-    load_rows(p_.input_matrix, slot, p_.state, input_rows_, row_stride_, pixels, tokens);
-    load_rows(p_.output_matrix, slot, p_.state, output_rows_, row_stride_, pixels, tokens);
+    const View &input = p_.input_matrix, &output = p_.output_matrix;
+    Rows<V, T>::load(input, place.input.at, slot * input.slot, p_.state, place.tokens, input_rows_);
+    Rows<V, T>::load(output, place.output.at, slot * output.slot, p_.state, place.tokens, output_rows_);
     group_ = group;
   }
 
-  void load_rows(const View& view, int slot, int64_t count, float* rows, int64_t stride, const Pixels<V, T>& pixels,
-                 int tokens) const {
-    const int64_t base = task_.batch * view.batch + slot * view.slot;
-    for (int t = 0; t < tokens; ++t) Tile<V>::load_row(view, base + pixels.offset(view, t), count, rows + t * stride);
-    for (int64_t i = tokens * stride; i < T * stride; ++i) rows[i] = 0.0f;
-  }
-
-  template <int64_t fixed_stride>
-  void scan_block(const ChannelBlock& block, const float* weights, float* h, int tokens) {
-    const StepBounds<V> bounds = compute_steps(block, weights, tokens);
-    const int64_t stride = fixed_stride != 0 ? fixed_stride : row_stride_;
+  void scan_block(const ChannelBlock& block, const float* weights, float* h, const Place& place,
+                  const Next& next) {
+    const bool whole_float32 = block.lanes == W && all_float32_;
+    const StepBounds<V> bounds = whole_float32 ? compute_steps<true>(block, weights, place, next)
+                                               : compute_steps<false>(block, weights, place, next);
     for (int64_t n = 0; n < p_.state; ++n) {
       const V rate = V::load(weights + layout_.decay + n * W);
-      const float* input = input_rows_ + n;
-      const float* output = output_rows_ + n;
+      const float* input = input_rows_ + n * T;
+      const float* output = output_rows_ + n * T;
       float* state = h + n * W;
       switch (bounds.range(rate)) {
-        case Range::near_one: advance<Range::near_one>(state, rate, input, output, stride); break;
-        case Range::unit: advance<Range::unit>(state, rate, input, output, stride); break;
-        case Range::normal: advance<Range::normal>(state, rate, input, output, stride); break;
-        case Range::any: advance<Range::any>(state, rate, input, output, stride); break;
+        case Range::near_one: advance<Range::near_one>(state, rate, input, output); break;
+        case Range::unit: advance<Range::unit>(state, rate, input, output); break;
+        case Range::normal: advance<Range::normal>(state, rate, input, output); break;
+        case Range::any: advance<Range::any>(state, rate, input, output); break;
       }
     }
-    store_outputs(block, tokens);
+    store_outputs(block, place);
   }
 
   // One state over the tile: h = exp(delta A) h + delta x B, y += C h.
   template <Range range>
-  void advance(float* h, V rate, const float* input, const float* output, int64_t stride) {
+  [[gnu::noinline]] void advance(float* h, V rate, const float* input, const float* output) {
     V state = V::load(h);
     for (int first = 0; first < T; first += G) {
       const Several decays = decays_of<range, Several>(step_ + first * W, Several::all(rate));
 #pragma GCC unroll 16
       for (int t = first; t < first + G; ++t) {
-        state = decayed_plus<range, V>(state, decays[t - first], V::load(drive_ + t * W) * V::all(input[t * stride]));
-        V::fma(state, V::all(output[t * stride]), V::load(y_ + t * W)).store(y_ + t * W);
+        state = decayed_plus<range, V>(state, decays[t - first], V::load(drive_ + t * W) * V::all(input[t]));
+        V::fma(state, V::all(output[t]), V::load(y_ + t * W)).store(y_ + t * W);
       }
     }
     state.store(h);
   }
 
-  // Fills step_ and drive_, starts y_ with the skip term.
-  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, int tokens) {
-    const Several skip = Several::all(V::load(weights + layout_.skip));
-    Tile<V>::gather(p_.x, x_offsets_.at, block.first, block.lanes, tokens, y_);
-    if (p_.rank == 0) Tile<V>::gather(p_.delta, delta_offsets_.at, block.first, block.lanes, tokens, step_);
-    StepBounds<Several> bounds;
-    for (int first = 0; first < tokens; first += G) {
-      const Several raw = raw_steps(weights, first);
-      const Several steps = p_.softplus ? Softplus<Several>(raw).value : raw;
-      const Several x = Several::load(y_ + first * W);
-      bounds.include(steps);
+  // Fills step_ and drive_, starts y_ with the skip term. Pixels are loaded between the arithmetic, which hides how
+  // long they take.
+  template <bool whole_float32>
+  StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, const Place& place,
+                              const Next& next) {
+    const auto load = [&](const View& view, const Offsets<T>& offsets, int first) {
+      return SomeSteps::each([&](int i) {
+        const int64_t at = offsets.at[first + i] + block.first;
+        if constexpr (whole_float32) return V::load(static_cast<const float*>(view.data) + at);
+        return Tile<V>::load(view, at, block.lanes);
+      });
+    };
+    const SomeSteps skip = SomeSteps::all(V::load(weights + layout_.skip));
+    const SomeSteps bias = SomeSteps::all(V::load(weights + layout_.bias));
+    StepBounds<V> bounds;
+    // Missing tokens of the last few read the last token's pixel; what they give is cleared below.
+    for (int first = 0; first < place.tokens; first += kStepChains) {
+      prefetch<whole_float32>(next, first);
+      const SomeSteps raw = p_.rank > 0 ? projected_steps(weights, first) : bias + load(p_.delta, place.delta, first);
+      const SomeSteps steps = p_.softplus ? Softplus<SomeSteps>(raw).value : raw;
+      const SomeSteps x = load(p_.x, place.x, first);
+      bounds.include(steps, p_.softplus);
       steps.store(step_ + first * W);
       (steps * x).store(drive_ + first * W);
       (skip * x).store(y_ + first * W);
     }
     // Tokens that do not exist leave the state as it is.
-    for (int i = tokens * W; i < T * W; ++i) step_[i] = drive_[i] = 0.0f;
-    return bounds.merged();
+    for (int i = place.tokens * W; i < T * W; ++i) step_[i] = drive_[i] = 0.0f;
+    return bounds;
   }
 
-  // delta before softplus, of G tokens.
-  Several raw_steps(const float* weights, int first) const {
-    Several raw = Several::all(V::load(weights + layout_.bias));
-    if (p_.rank == 0) return raw + Several::load(step_ + first * W);
-    const int64_t stride = whole_vectors<V>(p_.rank);
-    for (int64_t r = 0; r < p_.rank; ++r) {
-      const Several weight = Several::all(V::load(weights + layout_.projection + r * W));
-      raw = Several::fma(Several::all_of(dt_rows_ + first * stride + r, stride), weight, raw);
+  // dt_weight dt + bias, of some tokens.
+  SomeSteps projected_steps(const float* weights, int first) const {
+    // Two sums, because each waits for its last addition.
+    SomeSteps even = SomeSteps::all(V::load(weights + layout_.bias)), odd = SomeSteps::all(0.0f);
+    const auto add = [&](SomeSteps& sum, int64_t r) {
+      const SomeSteps weight = SomeSteps::all(V::load(weights + layout_.projection + r * W));
+      sum = SomeSteps::fma(SomeSteps::all_of(dt_rows_ + r * T + first, 1), weight, sum);
+    };
+    int64_t r = 0;
+    for (; r + 1 < p_.rank; r += 2) {
+      add(even, r);
+      add(odd, r + 1);
     }
-    return raw;
+    if (r < p_.rank) add(even, r);
+    return even + odd;
   }
 
-  void store_outputs(const ChannelBlock& block, int tokens) {
+  void store_outputs(const ChannelBlock& block, const Place& place) {
     if (p_.gate.data != nullptr) {
-      Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens, step_);
-      for (int t = 0; t < tokens; ++t) {
+      Tile<V>::gather(p_.gate, place.gate.at, block.first, block.lanes, place.tokens, step_);
+      for (int t = 0; t < place.tokens; ++t) {
         const V gate = V::load(step_ + t * W);
         (V::load(y_ + t * W) * gate * sigmoid<V>(gate)).store(y_ + t * W);
       }
     }
-    Tile<V>::scatter(outputs_.y, y_offsets_.at, block.first, block.lanes, tokens, direction_ > 0, y_);
+    Tile<V>::scatter(outputs_.y, place.y.at, block.first, block.lanes, place.tokens, direction_ > 0, y_);
   }
 
-  void prefetch(const Pixels<V, T>& pixels, int tokens) const {
-    const int64_t first = p_.blocks[task_.block_begin].first;
-    const ChannelBlock& last = p_.blocks[task_.block_end - 1];
-    const int64_t count = last.first + last.lanes - first;
-    for (int t = 0; t < tokens; ++t) {
-      const auto ahead = [&](const View& view, int64_t offset, int64_t numbers) {
-        if (view.data == nullptr) return;
-        Tile<V>::prefetch(view, task_.batch * view.batch + pixels.offset(view, t) + offset, numbers);
-      };
-      ahead(p_.x, first, count);
-      ahead(p_.delta, first, count);
-      if (direction_ > 0) ahead(outputs_.y, first, count);
-      ahead(p_.dt, direction_ * p_.dt.slot, p_.rank);
-      ahead(p_.input_matrix, direction_ * p_.input_matrix.slot, p_.state);
-      ahead(p_.output_matrix, direction_ * p_.output_matrix.slot, p_.state);
-    }
+  // Some tokens of what comes next: near enough to stay in first-level cache until then, and spread over the work on
+  // this block, as prefetches in a burst wait for each other. Inlined, because compilers take a function that only
+  // prefetches for one that does nothing.
+  template <bool all_float32>
+  [[gnu::always_inline]] inline void prefetch(const Next& next, int first) const {
+    const auto pixels = [&](const View& view, const Offsets<T>& offsets) __attribute__((always_inline)) {
+      for (int t = first; t < first + kStepChains; ++t) {
+        // The line in which a block begins is where the one before it ends.
+        Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first + next.block.lanes - 1);
+        if (next.other_tile) Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first);
+      }
+    };
+    pixels(p_.x, next.place.x);
+    pixels(outputs_.y, next.place.y);
+    if (p_.delta.data != nullptr) pixels(p_.delta, next.place.delta);
+    if (p_.gate.data != nullptr) pixels(p_.gate, next.place.gate);
+    if (!next.other_tile) return;
+    const auto row = [&](const View& view, const Offsets<T>& offsets, int64_t slot, int64_t count)
+                         __attribute__((always_inline)) {
+      for (int t = first; t < first + kStepChains; ++t) {
+        const int64_t at = offsets.at[t] + slot * view.slot;
+        for (int64_t j = 0; j < count; j += W) Tile<V>::template prefetch<all_float32>(view, at + j);
+        Tile<V>::template prefetch<all_float32>(view, at + count - 1);
+      }
+    };
+    if (p_.rank > 0) row(p_.dt, next.place.dt, direction_, p_.rank);
+    row(p_.input_matrix, next.place.input, direction_ + next.block.group, p_.state);
+    row(p_.output_matrix, next.place.output, direction_ + next.block.group, p_.state);
   }
 
   void load_initial_state() {

@@ -26,13 +26,12 @@ struct StepBounds {
   V largest = V::all(0.0f);   // |delta|
   V smallest = V::all(0.0f);  // delta, or 0
 
-  void include(V step) {
-    largest = V::max(largest, V::abs(step));
-    smallest = V::min(smallest, step);
+  // A group of vectors; a softplus has given `positive` ones.
+  template <class Several>
+  void include(Several steps, bool positive) {
+    largest = V::max(largest, (positive ? steps : Several::abs(steps)).greatest());
+    if (!positive) smallest = V::min(smallest, steps.least());
   }
-
-  // For a group of vectors: the bounds of all of them.
-  auto merged() const { return StepBounds<typename V::Vector>{largest.greatest(), smallest.least()}; }
 
   Range range(V rate) const {
     const V reach = largest * V::abs(rate);
@@ -52,7 +51,7 @@ static const float kFraction6 = 1.53243149e-4f;
 // The polynomials are minimax fits, tied to 1 and to slope ln 2 at 0: their error vanishes with x squared.
 // (2^x - 1) / x for |x| <= 0.25, relative error 1.5e-8.
 template <class V>
-inline V exp2_minus_one_slope(V x) {
+[[gnu::always_inline]] inline V exp2_minus_one_slope(V x) {
   V p = V::fma(V::all_again(kSlope5), x, V::all(9.6298391e-3f));
   p = V::fma(p, x, V::all(5.55040687e-2f));
   p = V::fma(p, x, V::all(2.40226343e-1f));
@@ -61,7 +60,7 @@ inline V exp2_minus_one_slope(V x) {
 
 // 2^x for -1.25 <= x <= 0, relative error 1.6e-8.
 template <class V>
-inline V exp2_unit(V x) {
+[[gnu::always_inline]] inline V exp2_unit(V x) {
   V p = V::fma(V::all_again(kUnit6), x, V::all(1.25712273e-3f));
   p = V::fma(p, x, V::all(9.56238247e-3f));
   p = V::fma(p, x, V::all(5.54847494e-2f));
@@ -72,7 +71,7 @@ inline V exp2_unit(V x) {
 
 // 2^f for |f| <= 0.5, relative error 3e-9.
 template <class V>
-inline V exp2_fraction(V f) {
+[[gnu::always_inline]] inline V exp2_fraction(V f) {
   V p = V::fma(V::all_again(kFraction6), f, V::all(1.33909588e-3f));
   p = V::fma(p, f, V::all(9.61851794e-3f));
   p = V::fma(p, f, V::all(5.55035956e-2f));
@@ -83,7 +82,7 @@ inline V exp2_fraction(V f) {
 
 // 2^x for any x; -inf gives 0, +inf gives inf, NaN stays NaN.
 template <class V>
-inline V exp2_any(V x) {
+[[gnu::always_inline]] inline V exp2_any(V x) {
   const V shift = V::all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   x = V::max(V::all(-252.0f), V::min(V::all(252.0f), x));
   const V shifted = x + shift;
@@ -98,7 +97,7 @@ inline V exp2_any(V x) {
 
 // 2^(step * rate) in every range but near_one. The step comes in two copies, as each is overwritten.
 template <Range range, class V>
-inline V exp2_product(V step, V same_step, V rate) {
+[[gnu::always_inline]] inline V exp2_product(V step, V same_step, V rate) {
   if constexpr (range == Range::unit) {
     return exp2_unit<V>(step * rate);
   } else if constexpr (range == Range::normal) {
@@ -113,7 +112,7 @@ inline V exp2_product(V step, V same_step, V rate) {
 
 // The decays of some vectors of steps in the form their range works with: 2^x - 1 near one, else 2^x.
 template <Range range, class V>
-inline V decays_of(const float* steps, V rate) {
+[[gnu::always_inline]] inline V decays_of(const float* steps, V rate) {
   if constexpr (range == Range::near_one) {
     const V x = V::load(steps) * rate;
     return exp2_minus_one_slope<V>(x) * x;
@@ -127,13 +126,13 @@ inline V decays_of(const float* steps, V rate) {
 
 // decay * value
 template <Range range, class V>
-inline V decayed(V value, V decay) {
+[[gnu::always_inline]] inline V decayed(V value, V decay) {
   return range == Range::near_one ? V::fma(value, decay, value) : value * decay;
 }
 
 // decay * value + more
 template <Range range, class V>
-inline V decayed_plus(V value, V decay, V more) {
+[[gnu::always_inline]] inline V decayed_plus(V value, V decay, V more) {
   const V sum = V::fma(value, decay, more);
   return range == Range::near_one ? value + sum : sum;
 }

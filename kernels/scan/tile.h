@@ -11,11 +11,15 @@ namespace mambair {
 // Where the next `count` tokens of a scan lie in the image.
 template <class V, int count>
 struct Pixels {
-  int64_t row[count];
-  int64_t column[count];
+  int64_t row[count] = {};
+  int64_t column[count] = {};
 
-  int64_t offset(const View& view, int token) const {
-    return row[token] * view.row + column[token] * view.column;
+  // Tokens that do not exist lie where the last one lies, so that a load of them is harmless.
+  void repeat_last(int tokens) {
+    for (int t = tokens; t < count; ++t) {
+      row[t] = row[tokens - 1];
+      column[t] = column[tokens - 1];
+    }
   }
 };
 
@@ -39,14 +43,25 @@ class Walk {
     left_ = inner_size_ - inner;
   }
 
+  // Run by run: the tokens of a run lie in one row or column of the image.
   template <int count>
   void next(Pixels<V, count>& pixels, int tokens) {
-    for (int t = 0; t < tokens; ++t) {
-      pixels.row[t] = by_rows_ ? outer_ : inner_;
-      pixels.column[t] = index_ != nullptr ? index_[token_] : by_rows_ ? inner_ : outer_;
-      ++token_;
-      inner_ += step_;
-      if (--left_ == 0) {
+    int64_t* const along = by_rows_ ? pixels.column : pixels.row;
+    int64_t* const across = by_rows_ ? pixels.row : pixels.column;
+    for (int t = 0; t < tokens;) {
+      const int run = left_ < tokens - t ? static_cast<int>(left_) : tokens - t;
+      for (int i = 0; i < run; ++i) {
+        along[t + i] = inner_ + i * step_;
+        across[t + i] = outer_;
+      }
+      if (index_ != nullptr) {
+        for (int i = 0; i < run; ++i) pixels.column[t + i] = index_[token_ + i];
+      }
+      t += run;
+      token_ += run;
+      inner_ += run * step_;
+      left_ -= run;
+      if (left_ == 0) {
         left_ = inner_size_;
         inner_ = first_;
         outer_ += step_;
@@ -63,12 +78,14 @@ class Walk {
 // Where the tokens of a tile lie in one tensor, for channel 0 of the batch item.
 template <int count>
 struct Offsets {
-  int64_t at[count];
+  int64_t at[count] = {};
 
+  // All of them, as a loop of fixed length runs in vectors; those of tokens that do not exist are not used.
   template <class V>
-  void set(const View& view, int64_t batch, int64_t slot, const Pixels<V, count>& pixels, int tokens) {
-    const int64_t base = batch * view.batch + slot * view.slot;
-    for (int t = 0; t < tokens; ++t) at[t] = base + pixels.offset(view, t);
+  void set(const View& view, int64_t batch, const Pixels<V, count>& pixels) {
+    if (view.data == nullptr) return;
+    const int64_t base = batch * view.batch;
+    for (int t = 0; t < count; ++t) at[t] = base + pixels.row[t] * view.row + pixels.column[t] * view.column;
   }
 };
 
@@ -123,18 +140,11 @@ struct Tile {
     view.precision == Precision::bfloat16 ? value.store_bfloat16(to, lanes) : value.store_float16(to, lanes);
   }
 
-  // Any number of neighbours; `to` has room for whole vectors and is zero behind the last number.
-  static void load_row(const View& view, int64_t offset, int64_t count, float* to) {
-    for (int64_t i = 0; i < count; i += V::lanes) {
-      const int lanes = count - i < V::lanes ? static_cast<int>(count - i) : V::lanes;
-      load(view, offset + i, lanes).store(to + i);
-    }
-  }
-
-  static void prefetch(const View& view, int64_t offset, int64_t count) {
-    const int64_t size = element_size(view.precision);
-    const char* from = static_cast<const char*>(view.data) + offset * size;
-    for (int64_t byte = 0; byte < count * size; byte += 64) __builtin_prefetch(from + byte);
+  // Asks for the cache line of one number.
+  template <bool is_float32>
+  [[gnu::always_inline]] static inline void prefetch(const View& view, int64_t offset) {
+    const int64_t size = is_float32 ? 4 : element_size(view.precision);
+    __builtin_prefetch(static_cast<const char*>(view.data) + offset * size);
   }
 };
 
@@ -148,10 +158,66 @@ template <class V, int distance = V::lanes / 2>
   if constexpr (distance > 1) transpose<V, distance / 2>(rows);
 }
 
-// Numbers in a row, rounded up to whole vectors.
-template <class V>
-constexpr int64_t whole_vectors(int64_t count) {
-  return (count + V::lanes - 1) / V::lanes * V::lanes;
-}
+// Rows [count, columns]: one row per number of a token, one column per token. A row's numbers are broadcast one after
+// another while a state runs over its tokens.
+template <class V, int columns>
+struct Rows {
+  // From tokens to rows; columns of tokens that do not exist become zero.
+  static void load(const View& view, const int64_t* offsets, int64_t base, int64_t count, int tokens, float* rows) {
+    if (view.precision == Precision::float32 && tokens == columns) {
+      const float* from = static_cast<const float*>(view.data) + base;
+      transpose_in(count, rows, [&](int t, int64_t j, int present) {
+        return V::load_some(from + offsets[t] + j, present);
+      });
+    } else {
+      transpose_in(count, rows, [&](int t, int64_t j, int present) {
+        return t < tokens ? Tile<V>::load(view, offsets[t] + base + j, present) : V::all(0.0f);
+      });
+    }
+  }
+
+  // The reverse.
+  static void store(const View& view, const int64_t* offsets, int64_t base, int64_t count, int tokens,
+                    const float* rows) {
+    for (int first = 0; first < tokens; first += V::lanes) {
+      for (int64_t j = 0; j < count; j += V::lanes) {
+        const int present = lanes_from(j, count);
+        V square[V::lanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < V::lanes; ++i) {
+          square[i] = i < present ? V::load(rows + (j + i) * columns + first) : V::all(0.0f);
+        }
+        transpose<V>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < V::lanes; ++i) {
+          const int t = first + i;
+          if (t < tokens) Tile<V>::store(view, offsets[t] + base + j, square[i], present);
+        }
+      }
+    }
+  }
+
+ private:
+  static int lanes_from(int64_t first, int64_t count) {
+    return count - first < V::lanes ? static_cast<int>(count - first) : V::lanes;
+  }
+
+  template <class LoadToken>
+  static void transpose_in(int64_t count, float* rows, const LoadToken& load_token) {
+    for (int first = 0; first < columns; first += V::lanes) {
+      for (int64_t j = 0; j < count; j += V::lanes) {
+        const int present = lanes_from(j, count);
+        V square[V::lanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < V::lanes; ++i) square[i] = load_token(first + i, j, present);
+        transpose<V>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < V::lanes; ++i) {
+          if (i < present) square[i].store(rows + (j + i) * columns + first);
+        }
+      }
+    }
+  }
+};
 
 }  // namespace mambair

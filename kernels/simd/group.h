@@ -16,6 +16,11 @@ struct Group {
   static Group all(float number) { return {Half::all(number), Half::all(number)}; }
   static Group all(V vector) { return {Half::all(vector), Half::all(vector)}; }
   static Group all_again(const float& number) { return {Half::all_again(number), Half::all_again(number)}; }
+  // Vector i is what load(i) gives.
+  template <class Load>
+  static Group each(const Load& load, int first = 0) {
+    return {Half::each(load, first), Half::each(load, first + count / 2)};
+  }
   // Neighbouring vectors.
   static Group load(const float* from) { return {Half::load(from), Half::load(behind_half(from))}; }
   static Group load_again(const float* from) { return {Half::load_again(from), Half::load_again(behind_half(from))}; }
@@ -64,6 +69,10 @@ struct Group<V, 1> {
   static Group all(float number) { return {V::all(number)}; }
   static Group all(V vector) { return {vector}; }
   static Group all_again(const float& number) { return {V::all_again(number)}; }
+  template <class Load>
+  static Group each(const Load& load, int first = 0) {
+    return {load(first)};
+  }
   static Group load(const float* from) { return {V::load(from)}; }
   static Group load_again(const float* from) { return {V::load_again(from)}; }
   static Group all_of(const float* from, long) { return {V::all(*from)}; }
