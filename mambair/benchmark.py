@@ -11,7 +11,7 @@ from typing import Any
 
 from mambair.atomic_file import atomic_path
 from mambair.evaluation import NAME, Evaluation
-from mambair.tables import aligned, comma_separated, jsonable, markdown, printable
+from mambair.tables import aligned, comma_separated, jsonable, latex, markdown, printable
 
 MEAN = "mean"
 DIGITS = 4  # as BasicSR prints them; files keep every digit
@@ -151,8 +151,14 @@ def images_as_csv(report: Report) -> str:
     return comma_separated(rows)
 
 
+def as_latex(report: Report) -> str:
+    """The table of means, with the protocol as its caption."""
+    return latex(set_rows(report), caption=f"{report.name}. {'; '.join(protocol_lines(report))}.") + "\n"
+
+
 FILES: dict[str, Callable[[Report], str]] = {
     "metrics.md": as_markdown,
+    "metrics.tex": as_latex,
     "metrics.json": as_json,
     "metrics_per_set.csv": sets_as_csv,
     "metrics_per_image.csv": images_as_csv,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mambair.benchmark import Report, SetResult
+    from mambair.measuring.journal import ScoreJournal
 
 SOME_FAILED = 1
 USAGE_FAULT = 2
@@ -166,8 +168,23 @@ def measure(restore: Callable[[Tensor], Tensor], opt: dict[str, Any], dataset_op
         val.get("metrics") or {},
         save_folder=folder,
         suffix=val.get("suffix") or opt["name"],
+        memory=_memory(opt),
     )
     return SetResult(evaluation, set_conditions(dataset_opt))
+
+
+def _memory(opt: dict[str, Any]) -> ScoreJournal | None:
+    """What an earlier run with the same weights and settings measured; none for random weights."""
+    from mambair import __version__
+    from mambair.measuring.journal import ScoreJournal
+
+    weights = opt["path"].get("pretrain_network_g")
+    if weights is None:
+        return None
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    val = {key: value for key, value in opt["val"].items() if key not in ("save_img", "suffix")}
+    settings = [__version__, digest, opt.get("network_g"), opt.get("model_type"), opt["path"].get("param_key_g"), val]
+    return ScoreJournal(Path(opt["path"]["results_root"], "journal.jsonl"), [str(each) for each in settings])
 
 
 def set_conditions(dataset_opt: dict[str, Any]) -> dict[str, str]:

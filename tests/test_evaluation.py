@@ -212,3 +212,35 @@ def test_what_is_cached_during_evaluation_can_be_trained_on() -> None:
     weight = torch.ones(1, requires_grad=True)
     (weight * cache[0]).sum().backward()
     assert weight.grad is not None
+
+
+class Kept:
+    """A memory that notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.scores: dict[bytes, dict[str, float]] = {}
+
+    def find(self, lq: Tensor, gt: Tensor) -> dict[str, float] | None:
+        return self.scores.get(lq.contiguous().numpy().tobytes())
+
+    def add(self, lq: Tensor, gt: Tensor, scores: Any) -> None:
+        self.scores[lq.contiguous().numpy().tobytes()] = dict(scores)
+
+
+def test_what_is_remembered_is_not_restored_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def counted(lq: Tensor) -> Tensor:
+        asked.append(1)
+        return enlarge(lq)
+
+    dataset, memory = Pairs([(24, 30), (16, 18)]), Kept()
+    first = evaluate(counted, dataset, METRICS, progress=False, memory=memory)
+    again = evaluate(counted, dataset, METRICS, progress=False, memory=memory)
+    assert again == first and len(asked) == 2
+    evaluate(counted, dataset, METRICS, progress=False, memory=memory, save_folder=tmp_path)
+    assert len(asked) == 4, "images that are to be saved and are not there are restored"
+    evaluate(counted, dataset, METRICS, progress=False, memory=memory, save_folder=tmp_path)
+    assert len(asked) == 4
+    evaluate(counted, dataset, {"psnr": METRICS["psnr"]}, progress=False, memory=memory)
+    assert len(asked) == 6, "other metrics are another measurement"

@@ -104,7 +104,7 @@ def test_tables_hold_what_the_network_does(
     assert [image["name"] for image in written["sets"][0]["per_image"]] == ["a", "b"]
 
     folder = tmp_path / "results" / "tiny"
-    assert {path.name for path in folder.iterdir()} == set(FILES), "all tables, no temporary file, no images"
+    assert {path.name for path in folder.iterdir()} == {*FILES, "journal.jsonl"}, "no temporary file, no images"
     screen = capsys.readouterr().out
     for shown in (screen, (folder / "metrics.md").read_text(encoding="utf-8")):
         assert f"{written['sets'][0]['mean']['psnr']:.4f}" in shown
@@ -121,6 +121,23 @@ def test_tables_hold_what_the_network_does(
     facts = [(row["dataset"], row["images"], row["metric"]) for row in rows]
     assert facts == [("One", "2", "psnr"), ("One", "2", "ssim"), ("Two", "2", "psnr"), ("Two", "2", "ssim")]
     assert rows[0]["protocol"].startswith("Y channel, crop border 2")
+
+
+def test_what_was_measured_is_not_measured_again(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = options["datasets"].pop("test_2")
+    assert run_test() == 0
+    options["datasets"]["test_2"] = second
+    before = means(tmp_path)["One"]
+    asked: list[int] = []
+    forward = MambaIR.forward
+    monkeypatch.setattr(MambaIR, "forward", lambda net, x: (asked.append(1), forward(net, x))[1])
+    assert run_test() == 0
+    assert len(asked) == 2, "the images of the set that was not measured"
+    assert means(tmp_path)["One"] == before
+    assert run_test("--force_yml", "val:metrics:psnr:crop_border=3") == 0
+    assert len(asked) == 6, "another protocol is another measurement"
 
 
 def test_the_network_can_come_from_the_weights(

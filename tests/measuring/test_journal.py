@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from mambair.measuring.journal import Journal, Measurement, key_of
+from mambair.measuring.journal import Journal, Measurement, ScoreJournal, key_of
 
 ONE = Measurement("net", "Set5", "über | 画\n", 4, 30.125, 0.9, 0.5, "pictures/a.png", "machine")
 
@@ -56,3 +57,15 @@ def test_keys_tell_everything_apart() -> None:
     parts = [("a", 1), ("a", 2), ("b", 1), ("a", "1"), ("a1",)]
     assert len({key_of(each) for each in parts}) == len(parts)
     assert key_of([{"x": 1, "y": 2}]) == key_of([{"y": 2, "x": 1}])
+
+
+def test_scores_are_known_by_pixels_and_settings(tmp_path: Path) -> None:
+    lq, gt = torch.rand(3, 4, 5), torch.rand(3, 8, 10)
+    path = tmp_path / "journal.jsonl"
+    ScoreJournal(path, ["weights", 0]).add(lq, gt, {"psnr": math.inf, "ssim": math.nan})
+    found = ScoreJournal(path, ["weights", 0]).find(lq, gt)
+    assert found is not None and found["psnr"] == math.inf and math.isnan(found["ssim"])
+    again = ScoreJournal(path, ["weights", 0])
+    assert again.find(lq.flip(1).contiguous(), gt) is None
+    assert again.find(lq.reshape(3, 5, 4), gt) is None
+    assert ScoreJournal(path, ["weights", 1]).find(lq, gt) is None
