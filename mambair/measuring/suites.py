@@ -81,9 +81,9 @@ class Suite:
 
     def protocol(self, level: int) -> str:
         """How the numbers of a level are measured, in one sentence to stand beside them."""
-        channels = "grey image" if self.channels == 1 else "Y channel" if self.luma else "RGB"
+        channels = "the grey image" if self.channels == 1 else "the Y channel" if self.luma else "RGB"
         words = [
-            f"PSNR in dB / SSIM on the {channels} as 8 bits",
+            f"PSNR in dB / SSIM on {channels} as 8 bits",
             f"crop border {level if self.task == 'sr' else 0}",
             f"SSIM: {SSIM_WINDOW}",
         ]
