@@ -142,6 +142,7 @@ with lmdb_store.LmdbWriter(sys.argv[1], resume=True) as writer:
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_everything_committed_is_there(tmp_path: Path, repository: Path) -> None:
     folder, journal = tmp_path / "a.lmdb", tmp_path / "a.lmdb.partial" / "journal.txt"
     count = 0
