@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "backward_sweep.h"
 #include "math.h"
 #include "problem.h"
 #include "simd/group.h"
@@ -18,7 +19,7 @@ template <class V>
 class Backward {
  public:
   static int64_t scratch(const Problem& problem, int64_t blocks) {
-    return (blocks + kSpans) * problem.state * W + 2 * row_count(problem) * M + tile_count * kTileStride;
+    return (blocks + kSpans) * problem.state * W + 2 * row_count(problem) * M + Sweep::tile_count * kTileStride;
   }
 
   static void run(const Problem& problem, const BackwardOutputs& outputs, const Task& task, float* scratch) {
@@ -35,6 +36,11 @@ class Backward {
   static constexpr int S = V::backward_tokens;  // tokens in a span
   static constexpr int kSpans = M / S;
   using Several = Group<V, G>;
+  using Sweep = BackwardSweep<V>;
+  using TileName = typename Sweep::TileName;
+  template <int count>
+  using Swept = typename Sweep::template Swept<count>;
+  static constexpr int64_t kTileStride = Sweep::kTileStride;
 
   const Problem& p_;
   const BackwardOutputs& outputs_;
@@ -52,24 +58,6 @@ class Backward {
   Offsets<M> x_offsets_, delta_offsets_, gate_offsets_, grad_y_offsets_, grad_x_offsets_, grad_delta_offsets_,
       grad_gate_offsets_;
 
-  // Tiles [M, W] of one channel block. They are a little more than their size apart, in this order, so that a load
-  // that follows a store soon never has the same address modulo 4096, which would make it wait.
-  enum TileName : int {
-    decay_tile,          // of the state and span at hand
-    states_tile,         // h before every token of the span and behind the last
-    second_decay_tile,   // the same of the state after it, when two are swept together
-    second_states_tile,
-    ungated_tile,        // y before the gate, only with a gate
-    step_tile,           // delta
-    drive_tile,          // delta * x
-    grad_y_tile,         // with a gate: of y before the gate
-    grad_drive_tile,
-    x_tile,
-    slope_tile,          // d delta / d raw step; then the gradient of the raw step
-    grad_exponent_tile,  // sum over states of dL/d(delta A) * A * log2(e)
-    tile_count
-  };
-  static constexpr int64_t kTileStride = (M + 4) * W;
   float* const tiles_;
   float* const first_states_;  // [spans, N, W]: the state before each span
   float* tile(TileName name) const { return tiles_ + name * kTileStride; }
@@ -83,7 +71,7 @@ class Backward {
         rows_(carry_ + (task.block_end - task.block_begin) * problem.state * W),
         grad_rows_(rows_ + row_count(problem) * M),
         tiles_(grad_rows_ + row_count(problem) * M),
-        first_states_(tiles_ + tile_count * kTileStride) {}
+        first_states_(tiles_ + Sweep::tile_count * kTileStride) {}
 
   template <Range range>
   struct Constant {
@@ -197,8 +185,8 @@ class Backward {
         with_range(bounds, weights, n, [&](auto chosen, V) {
           constexpr Range range = decltype(chosen)::value;
           const float* rates = weights + layout_.decay;
-          recompute_states<range, gated>(V::load(rates + n * W), n, span, decay_tile);
-          if (pair) recompute_states<range, gated>(V::load(rates + (n + 1) * W), n + 1, span, second_decay_tile);
+          recompute_states<range, gated>(V::load(rates + n * W), n, span, Sweep::decay_tile);
+          if (pair) recompute_states<range, gated>(V::load(rates + (n + 1) * W), n + 1, span, Sweep::second_decay_tile);
           float* grad_rates = grad_weights + layout_.decay;
           pair ? sweep_back<range, 2>(rates, n, span, carry, grad_rates)
                : sweep_back<range, 1>(rates, n, span, carry, grad_rates);
@@ -229,7 +217,8 @@ class Backward {
 
   // Everything of the block's tokens that all states share. Rows of tokens that do not exist become zero.
   StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights) {
-    float *steps = tile(step_tile), *drives = tile(drive_tile), *slopes = tile(slope_tile), *xs = tile(x_tile);
+    float *steps = tile(Sweep::step_tile), *drives = tile(Sweep::drive_tile);
+    float *slopes = tile(Sweep::slope_tile), *xs = tile(Sweep::x_tile);
     Tile<V>::gather(p_.x, x_offsets_.at, block.first, block.lanes, tokens_, xs);
     if (p_.rank == 0) Tile<V>::gather(p_.delta, delta_offsets_.at, block.first, block.lanes, tokens_, steps);
     clear_missing(xs);
@@ -248,8 +237,8 @@ class Backward {
       step.store(steps + at);
       slope.store(slopes + at);
       (step * Several::load(xs + at)).store(drives + at);
-      Several::all(0.0f).store(tile(grad_drive_tile) + at);
-      Several::all(0.0f).store(tile(grad_exponent_tile) + at);
+      Several::all(0.0f).store(tile(Sweep::grad_drive_tile) + at);
+      Several::all(0.0f).store(tile(Sweep::grad_exponent_tile) + at);
     }
     clear_missing(steps);
     clear_missing(drives);
@@ -259,7 +248,7 @@ class Backward {
   // delta before softplus, of G tokens.
   Several raw_steps(const float* weights, int first) const {
     Several raw = Several::all(V::load(weights + layout_.bias));
-    if (p_.rank == 0) return raw + Several::load(tile(step_tile) + first * W);
+    if (p_.rank == 0) return raw + Several::load(tile(Sweep::step_tile) + first * W);
     for (int64_t r = 0; r < p_.rank; ++r) {
       const Several weight = Several::all(V::load(weights + layout_.projection + r * W));
       raw = Several::fma(Several::all_of(rows_ + r * M + first, 1), weight, raw);
@@ -273,16 +262,16 @@ class Backward {
 
   template <bool gated>
   void load_grad_y(const ChannelBlock& block, const float* weights) {
-    float* grads = tile(grad_y_tile);
+    float* grads = tile(Sweep::grad_y_tile);
     Tile<V>::gather(outputs_.grad_y, grad_y_offsets_.at, block.first, block.lanes, tokens_, grads);
     if constexpr (gated) {
       const V skip = V::load(weights + layout_.skip);
-      float* gates = tile(ungated_tile);
+      float* gates = tile(Sweep::ungated_tile);
       Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens_, gates);
       for (int t = 0; t < tokens_; ++t) {
         const V gate = V::load(gates + t * W);
         (V::load(grads + t * W) * gate * sigmoid<V>(gate)).store(grads + t * W);
-        (skip * V::load(tile(x_tile) + t * W)).store(gates + t * W);
+        (skip * V::load(tile(Sweep::x_tile) + t * W)).store(gates + t * W);
       }
     }
     clear_missing(grads);
@@ -291,7 +280,7 @@ class Backward {
   // The states before all spans but the first, for which first_states_ holds the saved one.
   template <Range range>
   void find_first_states(V rate, int64_t n) {
-    const float *steps = tile(step_tile), *drives = tile(drive_tile), *input = input_rows() + n * M;
+    const float *steps = tile(Sweep::step_tile), *drives = tile(Sweep::drive_tile), *input = input_rows() + n * M;
     V state = V::load(first_states_ + n * W);
     for (int first = 0; first < (tokens_ - 1) / S * S; first += G) {
       const Several decay = decays_of<range, Several>(steps + first * W, Several::all(rate));
@@ -311,9 +300,9 @@ class Backward {
   // Fills the span's decays and the states before and behind its tokens.
   template <Range range, bool gated>
   void recompute_states(V rate, int64_t n, int span, TileName to) {
-    const float *steps = tile(step_tile), *drives = tile(drive_tile);
+    const float *steps = tile(Sweep::step_tile), *drives = tile(Sweep::drive_tile);
     const float *input = input_rows() + n * M, *output = output_rows() + n * M;
-    float *decays = tile(to), *states = decays + kTileStride, *ungated = tile(ungated_tile);
+    float *decays = tile(to), *states = decays + kTileStride, *ungated = tile(Sweep::ungated_tile);
     const int begin = span * S;
     V state = V::load(first_states_ + (span * p_.state + n) * W);
     state.store(states + begin * W);
@@ -336,8 +325,8 @@ class Backward {
     Swept<count> swept{V::load(rates + n * W),      V::load(carry + n * W),      V::all(0.0f),
                        V::load(rates + second * W), V::load(carry + second * W), V::all(0.0f)};
     for (int first = span_end(span) - U; first >= span * S; first -= U) {
-      const LaneSums sums = sweep_tokens_back<range, count, 0, U>(tiles_ + first * W, input_rows() + n * M + first,
-                                                                  output_rows() + n * M + first, swept);
+      const auto sums = Sweep::template sweep_tokens_back<range, count, 0, U>(
+          tiles_ + first * W, input_rows() + n * M + first, output_rows() + n * M + first, swept);
       float *input = grad_input_rows() + n * M + first, *output = grad_output_rows() + n * M + first;
       (V::load(input) + sums.input).store(input);
       (V::load(output) + sums.output).store(output);
@@ -354,86 +343,21 @@ class Backward {
     }
   }
 
-  // One or two states on their way back.
-  template <int count>
-  struct Swept {
-    V rate, grad, grad_rate;  // log2(e) A, gradient of the state, gradient of A summed over tokens
-    V second_rate, second_grad, second_grad_rate;
-  };
-
-  // Summands of the gradients of B and C, over channels, on their way through V::merge.
-  struct LaneSums {
-    V input, output, second_input, second_output;
-  };
-
-  // `size` tokens from `first` on, the last of them first. `at` is token 0 in the first tile; all tiles lie at fixed
-  // distances. A recursion, so that the summands are merged as soon as two of them are there.
-  template <Range range, int count, int first, int size>
-  [[gnu::always_inline]] inline LaneSums sweep_tokens_back(float* at, const float* input, const float* output,
-                                                           Swept<count>& swept) const {
-    if constexpr (size == 1) {
-      return sweep_token_back<range, count>(at + first * W, input + first, output + first, swept);
-    } else {
-      constexpr int half = size / 2;
-      const LaneSums high = sweep_tokens_back<range, count, first + half, half>(at, input, output, swept);
-      const LaneSums low = sweep_tokens_back<range, count, first, half>(at, input, output, swept);
-      LaneSums sums;
-      sums.input = V::template merge<size>(low.input, high.input);
-      sums.output = V::template merge<size>(low.output, high.output);
-      if constexpr (count == 2) {
-        sums.second_input = V::template merge<size>(low.second_input, high.second_input);
-        sums.second_output = V::template merge<size>(low.second_output, high.second_output);
-      }
-      return sums;
-    }
-  }
-
-  template <Range range, int count>
-  [[gnu::always_inline]] inline LaneSums sweep_token_back(float* token, const float* input, const float* output,
-                                                          Swept<count>& swept) const {
-    const V grad_y = V::load(token + grad_y_tile * kTileStride), step = V::load(token + step_tile * kTileStride);
-    const V drive = V::load(token + drive_tile * kTileStride);
-    V grad_drive = V::load(token + grad_drive_tile * kTileStride);
-    V grad_exponent = V::load(token + grad_exponent_tile * kTileStride);
-    LaneSums sums;
-    swept.grad = V::fma(grad_y, V::all(output[0]), swept.grad);
-    sums.output = V::load(token + states_tile * kTileStride + W) * grad_y;
-    sums.input = swept.grad * drive;
-    grad_drive = V::fma(swept.grad, V::all(input[0]), grad_drive);
-    swept.grad = decayed<range, V>(swept.grad, V::load(token + decay_tile * kTileStride));
-    const V grad_product = swept.grad * V::load(token + states_tile * kTileStride);  // of delta * A
-    grad_exponent = V::fma(grad_product, swept.rate, grad_exponent);
-    swept.grad_rate = V::fma(grad_product, step, swept.grad_rate);
-    if constexpr (count == 2) {
-      swept.second_grad = V::fma(grad_y, V::all(output[M]), swept.second_grad);
-      sums.second_output = V::load(token + second_states_tile * kTileStride + W) * grad_y;
-      sums.second_input = swept.second_grad * drive;
-      grad_drive = V::fma(swept.second_grad, V::all(input[M]), grad_drive);
-      swept.second_grad = decayed<range, V>(swept.second_grad, V::load(token + second_decay_tile * kTileStride));
-      const V second_product = swept.second_grad * V::load(token + second_states_tile * kTileStride);
-      grad_exponent = V::fma(second_product, swept.second_rate, grad_exponent);
-      swept.second_grad_rate = V::fma(second_product, step, swept.second_grad_rate);
-    }
-    grad_drive.store(token + grad_drive_tile * kTileStride);
-    grad_exponent.store(token + grad_exponent_tile * kTileStride);
-    return sums;
-  }
-
   // From the sums over states to x, raw steps, dt and the weights that act on tokens.
   void finish_tokens(const ChannelBlock& block, const float* weights, float* grad_weights) {
     const V skip = V::load(weights + layout_.skip);
     V grad_skip = V::all(0.0f), grad_bias = V::all(0.0f);
-    float *xs = tile(x_tile), *slopes = tile(slope_tile);
+    float *xs = tile(Sweep::x_tile), *slopes = tile(Sweep::slope_tile);
     for (int t = 0; t < tokens_; ++t) {
       const int64_t at = t * W;
-      const V x = V::load(xs + at), grad_y = V::load(tile(grad_y_tile) + at);
-      const V grad_drive = V::load(tile(grad_drive_tile) + at);
-      const V grad_step = V::fma(x, grad_drive, V::all(kLn2) * V::load(tile(grad_exponent_tile) + at));
+      const V x = V::load(xs + at), grad_y = V::load(tile(Sweep::grad_y_tile) + at);
+      const V grad_drive = V::load(tile(Sweep::grad_drive_tile) + at);
+      const V grad_step = V::fma(x, grad_drive, V::all(kLn2) * V::load(tile(Sweep::grad_exponent_tile) + at));
       const V grad_raw = grad_step * V::load(slopes + at);
       grad_skip = V::fma(grad_y, x, grad_skip);
       grad_bias = grad_bias + grad_raw;
       grad_raw.store(slopes + at);
-      V::fma(V::load(tile(step_tile) + at), grad_drive, skip * grad_y).store(xs + at);
+      V::fma(V::load(tile(Sweep::step_tile) + at), grad_drive, skip * grad_y).store(xs + at);
     }
     clear_missing(slopes);
     Tile<V>::scatter(outputs_.x, grad_x_offsets_.at, block.first, block.lanes, tokens_, direction_ > 0, xs);
@@ -449,33 +373,20 @@ class Backward {
 
   void project_back(const float* weight_from, int64_t r, float* grad_weight_to) const {
     const V weight = V::load(weight_from);
-    const float* grads = tile(slope_tile);
+    const float* grads = tile(Sweep::slope_tile);
     V grad_weight = V::all(0.0f);
     for (int first = 0; first < tiles_in_chunk_ * U; first += U) {
       float* to = grad_rows_ + r * M + first;
-      const V sums = project_tokens_back<0, U>(grads + first * W, rows_ + r * M + first, weight, grad_weight);
+      const V sums =
+          Sweep::template project_tokens_back<0, U>(grads + first * W, rows_ + r * M + first, weight, grad_weight);
       (V::load(to) + sums).store(to);
     }
     (V::load(grad_weight_to) + grad_weight).store(grad_weight_to);
   }
 
-  template <int first, int size>
-  [[gnu::always_inline]] static inline V project_tokens_back(const float* grads, const float* dt, V weight,
-                                                             V& grad_weight) {
-    if constexpr (size == 1) {
-      const V grad_raw = V::load(grads + first * W);
-      grad_weight = V::fma(grad_raw, V::all(dt[first]), grad_weight);
-      return grad_raw * weight;
-    } else {
-      const V low = project_tokens_back<first, size / 2>(grads, dt, weight, grad_weight);
-      const V high = project_tokens_back<first + size / 2, size / 2>(grads, dt, weight, grad_weight);
-      return V::template merge<size>(low, high);
-    }
-  }
-
   // y = ungated * z / (1 + exp(-z))
   void store_grad_gate(const ChannelBlock& block) {
-    float *gates = tile(decay_tile), *grads = tile(states_tile), *ungated = tile(ungated_tile);
+    float *gates = tile(Sweep::decay_tile), *grads = tile(Sweep::states_tile), *ungated = tile(Sweep::ungated_tile);
     Tile<V>::gather(p_.gate, gate_offsets_.at, block.first, block.lanes, tokens_, gates);
     Tile<V>::gather(outputs_.grad_y, grad_y_offsets_.at, block.first, block.lanes, tokens_, grads);
     for (int t = 0; t < tokens_; ++t) {
