@@ -9,6 +9,7 @@ from mambair.data.imresize import imresize
 
 # MATLAB's bicubic reads two pixels to each side when it enlarges; the rest is margin
 _HALO = 4
+_BAND = 512  # rows at a time; even
 
 
 def fill_transparent(colour: NDArray[np.generic], alpha: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -26,15 +27,35 @@ def fill_transparent(colour: NDArray[np.generic], alpha: NDArray[np.generic]) ->
     visible = alpha.astype(bool)
     if visible.all() or not visible.any():
         return colour
-    pyramid = [(np.where(visible[..., None], colour, 0).astype(np.float32), visible)]
+    # the finest level is the whole image: it is gone through in bands, so that only coarser ones are there in float32
+    bands = [slice(top, top + _BAND) for top in range(0, len(colour), _BAND)]
+    halves = [
+        _halved(np.where(visible[band, :, None], colour[band], 0).astype(np.float32), visible[band]) for band in bands
+    ]
+    coarse, known = (np.concatenate(parts) for parts in zip(*halves, strict=True))
+    coarse = _completed(coarse, known)
+    filled = np.empty_like(colour)
+    for band in bands:
+        larger = _doubled(coarse[band.start // 2 : band.stop // 2], visible[band].shape)
+        # the pixels that are visible keep their exact value, which float32 may not hold
+        filled[band] = np.where(visible[band, :, None], colour[band], larger.astype(colour.dtype))
+    return filled
+
+
+def _completed(value: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """[H, W, C] with what is not known taken from the means of ever larger blocks."""
+    pyramid = [(value, known)]
     while not pyramid[-1][1].all():
         pyramid.append(_halved(*pyramid[-1]))
     filled = pyramid.pop()[0]
     for value, known in reversed(pyramid):
-        larger = filled.repeat(2, axis=0).repeat(2, axis=1)[: known.shape[0], : known.shape[1]]
-        filled = np.where(known[..., None], value, larger)
-    # the pixels that are visible keep their exact value, which float32 may not hold
-    return np.where(visible[..., None], colour, filled.astype(colour.dtype))
+        filled = np.where(known[..., None], value, _doubled(filled, known.shape))
+    return filled
+
+
+def _doubled(value: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Each pixel as a block of 2 x 2, cropped to (height, width)."""
+    return value.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
 
 
 def _halved(value: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

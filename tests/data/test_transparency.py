@@ -24,6 +24,16 @@ def test_hidden_colour_is_replaced_and_visible_colour_kept(dtype: str) -> None:
     assert np.array_equal(colour, before)
 
 
+@pytest.mark.parametrize("height", [7, 8, 40, 61])
+def test_going_through_it_in_bands_changes_nothing(monkeypatch: pytest.MonkeyPatch, height: int) -> None:
+    generator = np.random.default_rng(0)
+    colour = generator.integers(0, 256, (height, 33, 3), dtype=np.uint8)
+    alpha = (generator.random((height, 33)) > 0.9).astype(np.uint8)
+    expected = fill_transparent(colour, alpha)
+    monkeypatch.setattr("mambair.data.transparency._BAND", 8)
+    assert np.array_equal(fill_transparent(colour, alpha), expected)
+
+
 def test_each_side_takes_the_colour_that_is_near() -> None:
     colour = np.zeros((16, 64, 1), dtype=np.uint8)
     alpha = np.zeros((16, 64), dtype=np.uint8)

@@ -23,7 +23,8 @@ from mambair.restoring.files import restore_files
 from mambair.restoring.ledger import Ledger
 from mambair.restoring.plan import plan_jobs
 
-folder, scale, width, height, ending = Path(sys.argv[2]), *map(int, sys.argv[3:6]), sys.argv[6]
+folder, scale, width, height = Path(sys.argv[2]), *map(int, sys.argv[3:6])
+ending, mode = sys.argv[6:8]
 
 class Replicate(nn.Module):
     upscale, in_chans = scale, 3
@@ -33,9 +34,10 @@ class Replicate(nn.Module):
 columns = np.arange(width)
 def rows(start, stop):
     ramp = (np.arange(start, stop)[:, None] // 40 + columns // 50) % 256
-    return np.stack([ramp, 255 - ramp, ramp // 2], axis=2).astype(np.uint8)
+    alpha = np.maximum(ramp - 99, 0)  # parts are fully transparent
+    return np.stack([ramp, 255 - ramp, ramp // 2, alpha], axis=2).astype(np.uint8)[..., : len(mode)]
 
-with open_strips(folder / "in" / "large.png", Layout(height, width, "RGB", "uint8")) as writer:
+with open_strips(folder / "in" / "large.png", Layout(height, width, mode, "uint8")) as writer:
     for start in range(0, height, 500):
         writer.write(rows(start, min(start + 500, height)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -48,18 +50,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, before * unit)
 
 
 @pytest.mark.parametrize(
-    ("scale", "width", "height", "ending"),
-    [(1, 12000, 9000, "png"), (4, 6000, 4500, "png"), (4, 6000, 4500, "tif")],
-    ids=["x1", "x4", "x4-tiff"],
+    ("scale", "width", "height", "ending", "mode"),
+    [
+        (1, 12000, 9000, "png", "RGB"),
+        (4, 6000, 4500, "png", "RGB"),
+        (4, 6000, 4500, "tif", "RGB"),
+        (1, 12000, 9000, "png", "RGBA"),
+    ],
+    ids=["x1", "x4", "x4-tiff", "x1-alpha"],
 )
-def test_peak_memory(tmp_path: Path, repository: Path, scale: int, width: int, height: int, ending: str) -> None:
-    arguments = [str(repository), str(tmp_path), str(scale), str(width), str(height), ending]
+def test_peak_memory(
+    tmp_path: Path, repository: Path, scale: int, width: int, height: int, ending: str, mode: str
+) -> None:
+    arguments = [str(repository), str(tmp_path), str(scale), str(width), str(height), ending, mode]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     peak, before = map(int, done.stdout.split())
-    print(f"x{scale} {width}x{height} {ending}: peak {peak / 1e9:.2f} GB, {before / 1e9:.2f} before it began")
+    print(f"x{scale} {width}x{height} {mode} {ending}: peak {peak / 1e9:.2f} GB, {before / 1e9:.2f} before it began")
     assert peak < LIMIT
     from PIL import Image
 
