@@ -150,7 +150,7 @@ def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
     words = [f"tiles of {options.tile} input pixels" if options.tile else "whole images"]
     words += [options.dtype] * (options.dtype != "float32") + ["self-ensemble"] * options.self_ensemble
     folder = options.output or Path("results", "benchmark", suite.name)
-    return Plan(suite, options.data, options.sets, levels, methods, folder, ", ".join(words))
+    return Plan(suite, options.data, options.sets, levels, methods, folder, ", ".join(words), options.self_ensemble)
 
 
 def _nothing(plan: Plan) -> Results:

@@ -56,9 +56,7 @@ def difference_rows(summary: Summary, level: int) -> list[list[str]]:
             found, cell = summary.comparison(level, name, method), summary.cell(level, name, method.name)
             if found is None or cell is None:
                 continue
-            relation = (
-                f"{found.reference}, the same network" if found.is_same else f"{found.reference}, another network"
-            )
+            relation = f"{found.reference}, {found.relation}"
             printed_ssim = "-" if found.printed.ssim is None else f"{found.printed.ssim:.4f}"
             ours = [f"{cell.psnr:.2f}", f"{found.printed.psnr:.2f}", _signed(found.psnr, 2)]
             ours += [f"{cell.ssim:.4f}", printed_ssim, _signed(found.ssim, 4)]

@@ -37,6 +37,7 @@ class Plan:
         methods: the input first, then the others, in the order of the tables.
         folder: for the journal, the restored images and the reports.
         tiles: how images were cut, in words.
+        self_ensemble: whether networks give the mean over the eight flips and turns of an image.
     """
 
     suite: Suite
@@ -46,6 +47,7 @@ class Plan:
     methods: Sequence[Method]
     folder: Path
     tiles: str = "whole images"
+    self_ensemble: bool = False
 
 
 @dataclass

@@ -29,13 +29,15 @@ class Comparison:
 
     Attributes:
         reference: whose printed number it is.
-        is_same: whether the network measured is the one that was printed.
+        is_same: whether the network measured is the one that was printed, with self-ensemble or without as there.
+        relation: the same in words.
         psnr, ssim: ours minus the printed one; None where nothing was printed, or the set is not complete.
         remark: why there is no difference, else empty.
     """
 
     reference: str
     is_same: bool
+    relation: str
     printed: Score
     psnr: float | None
     ssim: float | None
@@ -113,16 +115,21 @@ class Summary:
             return None
         rows = {row.name: row for row in self.printed(level) if dataset in row.scores}
         own = [row for row in rows.values() if row.network is not None]
+        own.sort(key=lambda row: row.self_ensemble != self.plan.self_ensemble)  # stable: like is compared with like
         same = [row for row in own if row.network == method.published_network]
         chosen = same[0] if same else rows.get(self._reference or "") or (own[0] if own else None)
         if chosen is None:
             return None
         score = chosen.scores[dataset]
+        is_same = bool(same) and chosen.self_ensemble == self.plan.self_ensemble
+        without = "with" if chosen.self_ensemble else "without"
+        relation = "the same network" if same else "another network"
+        relation += "" if is_same or not same else f" {without} self-ensemble"
         if not self.is_complete(level, dataset, method.name):
             remark = f"{cell.images} images, not the published set"
-            return Comparison(chosen.name, bool(same), score, None, None, remark)
+            return Comparison(chosen.name, is_same, relation, score, None, None, remark)
         ssim = None if score.ssim is None else cell.ssim - score.ssim
-        return Comparison(chosen.name, bool(same), score, cell.psnr - score.psnr, ssim, "")
+        return Comparison(chosen.name, is_same, relation, score, cell.psnr - score.psnr, ssim, "")
 
     def machines(self) -> list[str]:
         """Every machine and version the measurements were made with; one, unless the run was moved."""

@@ -63,12 +63,14 @@ class PublishedMethod:
         about: where it comes from.
         network: name of its ``PublishedNetwork``; None where that is none of ours.
         scores: by data set.
+        self_ensemble: whether it is the mean over the eight flips and turns of the image.
     """
 
     name: str
     about: str
     network: str | None
     scores: Mapping[str, Score]
+    self_ensemble: bool = False
 
 
 @lru_cache(maxsize=1)
@@ -125,6 +127,7 @@ def methods(suite: str, level: int) -> list[PublishedMethod]:
             content["methods"][name]["about"],
             content["methods"][name].get("network"),
             {dataset: Score(*values) for dataset, values in scores.items()},
+            content["methods"][name].get("self_ensemble", False),
         )
         for name, scores in rows.items()
     ]

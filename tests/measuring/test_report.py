@@ -89,6 +89,24 @@ def test_another_reference(results: Results) -> None:
         Summary(results, "SwinIR")
 
 
+@pytest.mark.parametrize(
+    ("suite", "self_ensemble", "reference", "relation"),
+    [
+        ("classic-sr", False, "MambaIR", "the same network"),
+        ("classic-sr", True, "MambaIR+", "the same network"),
+        ("light-sr", True, "MambaIR-light", "the same network without self-ensemble"),
+    ],
+)
+def test_self_ensembles_are_compared_with_their_like(
+    results: Results, suite: str, self_ensemble: bool, reference: str, relation: str
+) -> None:
+    network = "MambaIR" if suite == "classic-sr" else "MambaIR-light"
+    method = Named("light", 1, network)
+    results.plan = replace(results.plan, suite=SUITES[suite], methods=[method], self_ensemble=self_ensemble)
+    found = Summary(results).comparison(2, "Set5", method)
+    assert found is not None and (found.reference, found.relation) == (reference, relation)
+
+
 def test_an_image_that_failed_makes_a_set_incomplete(results: Results) -> None:
     results.measurements = [m for m in results.measurements if (m.method, m.image) != ("light", "im4")]
     found = Summary(results).comparison(2, "Set5", METHODS[2])
