@@ -87,9 +87,8 @@ def compressed_patch(
         top, left, side: of the patch.
         quality, subsampling: as in ``compressed``.
     """
-    probe = picture.patch(top, left, 1, 1).shape[2]
     # blocks are compressed by themselves; decoders smooth halved colour over the border of two blocks
-    block, margin = (16, 16) if probe == 3 and subsampling == "4:2:0" else (8, 0)
+    block, margin = (16, 16) if picture.channels == 3 and subsampling == "4:2:0" else (8, 0)
     first_row, first_column = (max(start // block * block - margin, 0) for start in (top, left))
     last_row = min(-(-(top + side) // block) * block + margin, picture.height)
     last_column = min(-(-(left + side) // block) * block + margin, picture.width)

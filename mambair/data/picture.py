@@ -15,6 +15,7 @@ class Picture:
 
     Attributes:
         height, width: in pixels.
+        channels: 3 or 1.
 
     Args:
         image: pixels, which are taken as they are, or the content of an image file.
@@ -29,6 +30,7 @@ class Picture:
         self._color = color
         size = image.size() if isinstance(image, EncodedImage) else image.shape[:2]
         self.height, self.width = int(size[0]), int(size[1])
+        self.channels = (3 if color == "rgb" else 1) if isinstance(image, EncodedImage) else int(image.shape[2])
 
     def whole(self) -> Pixels:
         """All pixels, [H, W, C].

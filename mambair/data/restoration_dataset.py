@@ -135,8 +135,7 @@ class RestorationDataset(Dataset[Sample]):
         if pixels is not None:
             return Picture(pixels)
         picture = Picture(self._source(key).read(path), self.options.color)
-        channels = 3 if self.options.color == "rgb" else 1
-        if picture.height * picture.width * channels > self._cache_room:
+        if picture.height * picture.width * picture.channels > self._cache_room:
             return picture
         pixels = picture.whole()
         if pixels.nbytes <= self._cache_room:

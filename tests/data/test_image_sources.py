@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mambair.data import DatasetError, build_dataset
-from mambair.data.image_files import ImageFile, list_images, read_image, write_image
+from mambair.data.image_files import EncodedImage, ImageFile, list_images, read_image, write_image
 from mambair.data.image_sources import ImageSource
 from mambair.data.imresize import imresize
 from mambair.data.lmdb_store import LmdbWriter
@@ -97,6 +97,22 @@ def test_what_is_cached_changes_nothing(data: Path, kind: str, cache: bool) -> N
         ours, theirs = (each.sample(number % 3, np.random.default_rng(number)) for each in (reference, other))
         assert torch.equal(ours["lq"], theirs["lq"])
         assert torch.equal(ours["gt"], theirs["gt"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_rows_are_decoded_than_a_patch_needs(data: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    original = EncodedImage.rows
+    monkeypatch.setattr(EncodedImage, "rows", lambda image, count: asked.append(count) or original(image, count))
+    monkeypatch.setattr(EncodedImage, "decoded", lambda _: pytest.fail("the whole image was decoded"))
+    pngs = {"dataroot_lq": str(data / "gt"), "scale": 1} if kind == "PairedImageDataset" else {}
+    dataset = build_dataset(options(kind, data, False, cache=False, **pngs))
+    for seed in range(10):
+        dataset.sample(seed % 3, np.random.default_rng(seed))
+    images = 2 if kind in ("PairedImageDataset", "RealDenoisingDataset") else 1
+    assert len(asked) == 10 * images, "each image is decoded once"
+    # colour JPEG needs whole blocks around the patch, which is most of these small images
+    assert 16 <= min(asked) < (41 if kind == "JPEGArtifactsDataset" else 40)
 
 
 @pytest.mark.parametrize("lmdb", [False, True])
