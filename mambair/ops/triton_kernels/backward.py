@@ -72,13 +72,13 @@ def segment_starts(grad, delta, gate, packed, index, rates, weight, bias, slots,
         source = packed + (sequence.to(tl.int64) * all_tiles + tile) * rows * TOKENS
         place, valid = tokens_of(tile * TOKENS, length, height, width, direction, index, batch,
                                  INDEXED, NARROW, TOKENS)  # fmt: skip
-        pixels_z = batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels
+        pixels_z = batch * gate_b + place.to(tl.int64) * gate_w + k * channels
         pixels_g = batch * g_b + pixel(place, width, g_h, g_w, FLAT) + k * g_k
         g, _ = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
             given = load_tile(
-                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+                delta, batch * delta_b + place.to(tl.int64) * delta_w + k * channels, channel, valid, exists
             )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
@@ -243,7 +243,7 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
             given = load_tile(
-                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+                delta, batch * delta_b + place.to(tl.int64) * delta_w + k * channels, channel, valid, exists
             )
         raw = raw_steps(given, source, weight, bias, channels, rank, channel, exists, GIVEN, BIASED, TOKENS)
         steps = masked_steps(raw, valid, exists, SOFTPLUS)
@@ -251,7 +251,7 @@ def chunk_gradients(grad, x, delta, gate, packed, index, rates, weight, bias, sk
         if i < count_here - 1:
             run_tile(u, steps, source + rank * TOKENS, rates, here, channels, state_size, exists, TOKENS, CHANNELS)
         else:
-            pixels_z = batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels
+            pixels_z = batch * gate_b + place.to(tl.int64) * gate_w + k * channels
             pixels_g = batch * g_b + pixel(place, width, g_h, g_w, FLAT) + k * g_k
             g, z = gated_gradient(grad, gate, pixels_g, pixels_z, channel, valid, exists, GATED)
             row_grads = dpacked + ((group.to(tl.int64) * sequences + sequence) * all_tiles + tile) * rows * TOKENS

@@ -39,12 +39,12 @@ def carry(slots, totals, rates, count, channels, state_size, segments,
             through = target + 1
         here = (step < segments)[:, None] & exists[None, :]
         decay = tl.load(totals + through[:, None] * channels + channel[None, :], mask=here, other=0.0)
-        decay = tl.exp2(decay * rate[None, :])
+        decay = tl.exp2(decay * rate[None, :] * 0.5)  # of half a segment: where A > 0, that of a whole one may overflow
         to = slots + (target[:, None] * state_size + n) * channels + channel[None, :]
         ends = tl.load(to, mask=here, other=0.0)
         states = ends
         for j in tl.static_range(STEPS):
             decay_j, end_j, _ = rows(decay, ends, ends, j, STEPS)
-            state = decay_j * state + end_j
+            state = tl.where(state == 0.0, 0.0, decay_j * (decay_j * state)) + end_j
             states = tl.where(tl.arange(0, STEPS)[:, None] == j, state[None, :], states)
         tl.store(to, states, mask=here)

@@ -46,7 +46,7 @@ def segment_ends(x, delta, packed, index, rates, weight, bias, slots, totals,
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
             given = load_tile(
-                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+                delta, batch * delta_b + place.to(tl.int64) * delta_w + k * channels, channel, valid, exists
             )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
@@ -88,7 +88,7 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
         given = tl.zeros((TOKENS, CHANNELS), tl.float32)
         if GIVEN:
             given = load_tile(
-                delta, batch * delta_b + pixel(place, width, 0, delta_w, True) + k * channels, channel, valid, exists
+                delta, batch * delta_b + place.to(tl.int64) * delta_w + k * channels, channel, valid, exists
             )
         raw = raw_steps(given, source, weight + k * rank * channels, bias + k * channels, channels, rank, channel,
                         exists, GIVEN, BIASED, TOKENS)  # fmt: skip
@@ -101,9 +101,7 @@ def outputs(x, delta, gate, packed, index, rates, weight, bias, skip, slots, y, 
         if SKIP:
             result += u * tl.load(skip + k * channels + channel, mask=exists, other=0.0)[None, :]
         if GATED:
-            z = load_tile(
-                gate, batch * gate_b + pixel(place, width, 0, gate_w, True) + k * channels, channel, valid, exists
-            )
+            z = load_tile(gate, batch * gate_b + place.to(tl.int64) * gate_w + k * channels, channel, valid, exists)
             result *= z * sigmoid(z)
         to = y + (batch * y_b + place.to(tl.int64) * y_w + k * y_k)[:, None] + channel[None, :]
         tl.store(to, result.to(y.dtype.element_ty), mask=valid[:, None] & exists[None, :])
