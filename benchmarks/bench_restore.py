@@ -113,9 +113,10 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
         whole.append(run(f"round {number}"))
     weights = sum(each.numel() for each in restorer.net.parameters())
     share = min(pure) / min(whole)
+    network = f"{type(restorer.net).__name__} x{restorer.scale}, {weights // 1000}K"
     machine = f"{describe_machine('numpy', 'Pillow')}, {torch.get_num_threads()} threads"
     return (
-        f"| {type(restorer.net).__name__} x{restorer.scale}, {weights // 1000}K | {explain(restorer.device.type)[0]} | {options.images} of "
+        f"| {network} | {explain(restorer.device.type)[0]} | {options.images} of "
         f"{options.size} | {options.format} | {len(tiles)} | {min(pure):.2f} | "
         f"{min(whole):.2f} | {share:.1%} | {machine} |",
         share,

@@ -12,10 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from mambair import Restorer
@@ -103,7 +102,7 @@ def rows_of(data_set: DataSet, folder: Path) -> Iterator[str]:
             )
 
 
-def _pairs(data_set: DataSet, folder: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+def _pairs(data_set: DataSet, folder: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """(what the network gets, [H, W, C] float in [0, 1]; the truth, uint8)."""
     import numpy as np
 
@@ -117,14 +116,14 @@ def _pairs(data_set: DataSet, folder: Path) -> Iterator[tuple[NDArray[np.float32
             yield low.astype(np.float32) / 255, read_image(truth).rgb()[:height, :width]
         return
     for number, path in enumerate(list_images(folder / data_set.name)):
-        truth = read_image(path).pixels[:, :, :1]
+        truth: NDArray[Any] = read_image(path).pixels[:, :, :1]
         top, left = ((side - CUT) // 2 for side in truth.shape[:2])
         truth = truth[top : top + CUT, left : left + CUT]
         noise = np.random.default_rng(number).normal(0, data_set.degree / 255, truth.shape)
         yield (truth / 255 + noise).astype(np.float32), truth
 
 
-def _psnr(result: NDArray[np.float32], truth: NDArray[np.uint8], crop: int) -> float:
+def _psnr(result: NDArray[Any], truth: NDArray[Any], crop: int) -> float:
     import numpy as np
 
     from mambair.metrics import calculate_psnr

@@ -47,3 +47,8 @@ def test_the_package_runs_as_a_module_without_torch(repository: Path) -> None:
     run = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert "usage: mambair restore" in run.stdout
+
+
+def test_the_installed_command_is_this_one(repository: Path) -> None:
+    project = (repository / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[project.scripts]\nmambair = "mambair.cli:main"\n' in project

@@ -207,6 +207,14 @@ def test_progress_counts_tiles(batch: int) -> None:
     assert calls[-1] == (total, total) and [done for done, _ in calls] == sorted({done for done, _ in calls})
 
 
+def test_a_network_may_name_its_own_tile() -> None:
+    net = Replicate()
+    assert Restorer(net, device="cpu").tile == 256
+    net.default_tile = 96  # type: ignore[assignment]
+    assert (Restorer(net, device="cpu").tile, Restorer(net, device="cpu").overlap) == (96, 24)
+    assert Restorer(net, device="cpu", tile=64).tile == 64
+
+
 def test_windows_of_the_network_divide_the_tiles() -> None:
     net = Replicate()
     net.window_size = 16  # type: ignore[assignment]

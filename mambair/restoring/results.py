@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def layout_of_result(image: ImageFile, scale: int, target: Path, quality: int | 
     return layout
 
 
-def fitted(strip: NDArray[np.generic], layout: Layout) -> NDArray[np.generic]:
+def fitted(strip: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """Rows [N, W, C] in the depth and mode of a layout."""
     if strip.dtype.name != layout.dtype:
         dtype = np.dtype(layout.dtype)

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from mambair.restorer import Restorer
 from mambair.restoring import claims
@@ -106,6 +108,38 @@ def test_failures_are_recorded_with_traceback_and_tried_again(photos: Path, rest
     (photos / "c.png").write_bytes(whole)
     report = run(restorer, photos)
     assert report.complete and [path.name for path in report.written] == ["c.png"]
+
+
+class Hungry(nn.Module):
+    """Repeats pixels; from its fourth call on, memory ends at tiles of 32."""
+
+    in_chans, upscale = 3, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 3 and x.shape[-1] * x.shape[-2] > 32 * 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_memory_that_runs_out_half_way_is_recorded(tmp_path: Path, ending: str) -> None:
+    """Strips were written already: the file begins anew, in smaller tiles, and is whole."""
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (300, 60, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "in" / "a.png")
+    restorer = Restorer(Hungry(), device="cpu", tile=64)
+    out = tmp_path / "out"
+    plan = plan_jobs(tmp_path / "in", out, format=ending)
+    assert restore_files(restorer, plan, ledger=Ledger(out, {"tile_asked": 64}), quiet=True).complete
+    (record,) = records(tmp_path / "in")
+    assert (record["tile"], record["overlap"], record["tile_asked"]) == (32, 8, 64)
+    assert np.array_equal(np.array(Image.open(out / f"a.{ending}")), values.repeat(2, 0).repeat(2, 1))
+    assert sorted(path.name for path in out.iterdir()) == [f"a.{ending}", "manifest.jsonl"]
 
 
 def test_what_others_do_meanwhile_is_waited_for(photos: Path, restorer: Restorer) -> None:
