@@ -29,8 +29,6 @@ class Forward {
   static constexpr int T = V::forward_tokens;
   static constexpr int G = V::chains;  // exponentials under way together
   using Several = Group<V, G>;
-  static constexpr int kStepChains = 4;  // the softplus needs more registers than an exponential
-  using SomeSteps = Group<V, kStepChains>;
 
   const Problem& p_;
   const ForwardOutputs& outputs_;
@@ -185,21 +183,21 @@ class Forward {
   StepBounds<V> compute_steps(const ChannelBlock& block, const float* weights, const Place& place,
                               const Next& next) {
     const auto load = [&](const View& view, const Offsets<T>& offsets, int first) {
-      return SomeSteps::each([&](int i) {
+      return Several::each([&](int i) {
         const int64_t at = offsets.at[first + i] + block.first;
         if constexpr (whole_float32) return V::load(static_cast<const float*>(view.data) + at);
         return Tile<V>::load(view, at, block.lanes);
       });
     };
-    const SomeSteps skip = SomeSteps::all(V::load(weights + layout_.skip));
-    const SomeSteps bias = SomeSteps::all(V::load(weights + layout_.bias));
+    const Several skip = Several::all(V::load(weights + layout_.skip));
+    const Several bias = Several::all(V::load(weights + layout_.bias));
     StepBounds<V> bounds;
     // Missing tokens of the last few read the last token's pixel; what they give is cleared below.
-    for (int first = 0; first < place.tokens; first += kStepChains) {
+    for (int first = 0; first < place.tokens; first += G) {
       prefetch<whole_float32>(next, first);
-      const SomeSteps raw = p_.rank > 0 ? projected_steps(weights, first) : bias + load(p_.delta, place.delta, first);
-      const SomeSteps steps = p_.softplus ? Softplus<SomeSteps>(raw).value : raw;
-      const SomeSteps x = load(p_.x, place.x, first);
+      const Several raw = p_.rank > 0 ? projected_steps(weights, first) : bias + load(p_.delta, place.delta, first);
+      const Several steps = p_.softplus ? Softplus<Several>(raw).value : raw;
+      const Several x = load(p_.x, place.x, first);
       bounds.include(steps, p_.softplus);
       steps.store(step_ + first * W);
       (steps * x).store(drive_ + first * W);
@@ -211,20 +209,13 @@ class Forward {
   }
 
   // dt_weight dt + bias, of some tokens.
-  SomeSteps projected_steps(const float* weights, int first) const {
-    // Two sums, because each waits for its last addition.
-    SomeSteps even = SomeSteps::all(V::load(weights + layout_.bias)), odd = SomeSteps::all(0.0f);
-    const auto add = [&](SomeSteps& sum, int64_t r) {
-      const SomeSteps weight = SomeSteps::all(V::load(weights + layout_.projection + r * W));
-      sum = SomeSteps::fma(SomeSteps::all_of(dt_rows_ + r * T + first, 1), weight, sum);
-    };
-    int64_t r = 0;
-    for (; r + 1 < p_.rank; r += 2) {
-      add(even, r);
-      add(odd, r + 1);
+  Several projected_steps(const float* weights, int first) const {
+    Several raw = Several::all(V::load(weights + layout_.bias));
+    for (int64_t r = 0; r < p_.rank; ++r) {
+      const Several weight = Several::all(V::load(weights + layout_.projection + r * W));
+      raw = Several::fma(Several::all_of(dt_rows_ + r * T + first, 1), weight, raw);
     }
-    if (r < p_.rank) add(even, r);
-    return even + odd;
+    return raw;
   }
 
   void store_outputs(const ChannelBlock& block, const Place& place) {
@@ -244,7 +235,7 @@ class Forward {
   template <bool all_float32>
   [[gnu::always_inline]] inline void prefetch(const Next& next, int first) const {
     const auto pixels = [&](const View& view, const Offsets<T>& offsets) __attribute__((always_inline)) {
-      for (int t = first; t < first + kStepChains; ++t) {
+      for (int t = first; t < first + G; ++t) {
         // The line in which a block begins is where the one before it ends.
         Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first + next.block.lanes - 1);
         if (next.other_tile) Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first);
@@ -257,7 +248,7 @@ class Forward {
     if (!next.other_tile) return;
     const auto row = [&](const View& view, const Offsets<T>& offsets, int64_t slot, int64_t count)
                          __attribute__((always_inline)) {
-      for (int t = first; t < first + kStepChains; ++t) {
+      for (int t = first; t < first + G; ++t) {
         const int64_t at = offsets.at[t] + slot * view.slot;
         for (int64_t j = 0; j < count; j += W) Tile<V>::template prefetch<all_float32>(view, at + j);
         Tile<V>::template prefetch<all_float32>(view, at + count - 1);
