@@ -1,19 +1,20 @@
 """Time of PSNR and SSIM on a 2K image: ours against basicsr's, after both were found to agree.
 
-python benchmarks/bench_metrics.py [--repeats 7] [--size 1080x2048]
+python benchmarks/bench_metrics.py [--repeats 7] [--size 1080x2048] [--save benchmarks/results/metrics.md]
+
+Wanted: SSIM at least 5 times as fast as basicsr's.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 AGREEMENT = 1e-6
 WANTED_FASTER = {"calculate_ssim": 5.0}
 
@@ -23,14 +24,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="the best of this many runs counts (default: 7)")
     parser.add_argument("--size", default="1080x2048", help="height x width of the image (default: 1080x2048)")
+    parser.add_argument("--save", type=Path, help="also write the table into this file")
     options = parser.parse_args(arguments)
     height, width = (int(number) for number in options.size.split("x"))
-    return compare(height, width, options.repeats)
+    sys.path.insert(0, str(REPOSITORY))
+    return compare(height, width, options.repeats, options.save)
 
 
-def compare(height: int, width: int, repeats: int) -> int:
+def compare(height: int, width: int, repeats: int, save: Path | None) -> int:
     """Check and time both measures on a random image and the same with noise, in RGB and in luma."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import numpy as np
 
     from mambair import metrics
@@ -41,15 +43,12 @@ def compare(height: int, width: int, repeats: int) -> int:
         return 2
     import_basicsr()
     import basicsr.metrics as basicsr_metrics
-    import cv2
 
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     other = np.clip(np.rint(image + rng.normal(0, 5, image.shape)), 0, 255).astype(np.uint8)
-    print(f"{height} x {width}, uint8, crop border 4, best of {repeats}; {time.strftime('%Y-%m-%d')}")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    print(f"numpy {np.__version__}, OpenCV {cv2.__version__} with {cv2.getNumThreads()} threads\n")
-    print("metric          channels      ours   basicsr  faster  wanted")
+    lines = head(height, width, repeats)
+    print("\n".join(lines))
     for name in ("calculate_psnr", "calculate_ssim"):
         for luma in (False, True):
             ours, theirs = (
@@ -61,12 +60,37 @@ def compare(height: int, width: int, repeats: int) -> int:
                 print(f"{name}: ours and basicsr's differ by {difference:.1e} (allowed {AGREEMENT:.0e}); not timed")
                 return 1
             fast, slow = best(ours, repeats), best(theirs, repeats)
-            wanted = f"{WANTED_FASTER[name]:5.1f}x" if name in WANTED_FASTER and not luma else "     -"
-            print(
-                f"{name}  {'Y' if luma else 'RGB':8}  {fast * 1e3:5.0f} ms  {slow * 1e3:5.0f} ms  {slow / fast:5.1f}x  "
-                f"{wanted}"
-            )
+            wanted = f"{WANTED_FASTER[name]:.0f}" if name in WANTED_FASTER else "-"
+            cells = [name, "Y" if luma else "RGB", f"{fast * 1e3:.0f}", f"{slow * 1e3:.0f}", f"{slow / fast:.1f}"]
+            lines.append(f"| {' | '.join(cells)} | {wanted} | {difference:.0e} |")
+            print(lines[-1])
+    if save:
+        write(save, lines)
     return 0
+
+
+def head(height: int, width: int, repeats: int) -> list[str]:
+    """What stands above the rows: the machine and how was measured."""
+    import cv2
+
+    from mambair.machine import describe_machine
+
+    machine = describe_machine("numpy", "opencv-python", "basicsr")
+    return [
+        f"{machine}; {height} x {width}, uint8, crop border 4, best of {repeats}, "
+        f"OpenCV with {cv2.getNumThreads()} threads.",
+        "",
+        "| metric | channels | ours, ms | basicsr, ms | times as fast | wanted | difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """The table as a file, at once or not at all."""
+    from mambair.atomic_file import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def best(call: Callable[[], object], repeats: int) -> float:
