@@ -73,18 +73,12 @@ def selective_scan(
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state, index)
     tensors = tuple(t for t in (u, delta, A, B, C, D, z, delta_bias, initial_state) if t is not None)
     carries_state = return_last_state or initial_state is not None
-
-    def run(backend: backends.Backend) -> tuple[Tensor, Tensor]:
-        return backend.selective_scan(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus=delta_softplus, initial_state=initial_state, index=index
-        )
-
+    arguments = (u, delta, A, B, C, D, z, delta_bias)
+    options = {"delta_softplus": delta_softplus, "initial_state": initial_state, "index": index}
     extra = (delta_softplus, D is None, z is None, delta_bias is None, index is None)
-    y, state = run(
-        backends.choose(
-            tensors, states=A.shape[1], carries_state=carries_state, run=lambda backend: run(backend)[0], extra=extra
-        )
-    )
+    backend = backends.choose(tensors, states=A.shape[1], carries_state=carries_state, extra=extra,
+                              run=lambda backend: backend.selective_scan(*arguments, **options)[0])  # fmt: skip
+    y, state = backend.selective_scan(*arguments, **options)
     return (y, state) if return_last_state else y
 
 

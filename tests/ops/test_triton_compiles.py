@@ -50,9 +50,9 @@ module, name = kernel.split(".")
 function = getattr(importlib.import_module("mambair.ops.triton_kernels." + module), name)
 number = "*bf16" if half else "*fp32"
 pointers = "x delta gate packed rates weight bias skip slots totals y states grad scratch dx ddelta dgate dpacked"
-pointers = dict.fromkeys([*pointers.split(), "dparameters", "source", "target", "parts"], "*fp32")
+pointers = dict.fromkeys([*pointers.split(), "dparameters", "source", "target"], "*fp32")
 pointers |= dict.fromkeys(["x", "delta", "gate", "y", "grad", "source"], number) | {"index": "*i64"}
-pointers |= {"total": "*fp32"} if name == "add_directions" else {}
+pointers |= {"parts": "*fp32", "total": "*fp32"} if name == "add_directions" else {}
 whole = {"directions": "i64"}
 signature = {
     p.name: "constexpr" if p.name in constants else pointers.get(p.name) or whole.get(p.name, "i32")

@@ -163,8 +163,8 @@ def step_gradients(raw_grads, packed, packed_grads, weight, weight_grads, channe
         for r in range(rank):
             numbers = tl.load(packed + r * TOKENS + token)
             factors = tl.load(weight + r * channels + channel, mask=exists, other=0.0)
-            rows = tl.sum(raw_grads * factors[None, :], axis=1)
-            add_to(packed_grads + r * TOKENS + token, rows, token >= 0, token < adds * TOKENS)
+            summed = tl.sum(raw_grads * factors[None, :], axis=1)
+            add_to(packed_grads + r * TOKENS + token, summed, token >= 0, token < adds * TOKENS)
             add_to(weight_grads + r * channels, tl.sum(raw_grads * numbers[:, None], axis=0), exists, exists)
     if BIASED:
         add_to(weight_grads + rank * channels, tl.sum(raw_grads, axis=0), exists, exists)

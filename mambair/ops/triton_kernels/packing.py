@@ -26,19 +26,19 @@ def places(first, length, height, width, direction, NARROW: tl.constexpr, TOKENS
     """
     columns = direction % 2 == 1
     backwards = direction // 2
-    line = tl.where(columns, height, width)  # tokens until the next line, which is ``next`` pixels on
-    unit, next = tl.where(columns, width, 1), tl.where(columns, 1, width)
+    line = tl.where(columns, height, width)  # tokens until the next line, which is ``ahead`` pixels on
+    unit, ahead = tl.where(columns, width, 1), tl.where(columns, 1, width)
     start = tl.where(backwards == 1, length - 1 - first, first)
     offset = tl.arange(0, TOKENS) * (1 - 2 * backwards)
     if NARROW:  # a tile may span several lines
         place = tl.maximum(start + offset, 0)
         major = place // line
-        result = (place - major * line) * unit + major * next
+        result = (place - major * line) * unit + major * ahead
     else:  # at most two, and one division for all
         major = start // line
         minor = start - major * line
         over = tl.where(minor + offset >= line, 1, 0) - tl.where(minor + offset < 0, 1, 0)
-        result = minor * unit + major * next + offset * unit + over * (next - line * unit)
+        result = minor * unit + major * ahead + offset * unit + over * (ahead - line * unit)
     return result
 
 
