@@ -73,11 +73,14 @@ struct Avx512 {
   // p * 2^n, where n is integral and shifted = n + 1.5 * 2^23.
   static Avx512 scale(Avx512 p, Avx512 n, Avx512 /*shifted*/) { return {_mm512_scalef_ps(p.value, n.value)}; }
 
-  // a / b within two units in the last place, for ordinary b: an estimate and a correction, as division is slow.
+  // a / b within one unit in the last place, for ordinary b: an estimate and two corrections, as division is slow.
   static Avx512 divide(Avx512 a, Avx512 b) {
     const __m512 estimate = _mm512_rcp14_ps(b.value);
     const __m512 error = _mm512_fnmadd_ps(b.value, estimate, _mm512_set1_ps(1.0f));
-    return {_mm512_mul_ps(a.value, _mm512_fmadd_ps(estimate, error, estimate))};
+    const __m512 inverse = _mm512_fmadd_ps(estimate, error, estimate);
+    const __m512 quotient = _mm512_mul_ps(a.value, inverse);
+    const __m512 rest = _mm512_fnmadd_ps(quotient, b.value, a.value);
+    return {_mm512_fmadd_ps(rest, inverse, quotient)};
   }
 
   // Transposes a matrix of 2 x 2 blocks of `distance` lanes, given as the rows a and b: the odd blocks of a change
