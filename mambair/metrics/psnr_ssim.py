@@ -82,7 +82,7 @@ def calculate_ssim(
         to_planes, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak
     )
     first, second = _both(convert, img, img2)
-    return float(np.mean([_plane_ssim(x, y, peak) for x, y in zip(first, second, strict=True)]))
+    return float(np.mean(_ssim_of_planes(first, second, peak)))
 
 
 def _both(
@@ -96,31 +96,35 @@ def _both(
         return convert(img), other.result()
 
 
-def _plane_ssim(x: np.ndarray, y: np.ndarray, peak: float) -> float:
-    """Mean SSIM of two planes [H, W] of any dtype, in float64; the same bits for any number of threads."""
-    rows, columns = x.shape[0] - MARGIN, x.shape[1] - MARGIN
-    starts = range(0, rows, BLOCK_ROWS)
-    workers = min(MOST_THREADS, os.cpu_count() or 1, len(starts)) if x.size >= WORTH_THREADS else 1
+def _ssim_of_planes(first: np.ndarray, second: np.ndarray, peak: float) -> list[float]:
+    """Mean SSIM of each pair of planes [C, H, W] of any dtype, in float64; the same bits for any number of threads."""
+    planes, rows, columns = first.shape[0], first.shape[1] - MARGIN, first.shape[2] - MARGIN
+    work = [(plane, row) for plane in range(planes) for row in range(0, rows, BLOCK_ROWS)]
+    workers = min(MOST_THREADS, os.cpu_count() or 1, len(work)) if first[0].size >= WORTH_THREADS else 1
     if workers == 1:
-        sums = _sums_of_block_rows(x, y, peak, starts)
+        sums = _sums_of_block_rows(first, second, peak, work)
     else:
-        share = -(-len(starts) // workers)
-        parts = [starts[first : first + share] for first in range(0, len(starts), share)]
+        share = -(-len(work) // workers)
+        parts = [work[start : start + share] for start in range(0, len(work), share)]
         with ThreadPoolExecutor(workers) as pool:
-            sums = [value for part in pool.map(partial(_sums_of_block_rows, x, y, peak), parts) for value in part]
-    return sum(sums) / (rows * columns)
+            done = pool.map(partial(_sums_of_block_rows, first, second, peak), parts)
+            sums = [value for part in done for value in part]
+    each = len(work) // planes
+    return [sum(sums[start : start + each]) / (rows * columns) for start in range(0, len(work), each)]
 
 
-def _sums_of_block_rows(x: np.ndarray, y: np.ndarray, peak: float, starts: Sequence[int]) -> list[float]:
-    """Sum of the SSIM map over each row of blocks that begins at one of ``starts``."""
-    rows, columns = x.shape[0] - MARGIN, x.shape[1] - MARGIN
+def _sums_of_block_rows(
+    first: np.ndarray, second: np.ndarray, peak: float, work: Sequence[tuple[int, int]]
+) -> list[float]:
+    """Sum of the SSIM map over each row of blocks, given by its plane and its first row."""
+    rows, columns = first.shape[1] - MARGIN, first.shape[2] - MARGIN
     blocks = _BlockSimilarity(peak)
     sums = []
-    for row in starts:
+    for plane, row in work:
         total = 0.0
         for column in range(0, columns, BLOCK_COLUMNS):
-            part = np.s_[row : row + BLOCK_ROWS + MARGIN, column : column + BLOCK_COLUMNS + MARGIN]
-            total += float(blocks(x[part], y[part])[: rows - row, : columns - column].sum())
+            part = np.s_[plane, row : row + BLOCK_ROWS + MARGIN, column : column + BLOCK_COLUMNS + MARGIN]
+            total += float(blocks(first[part], second[part])[: rows - row, : columns - column].sum())
         sums.append(total)
     return sums
 
