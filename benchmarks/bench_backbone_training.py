@@ -1,4 +1,4 @@
-"""Short trainings of the restoration networks on backbones, beside bicubic interpolation and the noisy image.
+"""Short trainings of the restoration networks on backbones, beside bicubic interpolation, the noisy and the JPEG image.
 
 python benchmarks/bench_backbone_training.py --train FOLDER --test FOLDER [--iterations 300] [--tasks sr_x2 dn25]
 
@@ -9,6 +9,7 @@ drawn from --seed. Exit code 1 when a network does not beat what it starts from.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -24,8 +25,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "VimSR": {"embed_dim": 32, "depth": 4, "d_state": 4},
     "VSSMUNet": {"dims": [24, 48], "depths": [1, 1], "shallow_dim": 24},
 }
-TASKS = {"sr_x2": 2, "sr_x3": 3, "sr_x4": 4, "dn25": 1}  # task: factor of enlargement
+TASKS = {"sr_x2": 2, "sr_x3": 3, "sr_x4": 4, "dn25": 1, "jpeg40": 1}  # task: factor of enlargement
 SIGMA = 25.0
+QUALITY = 40
 MIDDLE = 128
 BATCH, PATCH, RATE = 4, 24, 2e-3  # images, side of the network's input, highest learning rate
 
@@ -35,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--train", type=Path, required=True, help="folder with training images")
     parser.add_argument("--test", type=Path, required=True, help="folder with test images")
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["sr_x2", "dn25"])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["sr_x2", "dn25", "jpeg40"])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -59,9 +61,21 @@ def degrade(task: str) -> Callable[[np.ndarray, np.random.Generator], np.ndarray
 
     from mambair.data.imresize import imresize
 
+    if task == "jpeg40":
+        return lambda image, rng: _compressed(image)
     if task == "dn25":
         return lambda image, rng: (image / 255 + rng.normal(0, SIGMA / 255, image.shape)).astype(np.float32)
     return lambda image, rng: imresize(image, 1 / TASKS[task]).astype(np.float32) / 255
+
+
+def _compressed(image: np.ndarray) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
+    with Image.open(buffer) as jpeg:
+        return np.asarray(jpeg).astype(np.float32) / 255
 
 
 def to_tensor(images: list[np.ndarray]) -> torch.Tensor:
@@ -98,7 +112,7 @@ def train(net: torch.nn.Module, task: str, images: list[np.ndarray], iterations:
 
 
 def measure(net: torch.nn.Module, task: str, images: list[np.ndarray], seed: int) -> tuple[float, float]:
-    """Mean PSNR of what the network starts from (bicubic, or the noisy image), and of the network."""
+    """Mean PSNR of what the network starts from (bicubic, the noisy or the JPEG image), and of the network."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""A short training on real images beats what the networks start from: bicubic interpolation, or the noisy image."""
+"""A short training on real images beats what the networks start from: bicubic interpolation, a noisy or a JPEG image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["VimSR", "VSSMUNet"])
-@pytest.mark.parametrize("task", ["sr_x2", "dn25"])
+@pytest.mark.parametrize("task", ["sr_x2", "dn25", "jpeg40"])
 def test_short_training(network: str, task: str, repository: Path, development_data: Path) -> None:
     data = development_data / "data"
     command = [sys.executable, str(repository / "benchmarks" / "bench_backbone_training.py"), "--iterations", "300"]
