@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from mambair.atomic_file import atomic_path
 
@@ -56,7 +59,9 @@ def results_of(
             yield piece, *guarded(piece)
         return
     waiting = iter(pieces)
-    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
+    # Spawned, not forked: a copy of a process whose arithmetic runs in several threads waits for threads it has not.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         running: dict[Future[Any], Piece] = {}
         try:
             for piece in waiting:
@@ -68,9 +73,10 @@ def results_of(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """A Ctrl-C goes to all processes of the terminal; the pieces being worked on are finished."""
+def _begin_worker() -> None:
+    """One thread each, as there are many processes. A Ctrl-C is left to the parent: pieces begun are finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 def _finished(running: dict[Future[Any], Piece], *, all_of_them: bool) -> Iterator[tuple[Piece, Any, str | None]]:

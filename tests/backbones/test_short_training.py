@@ -1,4 +1,4 @@
-"""A short training on real images beats what the networks start from: bicubic interpolation, a noisy or a JPEG image."""
+"""A short training on real images beats what the networks start from: bicubic interpolation, or the damaged image."""
 
 from __future__ import annotations
 

@@ -6,9 +6,12 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from mambair.data.file_work import SettingsError, keep_settings, results_of, work_through
+from mambair.data.imresize import imresize
 
 
 def halve(number: int) -> bool:
@@ -20,6 +23,18 @@ def halve(number: int) -> bool:
 def die(number: int) -> bool:
     os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def reduced_sum(side: int) -> float:
+    return float(imresize(np.full((side, side), 7.0), 0.5).sum())
+
+
+def test_workers_calculate_after_the_parent_has() -> None:
+    """The parent's products have started threads, which a forked process would wait for without end."""
+    sides = [200, 202, 204, 206]
+    wanted = {side: reduced_sum(side) for side in sides}
+    torch.mm(torch.ones(600, 600), torch.ones(600, 600))
+    assert {side: found for side, found, _ in results_of(reduced_sum, sides, workers=2)} == wanted
 
 
 @pytest.mark.parametrize("workers", [1, 2])
