@@ -211,7 +211,8 @@ def peak_megabytes(name: str, size: int, dtype: str, threads: int) -> float:
     import torch
 
     torch.set_num_threads(threads)
-    run(build(name, 64), torch.rand(1, 3, 64, 64), dtype)  # libraries and the native code are loaded now
+    small = 64 if size > 64 else 16
+    run(build(name, small), torch.rand(1, 3, small, small), dtype)  # libraries and the native code are loaded now
     net = build(name, size)
     before = high_water()
     run(net, torch.rand(1, 3, size, size), dtype)
