@@ -113,10 +113,13 @@ def compare(options: argparse.Namespace) -> int:
     """Check, time, measure and print."""
     import torch
 
+    from mambair.process_memory import keep_freed_memory
+
     lacking = missing_package(options.group)
     if lacking:
         print(f"{lacking} is not installed: there is nothing to compare with")
         return 2
+    keep_freed_memory()  # as the commands do
     torch.set_num_threads(options.threads)
     for case in PARITY_CASES:
         difference = published_difference(case)
@@ -210,25 +213,15 @@ def peak_megabytes(name: str, size: int, dtype: str, threads: int) -> float:
     """How much the process grows at most while the network runs, weights not counted."""
     import torch
 
+    from mambair.process_memory import PeakMemory
+
     torch.set_num_threads(threads)
     small = 64 if size > 64 else 16
     run(build(name, small), torch.rand(1, 3, small, small), dtype)  # libraries and the native code are loaded now
     net = build(name, size)
-    before = high_water()
+    memory = PeakMemory()
     run(net, torch.rand(1, 3, size, size), dtype)
-    return (high_water() - before) / 1e6
-
-
-def high_water() -> int:
-    """The most bytes this process has held so far. Linux's getrusage would count those of the parent before it, too."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return (memory.growth() or 0) / 1e6
 
 
 def peak_in_own_process(name: str, size: int, dtype: str, threads: int) -> float:

@@ -2,13 +2,15 @@
 
 python benchmarks/bench_restore.py [--images 8] [--size 320x240] [--format png] [--output results.md]
 
-The pure time is that of the network on the very tiles of the folder, one after the other, with nothing around it. Both
-are measured in turns, in one process, after the results were compared with those of the network called directly.
+The pure time is that of the network on the very tiles of the folder, one after the other, with nothing around it. Each
+folder is measured between two pure rounds, in one process, after the results were compared with those of the network
+called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 import time
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="320x240", help="width x height of each (default 320x240)")
     parser.add_argument("--format", default="png", help="of the results (default png)")
     parser.add_argument("--tile", type=int, help="default: that of the network")
-    parser.add_argument("--rounds", type=int, default=4, help="the best of so many counts, of each (default 4)")
+    parser.add_argument("--rounds", type=int, default=7, help="folders that are measured (default 7)")
     parser.add_argument("--threads", type=int, help="of torch (default: as many as cores)")
     parser.add_argument("--device", help="default: CUDA if there is one")
     parser.add_argument("--output", type=Path, help="also append a row to this Markdown file")
@@ -46,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from mambair import Restorer
+    from mambair.process_memory import keep_freed_memory
     from mambair.registry import ARCH_REGISTRY
     from mambair.weights import default_weights
 
+    keep_freed_memory()  # as the command does
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.light:
@@ -107,18 +111,19 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
         expected = restorer(read_image(job.source).pixels)
         if not (read_image(job.target).pixels == expected).all():
             raise SystemExit(f"{job.target.name} is not what the restorer gives: nothing is timed")
-    pure, whole = [], []
+    pure, whole = [pure_time(restorer, tiles)], []
     for number in range(options.rounds):
-        pure.append(pure_time(restorer, tiles))
         whole.append(run(f"round {number}"))
+        pure.append(pure_time(restorer, tiles))
+    shares = [(before + after) / 2 / taken for before, taken, after in zip(pure[:-1], whole, pure[1:], strict=True)]
+    share = statistics.median(shares)
     weights = sum(each.numel() for each in restorer.net.parameters())
-    share = min(pure) / min(whole)
     network = f"{type(restorer.net).__name__} x{restorer.scale}, {weights // 1000}K"
     machine = f"{describe_machine('numpy', 'Pillow')}, {torch.get_num_threads()} threads"
     return (
         f"| {network} | {explain(restorer.device.type)[0]} | {options.images} of "
-        f"{options.size} | {options.format} | {len(tiles)} | {min(pure):.2f} | "
-        f"{min(whole):.2f} | {share:.1%} | {machine} |",
+        f"{options.size} | {options.format} | {len(tiles)} | {statistics.median(pure):.2f} | "
+        f"{statistics.median(whole):.2f} | {share:.1%} | {min(shares):.0%} to {max(shares):.0%} | {machine} |",
         share,
     )
 
@@ -156,9 +161,9 @@ def append_row(path: Path, row: str) -> None:
     from mambair.atomic_file import atomic_path
 
     head = "# Restoring a folder against the pure compute time of its tiles\n\n"
-    head += "`python benchmarks/bench_restore.py`; the best of several rounds in turns; bar: at least 95 %\n\n"
-    head += "| network | scan | images | results | tiles | pure, s | folder, s | pure / folder | machine |\n"
-    head += "|---|---|---|---|---:|---:|---:|---:|---|\n"
+    head += "`python benchmarks/bench_restore.py`; medians of several rounds in turns; bar: at least 95 %\n\n"
+    head += "| network | scan | images | results | tiles | pure, s | folder, s | pure / folder | rounds | machine |\n"
+    head += "|---|---|---|---|---:|---:|---:|---:|---:|---|\n"
     before = path.read_text(encoding="utf-8") if path.exists() else head
     with atomic_path(path) as temporary:
         temporary.write_text(before + row + "\n", encoding="utf-8")

@@ -279,23 +279,20 @@ def accuracy_bars() -> list[Bar]:
 
 def memory_bar() -> Bar | None:
     """Peak memory of forward and backward at 256x256 beyond inputs, outputs and states; Linux only."""
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not reset.exists():
+    if sys.platform != "linux":
         return None
     import torch
 
-    def kilobytes(key: str) -> int:
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(key))
+    from mambair.process_memory import PeakMemory
 
     inputs = core_inputs(CASES["C3"])
     values = [inputs.x, projection_of(inputs), inputs.dt_weight, inputs.dt_bias, inputs.A, inputs.D]
     ctypes.CDLL(None).malloc_trim(0)  # else memory freed before would be taken up unseen
-    before = kilobytes("VmRSS")
-    reset.write_text("5")
+    memory = PeakMemory()
     y, states = torch.ops.mambair.ss2d_scan(*values, [0, 1, 2, 3], True)
     outputs = [y, states, *torch.ops.mambair.ss2d_scan_backward(y, *values, states, [0, 1, 2, 3])]
-    wanted = sum(t.numel() * t.element_size() for t in outputs) / 1024
-    extra = max(kilobytes("VmHWM") - before - wanted, 0.0) / 1024
+    wanted = sum(t.numel() * t.element_size() for t in outputs)
+    extra = max((memory.growth() or 0) - wanted, 0) / 2**20
     return Bar("extra memory of C3 forward and backward, MB", extra, 8.0, 2.0, False)
 
 

@@ -27,6 +27,7 @@ Progress = Callable[[int, int], None]
 
 SMALLEST_TILE = 32
 BATCH_ON_CUDA = 4
+BATCH = 2  # keeps the cores of a CPU busier than tile after tile
 _PROBE = 32  # side of the tile that memory is measured with; a multiple of every window in use
 _SHARE = 0.8  # of the free memory
 _UNSEEN = 1.5  # what kernels take for themselves, and the blending
@@ -53,7 +54,7 @@ class Restorer:
             where memory is short is it halved, before the first tile or when memory runs out; ``tile`` and
             ``overlap`` then say what is used, and a warning is logged.
         overlap: the least overlap of tiles, in input pixels; default 32, or a quarter of a smaller tile.
-        batch: tiles per call of the network; default 4 on CUDA, else 1.
+        batch: tiles per call of the network; default 4 on CUDA, else 2.
         dtype: float32, or bfloat16 / float16 for autocast (the scan's state is float32 in each). A tile that comes
             out black or not finite in a lower precision is computed again in float32.
         self_ensemble: restore each tile in its eight flipped and turned views and take the mean (8 times the work).
@@ -87,7 +88,7 @@ class Restorer:
         self._runner = TileRunner(self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble)
         tile = int(getattr(net, "default_tile", DEFAULT_TILE)) if tile is None else tile
         overlap = min(DEFAULT_OVERLAP, max(tile, 0) // 4) if overlap is None else overlap
-        batch = (BATCH_ON_CUDA if self.device.type == "cuda" else 1) if batch is None else batch
+        batch = (BATCH_ON_CUDA if self.device.type == "cuda" else BATCH) if batch is None else batch
         if batch < 1:
             raise ValueError(f"batch: must be at least 1 tile, got {batch}")
         self.asked = self._tiling = Tiling(tile, overlap, batch)
@@ -294,7 +295,7 @@ class Restorer:
             while True:
                 tiling = self._tiling
                 sides = [min(tiling.tile or side, side) for side in size]
-                pixels = sides[0] * sides[1] * tiling.batch
+                pixels = sides[0] * sides[1] * min(tiling.batch, self.tiles_of(*size))
                 if pixels <= max(self._pixels_that_fit, SMALLEST_TILE**2):
                     return
                 free = free_bytes(self.device)
@@ -333,7 +334,11 @@ class Restorer:
     def _lower_to(self, used: Tiling, size: tuple[int, int], reason: str) -> None:
         smaller = self._smaller(used, size)
         assert smaller is not None
-        logger.warning("%s: going on with tiles of %d instead of %s", reason, smaller.tile, used.tile or "whole images")
+        if smaller.tile == used.tile:
+            logger.warning("%s: going on with %d tiles at a time instead of %d", reason, smaller.batch, used.batch)
+        else:
+            instead = used.tile or "whole images"
+            logger.warning("%s: going on with tiles of %d instead of %s", reason, smaller.tile, instead)
         self._tiling = smaller
 
 

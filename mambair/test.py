@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     # torch and everything above it only now: --help answers at once
     from mambair.options import OptionsError, load_options
+    from mambair.process_memory import keep_freed_memory
     from mambair.registry import basicsr_installed, connect_basicsr
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionsError as error:
         print(error, file=sys.stderr)
         return USAGE_FAULT
+    keep_freed_memory()
     try:
         report, failed = run(opt)
     except (ValueError, OSError) as error:

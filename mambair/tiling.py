@@ -88,7 +88,7 @@ def tiled_strips(
 ) -> Iterator[Tensor]:
     """Run ``net`` over ``image`` and yield the finished output from top to bottom, strip by strip.
 
-    Memory holds one row of tiles of output, whatever the height of the image.
+    Memory holds one row of tiles of output and a batch, whatever the height of the image.
 
     Args:
         net: takes [B, C, h, w] and returns float [B, C', h * scale, w * scale].
@@ -98,7 +98,7 @@ def tiled_strips(
         overlap: the least overlap of neighbours in input pixels, at most half of ``tile``.
         multiple: tiles smaller than the image have sides divisible by this. An axis that fits into one tile is not
             padded: a network that needs padding does it itself.
-        batch: how many tiles of one row go through ``net`` in one call.
+        batch: how many tiles go through ``net`` in one call.
 
     Yields:
         [B, C', rows, W * scale]; their rows add up to H * scale. Blended in float32 (float64 for a float64 network)
@@ -149,12 +149,12 @@ def tiled_forward(
 def _strips(
     net: Callable[[Tensor], Tensor], image: Tensor, rows: list[Span], columns: list[Span], scale: int, batch: int
 ) -> Iterator[Tensor]:
+    tiles = _run_tiles(net, image, rows, columns, scale, batch)
     if len(rows) == len(columns) == 1:
-        yield next(_run_row(net, image, columns, scale, batch))
+        yield next(tiles)
         return
     pending: Tensor | None = None  # output rows from the current tile row's start to the end of the one before
     for index, row in enumerate(rows):
-        tiles = _run_row(net, image[..., row.start : row.stop, :], columns, scale, batch)
         strip, dtype = _blend_columns(tiles, columns, scale)
         if pending is not None:
             _fade_in(strip[..., : pending.shape[-2], :], old=pending, axis=-2)
@@ -163,15 +163,16 @@ def _strips(
         yield strip[..., :finished, :].to(dtype)
 
 
-def _run_row(
-    net: Callable[[Tensor], Tensor], row: Tensor, columns: list[Span], scale: int, batch: int
+def _run_tiles(
+    net: Callable[[Tensor], Tensor], image: Tensor, rows: list[Span], columns: list[Span], scale: int, batch: int
 ) -> Iterator[Tensor]:
-    """Yield the network's output for each tile of one row of tiles, from left to right."""
-    images, channels, height, _ = row.shape
-    for first in range(0, len(columns), batch):
-        tiles = [row[..., span.start : span.stop] for span in columns[first : first + batch]]
+    """Yield the network's output for each tile, row by row from left to right; a batch may reach into the next row."""
+    images, channels = image.shape[:2]
+    height, width = rows[0].stop - rows[0].start, columns[0].stop - columns[0].start
+    grid = itertools.product(rows, columns)
+    while spans := list(itertools.islice(grid, batch)):
+        tiles = [image[..., row.start : row.stop, column.start : column.stop] for row, column in spans]
         output = net(torch.cat(tiles) if len(tiles) > 1 else tiles[0])
-        width = tiles[0].shape[-1]
         expected = (images * len(tiles), height * scale, width * scale)
         if output.ndim != 4 or (output.shape[0], *output.shape[2:]) != expected:
             raise ValueError(
@@ -182,7 +183,7 @@ def _run_row(
 
 
 def _blend_columns(tiles: Iterator[Tensor], columns: list[Span], scale: int) -> tuple[Tensor, torch.dtype]:
-    """Blend one row of tiles into a fresh strip of the image's width; returns it and the dtype the tiles had."""
+    """Blend the next tiles into a fresh strip of the image's width; returns it and the dtype the tiles had."""
     first = next(tiles)
     working = torch.float64 if first.dtype == torch.float64 else torch.float32
     strip = first.new_empty((*first.shape[:-1], columns[-1].stop * scale), dtype=working)

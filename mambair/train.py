@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_FAULT
     from mambair.engine.check import check
     from mambair.engine.training import SETUP_FAULTS, train
+    from mambair.process_memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         if arguments.check:
             return check(opt)

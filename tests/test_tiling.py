@@ -87,7 +87,7 @@ def test_spans_are_equal_cover_everything_and_overlap_enough(length: int, overla
             assert left.stop - right.start >= overlap
 
 
-def test_all_tiles_have_one_size_and_are_batched_within_a_row() -> None:
+def test_all_tiles_have_one_size_and_are_batched_across_rows() -> None:
     shapes: list[tuple[int, ...]] = []
 
     def net(tile: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def test_all_tiles_have_one_size_and_are_batched_within_a_row() -> None:
     batched = tiled_forward(net, image, scale=1, tile=64, overlap=16, batch=3)
     assert torch.equal(batched, image)
     assert {shape[1:] for shape in shapes} == {(3, 58, 59)}
-    assert [shape[0] for shape in shapes] == [3, 2, 3, 2]
+    assert [shape[0] for shape in shapes] == [3, 3, 3, 1]
     assert sum(shape[0] for shape in shapes) == tile_count(100, 230, tile=64, overlap=16)
 
 

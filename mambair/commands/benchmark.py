@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.measuring.run import run
     from mambair.measuring.summary import Summary
+    from mambair.process_memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         plan = _plan(options, suite)
         Summary(_nothing(plan), options.reference)  # a wrong --reference is told before hours of work

@@ -86,7 +86,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--tile", type=int, metavar="N", help="largest side of a tile, input pixels (default 256; 0: never cut)")
     add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels (default 32)")
-    add("--batch", type=int, metavar="N", help="tiles per call of the network (default 4 on CUDA, else 1)")
+    add("--batch", type=int, metavar="N", help="tiles per call of the network (default 4 on CUDA, else 2)")
     add("--dtype", choices=DTYPES, default="fp32", help="bf16 and fp16 are faster on GPUs; scans stay in fp32")
     add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: better, 8 times the work")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
@@ -134,9 +134,11 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
         parser.error(f"--quality: must be from 1 to 100, got {options.quality}")
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.data.image_files import MAX_PIXELS
+    from mambair.process_memory import keep_freed_memory
     from mambair.restoring.files import restore_files
     from mambair.restoring.plan import printable
 
+    keep_freed_memory()
     try:
         restorer = _restorer(parser, options, weights)
         plan = _plan(options, restorer)

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from mambair.process_memory import highest_bytes
+
 logger = logging.getLogger(__name__)
 
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
@@ -74,12 +76,7 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory used so far in MiB: torch's on a GPU, this process's on a CPU (0 where the OS does not tell)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if importlib.util.find_spec("resource") is None:
-        return 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return (highest_bytes() or 0) / 2**20
 
 
 class Stopwatch:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from mambair.process_memory import PeakMemory, keep_freed_memory
 from mambair.profiling.target import Target
 
 WARM_UP_SIDE = 32
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-HIGH_WATER = "VmHWM"
-RESIDENT = "VmRSS"
 
 
 class ForwardPassError(RuntimeError):
@@ -86,6 +83,7 @@ def run_here(target: Target, settings: Settings) -> ForwardPass:
     """The measurement itself, in this process."""
     from mambair.ops import backends
 
+    keep_freed_memory()  # as the commands that restore do
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = torch.device(settings.device)
@@ -94,9 +92,9 @@ def run_here(target: Target, settings: Settings) -> ForwardPass:
     image = torch.rand(settings.shape, device=device)
     small = image[..., :WARM_UP_SIDE, :WARM_UP_SIDE]
     _timed(net, small, settings)  # libraries and native code are loaded now
-    watch = _CudaMemory(device) if device.type == "cuda" else _ProcessMemory()
+    watch = _CudaMemory(device) if device.type == "cuda" else PeakMemory()
     times = [_timed(net, image, settings)]
-    peak = watch.peak()
+    peak = watch.growth()
     times = [_timed(net, image, settings) for _ in range(settings.repeats)] or times
     backend = backends.explain(device.type)[0]
     return ForwardPass(min(times), statistics.median(times), peak, torch.get_num_threads(), backend)
@@ -120,40 +118,5 @@ class _CudaMemory:
         torch.cuda.reset_peak_memory_stats(device)
         self._before = torch.cuda.memory_allocated(device)
 
-    def peak(self) -> int:
+    def growth(self) -> int:
         return torch.cuda.max_memory_allocated(self._device) - self._before
-
-
-class _ProcessMemory:
-    """The growth of the process; on Linux from what it holds now, elsewhere from the highest it ever held."""
-
-    def __init__(self) -> None:
-        reset = Path("/proc/self/clear_refs")
-        try:
-            reset.write_text("5\n", encoding="ascii")  # the high-water mark falls to what is resident
-            self._before = _status(RESIDENT)
-        except OSError:  # another system, or not allowed
-            self._before = _high_water()
-
-    def peak(self) -> int | None:
-        after = _high_water()
-        return None if after is None or self._before is None else max(0, after - self._before)
-
-
-def _high_water() -> int | None:
-    """The most bytes this process has held."""
-    if Path("/proc/self/status").is_file():
-        return _status(HIGH_WATER)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _status(field: str) -> int | None:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import traceback
@@ -35,6 +36,7 @@ AHEAD = 2  # images decoded before their turn
 ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**30  # bytes of images that wait for a thread
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
+_NICENESS = 10
 
 
 @dataclass
@@ -128,7 +130,10 @@ class _Batch:
     def _pass(self, jobs: Iterable[Job]) -> None:
         """Once over the files; those that others are working on are left for later."""
         writing: list[Future[None]] = []
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(ENCODERS, "write") as writers:
+        with (
+            ThreadPoolExecutor(1, "read") as reader,
+            ThreadPoolExecutor(ENCODERS, "write", initializer=_give_way) as writers,
+        ):
             try:
                 for item in self._read_ahead(jobs, reader):
                     self._guarded(item, lambda item=item: self._restore(item, writers, writing))
@@ -306,6 +311,12 @@ class _Batch:
             logger.debug("%s", item.job.source, exc_info=True)
             self._fail(item, _reason(error, item.job.source), traceback.format_exc())
             return None
+
+
+def _give_way() -> None:
+    """Let the network's threads go before this one, which may take its time: each of them waits for the slowest."""
+    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _reason(error: Exception, source: Path) -> str:

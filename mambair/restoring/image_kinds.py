@@ -83,7 +83,7 @@ def numpy_planes(image: np.ndarray) -> Planes:
     _check_values(pixels)
 
     def finish(output: Tensor) -> np.ndarray:
-        array = np.ascontiguousarray(output[0].permute(1, 2, 0).numpy()).astype(image.dtype, copy=False)
+        array = output[0].permute(1, 2, 0).contiguous().numpy().astype(image.dtype, copy=False)
         return array if image.ndim == 3 else array[..., 0]
 
     return Planes(pixels, finish)

@@ -131,8 +131,9 @@ def _turned_back(y: Tensor, turn: tuple[int, bool]) -> Tensor:
 
 
 def _finite(y: Tensor) -> Tensor:
-    """[B]: whether all values of an image are finite; a sum would overflow, a product with 0 does not."""
-    return (y * 0 == 0).flatten(1).all(dim=1)
+    """[B]: whether all values of an image are finite. NaN is its extremes' value, too; a sum might overflow."""
+    values = y.flatten(1)
+    return values.amax(dim=1).isfinite() & values.amin(dim=1).isfinite()
 
 
 def _is_black(y: Tensor, x: Tensor) -> Tensor:

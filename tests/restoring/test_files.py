@@ -5,39 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mambair.data.image_files import ImageFile, read_image, write_image
 from mambair.restorer import Restorer
 from mambair.restoring.files import restore_files
 from mambair.restoring.plan import Job, Plan, plan_jobs
-
-
-class Replicate(nn.Module):
-    """Repeats pixels; calls ``on_call`` first."""
-
-    in_chans = 3
-
-    def __init__(self, upscale: int = 2) -> None:
-        super().__init__()
-        self.upscale = upscale
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x.repeat_interleave(self.upscale, -2).repeat_interleave(self.upscale, -1)
-
-
-@pytest.fixture
-def restorer() -> Restorer:
-    return Restorer(Replicate(), device="cpu", tile=32)
+from mambair.restoring.report import ProgressBar
 
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Path:
@@ -178,8 +158,8 @@ def test_files_that_fail_are_named_and_the_others_done(
     assert "2 of 7 images restored" in report.summary() and "5 failed" in report.summary()
 
 
-def test_whatever_a_network_raises_concerns_one_file(tmp_path: Path) -> None:
-    class Moody(Replicate):
+def test_whatever_a_network_raises_concerns_one_file(tmp_path: Path, restorer: Restorer) -> None:
+    class Moody(type(restorer.net)):
         def forward(self, x: Tensor) -> Tensor:
             if x.shape[-1] == 5:
                 raise RuntimeError("DefaultCPUAllocator: not enough memory: out of memory")
@@ -243,13 +223,13 @@ def test_skip_existing(tmp_path: Path, restorer: Restorer) -> None:
 
 
 @pytest.mark.parametrize("where", ["network", "rename"])
-def test_ctrl_c_stops_tidily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_ctrl_c_stops_tidily(tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     names = [f"{letter}.png" for letter in "abcdef"]
     for name in names:
         picture(tmp_path / "in" / name)
     replace = Path.replace
 
-    class Interrupted(Replicate):
+    class Interrupted(type(restorer.net)):
         def forward(self, x: Tensor) -> Tensor:
             if where == "network" and self.calls == 1:
                 raise KeyboardInterrupt
@@ -315,17 +295,21 @@ def test_a_killed_process_leaves_no_half_result(tmp_path: Path, repository: Path
     assert len(plan_jobs(tmp_path / "in", tmp_path / "fresh").jobs) == 1
 
 
-def test_the_bar_moves_within_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture(tmp_path / "in" / "a.png", size=(8, 64))
-    seen: list[float] = []
+def test_the_bar_moves_within_an_image(
+    tmp_path: Path, restorer: Restorer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "in" / "a.png", size=(8, 40))
+    positions: list[float] = []
+    moved = ProgressBar.tile
 
-    class Slow(Replicate):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(time.perf_counter())
-            return super().forward(x)
+    def watched(bar: ProgressBar, done: int, total: int) -> None:
+        moved(bar, done, total)
+        positions.append(bar._bar.n)
 
-    restore_files(Restorer(Slow(), tile=16, device="cpu"), plan_jobs(tmp_path / "in", tmp_path / "out"))
-    assert len(seen) > 3
+    monkeypatch.setattr(ProgressBar, "tile", watched)
+    restorer = Restorer(restorer.net, tile=16, overlap=4, batch=1, device="cpu")
+    restore_files(restorer, plan_jobs(tmp_path / "in", tmp_path / "out"))
+    assert positions == pytest.approx([1 / 3, 2 / 3, 0.99]), "all of it only once the file is there"
     assert "1.0/1 images" in capsys.readouterr().err
 
 

@@ -66,13 +66,14 @@ def test_tiles_are_halved_until_they_fit(shortage: Callable[[], Exception], capl
     assert restorer.asked.tile == 256
 
 
-def test_a_batch_is_halved_before_a_tile() -> None:
+def test_a_batch_is_halved_before_a_tile(caplog: pytest.LogCaptureFixture) -> None:
     net = Hungry(2 * 64 * 64)
     restorer = Restorer(net, device="cpu", tile=64, batch=8)
     image = noise(64, 900)
     assert np.array_equal(restorer(image), repeated(image))
     assert (restorer.tile, restorer.batch) == (64, 2), "pixels do not depend on the batch"
     assert [shape[0] for shape in net.refused] == [8, 4]
+    assert "memory ran out: going on with 2 tiles at a time instead of 4" in caplog.text
 
 
 def test_a_whole_image_becomes_tiles() -> None:
