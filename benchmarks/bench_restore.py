@@ -4,7 +4,8 @@ python benchmarks/bench_restore.py [--images 8] [--size 320x240] [--format png] 
 
 The pure time is that of the network on the very tiles of the folder, one after the other, with nothing around it. Each
 folder is measured between two pure rounds, in one process, after the results were compared with those of the network
-called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it.
+called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it. It
+may be above 100 %: the folder's tiles go through the network in batches, which keeps several cores busier.
 """
 
 from __future__ import annotations
