@@ -46,8 +46,9 @@ class Restorer:
     """A network with all that lies between it and an image.
 
     Args:
-        net: [B, C, H, W] float in [0, 1] -> [B, C, H * upscale, W * upscale]; has ``upscale`` and ``in_chans``. It is
-            moved to ``device`` and set to evaluation.
+        net: [B, C, H, W] float in [0, 1] -> [B, C, H * upscale, W * upscale]; has ``upscale`` and ``in_chans``, and
+            may have ``default_tile`` and ``tile_multiple``, by which sides of tiles are divisible. It is moved to
+            ``device`` and set to evaluation.
         device: where it runs; default: CUDA if there is one, else the CPU.
         tile: the largest side of a tile in input pixels; 0 means always the whole image. The default is the network's
             ``default_tile`` (256 where it says none) and the same on every machine, so that the pixels are too. Only
@@ -83,7 +84,7 @@ class Restorer:
         self.net = net.eval().to(self.device)
         self.scale: int = net.upscale  # type: ignore[assignment]
         self.in_chans: int = net.in_chans  # type: ignore[assignment]
-        self.multiple = int(getattr(net, "window_size", 1))
+        self.multiple = int(getattr(net, "tile_multiple", 1))
         self.dtype, self.self_ensemble = dtype, self_ensemble
         self._runner = TileRunner(self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble)
         tile = int(getattr(net, "default_tile", DEFAULT_TILE)) if tile is None else tile

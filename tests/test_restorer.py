@@ -215,9 +215,24 @@ def test_a_network_may_name_its_own_tile() -> None:
     assert Restorer(net, device="cpu", tile=64).tile == 64
 
 
-def test_windows_of_the_network_divide_the_tiles() -> None:
+@pytest.mark.parametrize(
+    ("name", "kwargs", "multiple"),
+    [
+        ("MambaIR", {"embed_dim": 8, "depths": [1]}, 1),
+        ("MambaIRv2", {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 12}, 12),
+        ("VimSR", {"embed_dim": 8, "depth": 2}, 1),
+        ("MambaIRUNet", {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}, 8),
+        ("VSSMUNet", {"dims": [4, 8], "depths": [1, 1], "shallow_dim": 4}, 8),
+    ],
+)
+def test_every_network_names_its_tiles(name: str, kwargs: dict[str, Any], multiple: int) -> None:
+    restorer = Restorer(ARCH_REGISTRY.get(name)(**kwargs), device="cpu")
+    assert (restorer.tile, restorer.multiple) == (256, multiple)
+
+
+def test_tiles_are_divisible_by_what_the_network_says() -> None:
     net = Replicate()
-    net.window_size = 16  # type: ignore[assignment]
+    net.tile_multiple = 16  # type: ignore[assignment]
     Restorer(net, tile=40, overlap=8, device="cpu")(np.zeros((100, 90), np.uint8))
     assert {(x.shape[-2], x.shape[-1]) for x in net.seen} == {(32, 32)}
 

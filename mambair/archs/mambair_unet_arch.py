@@ -14,8 +14,6 @@ from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.padding import pad_mirrored
 from mambair.registry import ARCH_REGISTRY
 
-MULTIPLE = 8  # three halvings
-
 
 class Level(nn.ModuleList):
     """The blocks of one resolution.
@@ -88,6 +86,8 @@ class MambaIRUNet(nn.Module):
     """
 
     upscale = 1
+    default_tile = 256  # input pixels, as for the other networks
+    tile_multiple = 8  # three halvings
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class MambaIRUNet(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.in_chans:
             raise ValueError(f"x must be [B, {self.in_chans}, H, W], got shape {tuple(x.shape)}")
         height, width = x.shape[2:]
-        image = pad_mirrored(x, MULTIPLE, repeat_edge=False).contiguous(memory_format=torch.channels_last)
+        image = pad_mirrored(x, self.tile_multiple, repeat_edge=False).contiguous(memory_format=torch.channels_last)
         level1 = self.encoder_level1(self.patch_embed(image))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

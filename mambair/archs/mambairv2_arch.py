@@ -197,6 +197,7 @@ class MambaIRv2(RestorationNetwork):
             patch_norm=patch_norm,
         )
         self.window_size, self.num_tokens, self.routing = window_size, num_tokens, routing
+        self.tile_multiple = window_size
         self.register_buffer("relative_position_index_SA", relative_position_index(window_size))
         self.absolute_pos_embed = _position_vectors((img_size // patch_size) ** 2, embed_dim) if ape else None
 

@@ -80,6 +80,10 @@ class ResidualGroup(nn.Module):
 class RestorationNetwork(nn.Module):
     """The frame; a subclass gives the groups and, where they need more than their input, its own ``forward``.
 
+    Attributes:
+        default_tile: the largest side of a tile in input pixels where a ``Restorer`` is told no other.
+        tile_multiple: sides of tiles are divisible by it, so that nothing is padded within an image.
+
     Args:
         groups: modules of the body, [B, H, W, C] -> [B, H, W, C]; they become ``layers``.
         in_chans: channels of image and output.
@@ -97,6 +101,8 @@ class RestorationNetwork(nn.Module):
     """
 
     UPSAMPLERS: ClassVar[tuple[str, ...]] = ("", "pixelshuffle", "pixelshuffledirect")
+    default_tile: ClassVar[int] = 256
+    tile_multiple: int = 1
 
     def __init__(
         self,

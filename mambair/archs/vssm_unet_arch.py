@@ -85,6 +85,8 @@ class VSSMUNet(nn.Module):
         ValueError: an argument out of its range.
     """
 
+    default_tile = 256  # input pixels, as for the other networks
+
     def __init__(
         self,
         in_chans: int = 3,
@@ -105,7 +107,7 @@ class VSSMUNet(nn.Module):
                 f"{list(depths)}, {upscale}"
             )
         self.in_chans, self.upscale = in_chans, upscale
-        self.multiple = PATCH * 2 ** (len(dims) - 1)
+        self.tile_multiple = PATCH * 2 ** (len(dims) - 1)
         rates = linear_drop_rates(drop_path_rate, tuple(depths))
         blocks = [
             [_block(dim, ssm_d_state, ssm_ratio, mlp_ratio, rate) for rate in stage]
@@ -141,7 +143,7 @@ class VSSMUNet(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.in_chans:
             raise ValueError(f"x must be [B, {self.in_chans}, H, W], got shape {tuple(x.shape)}")
         height, width = x.shape[2:]
-        x = pad_mirrored(x, self.multiple, repeat_edge=False).contiguous(memory_format=torch.channels_last)
+        x = pad_mirrored(x, self.tile_multiple, repeat_edge=False).contiguous(memory_format=torch.channels_last)
         shallow = self.conv_first(x)
         deep = as_image(self.enlarge(self._u(self.patch_embed(x))))
         features = self.join(torch.cat((shallow, deep), 1)) + shallow
