@@ -205,6 +205,7 @@ class Backward {
     switch (bounds.range(rate)) {
       case Range::near_one: return run(Constant<Range::near_one>(), rate);
       case Range::unit: return run(Constant<Range::unit>(), rate);
+      case Range::square: return run(Constant<Range::square>(), rate);
       case Range::normal: return run(Constant<Range::normal>(), rate);
       case Range::any: return run(Constant<Range::any>(), rate);
     }

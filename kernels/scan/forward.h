@@ -29,6 +29,7 @@ class Forward {
   static constexpr int T = V::forward_tokens;
   static constexpr int G = V::chains;  // exponentials under way together
   using Several = Group<V, G>;
+  static constexpr int kErrands = 2 * T / G;  // lines asked for while one state runs
 
   const Problem& p_;
   const ForwardOutputs& outputs_;
@@ -59,6 +60,7 @@ class Forward {
   alignas(64) float step_[T * W];   // delta
   alignas(64) float drive_[T * W];  // delta * x
   alignas(64) float y_[T * W];      // x, then y
+  const char* wanted_[2 * T + kErrands];
 
   Forward(const Problem& problem, const ForwardOutputs& outputs, const Task& task, float* scratch)
       : p_(problem),
@@ -147,26 +149,46 @@ class Forward {
     const bool whole_float32 = block.lanes == W && all_float32_;
     const StepBounds<V> bounds = whole_float32 ? compute_steps<true>(block, weights, place, next)
                                                : compute_steps<false>(block, weights, place, next);
+    want(next);
     for (int64_t n = 0; n < p_.state; ++n) {
       const V rate = V::load(weights + layout_.decay + n * W);
       const float* input = input_rows_ + n * T;
       const float* output = output_rows_ + n * T;
       float* state = h + n * W;
+      const char* const* wanted = wanted_ + (n < 2 * T / kErrands ? n * kErrands : 2 * T);
       switch (bounds.range(rate)) {
-        case Range::near_one: advance<Range::near_one>(state, rate, input, output); break;
-        case Range::unit: advance<Range::unit>(state, rate, input, output); break;
-        case Range::normal: advance<Range::normal>(state, rate, input, output); break;
-        case Range::any: advance<Range::any>(state, rate, input, output); break;
+        case Range::near_one: advance<Range::near_one>(state, rate, input, output, wanted); break;
+        case Range::unit: advance<Range::unit>(state, rate, input, output, wanted); break;
+        case Range::square: advance<Range::square>(state, rate, input, output, wanted); break;
+        case Range::normal: advance<Range::normal>(state, rate, input, output, wanted); break;
+        case Range::any: advance<Range::any>(state, rate, input, output, wanted); break;
       }
     }
     store_outputs(block, place);
   }
 
+  // Lists the pixels of what comes next. They are asked for a few at a time while the states run: first-level cache
+  // waits for ten or so lines at once, and whoever asks for more has to wait.
+  void want(const Next& next) {
+    list(p_.x, next.place.x, next.block, wanted_);
+    list(outputs_.y, next.place.y, next.block, wanted_ + T);
+    for (int i = 0; i < kErrands; ++i) wanted_[2 * T + i] = wanted_[2 * T - 1];
+    for (int64_t i = p_.state * kErrands; i < 2 * T; ++i) __builtin_prefetch(wanted_[i]);
+  }
+
+  static void list(const View& view, const Offsets<T>& offsets, const ChannelBlock& block, const char** wanted) {
+    const int64_t size = Tile<V>::element_size(view.precision);
+    const char* from = static_cast<const char*>(view.data) + (block.first + block.lanes - 1) * size;
+    for (int t = 0; t < T; ++t) wanted[t] = from + offsets.at[t] * size;
+  }
+
   // One state over the tile: h = exp(delta A) h + delta x B, y += C h.
   template <Range range>
-  [[gnu::noinline]] void advance(float* h, V rate, const float* input, const float* output) {
+  [[gnu::noinline]] void advance(float* h, V rate, const float* input, const float* output,
+                                  const char* const* wanted) {
     V state = V::load(h);
     for (int first = 0; first < T; first += G) {
+      for (int i = 0; i < kErrands * G / T; ++i) __builtin_prefetch(*wanted++);
       const Several decays = decays_of<range, Several>(step_ + first * W, Several::all(rate));
 #pragma GCC unroll 16
       for (int t = first; t < first + G; ++t) {
@@ -237,7 +259,6 @@ class Forward {
     const auto pixels = [&](const View& view, const Offsets<T>& offsets) __attribute__((always_inline)) {
       for (int t = first; t < first + G; ++t) {
         // The line in which a block begins is where the one before it ends.
-        Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first + next.block.lanes - 1);
         if (next.other_tile) Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first);
       }
     };

@@ -12,6 +12,7 @@ inline constexpr float kLn2 = 0.693147180559945309f;
 enum class Range {
   near_one,  // |x| <= 0.25: 2^x - 1 is used, so that a decay of 0.99999 keeps its time constant
   unit,      // -1.25 <= x <= 0: one polynomial
+  square,    // -2.5 <= x <= 0: that of half the exponent, squared
   normal,    // |x| <= 120: the power of two is a plain exponent
   any,       // anything: under- and overflow, infinities
 };
@@ -39,7 +40,8 @@ struct StepBounds {
     if (V::all_at_most(reach, V::all(kNearOneLimit))) return Range::near_one;
     if (!V::all_at_most(reach, V::all(kNormalLimit))) return Range::any;  // NaN too
     const bool decays = V::all_at_most(rate, zero) && V::all_at_most(zero, smallest);
-    return decays && V::all_at_most(reach, V::all(kUnitLimit)) ? Range::unit : Range::normal;
+    if (!decays || !V::all_at_most(reach, V::all(2.0f * kUnitLimit))) return Range::normal;
+    return V::all_at_most(reach, V::all(kUnitLimit)) ? Range::unit : Range::square;
   }
 };
 
@@ -47,6 +49,7 @@ struct StepBounds {
 static const float kSlope5 = 1.33426301e-3f;
 static const float kUnit6 = 1.02646656e-4f;
 static const float kFraction6 = 1.53243149e-4f;
+static const float kLog9 = -3.31842015e-3f;
 
 // The polynomials are minimax fits, tied to 1 and to slope ln 2 at 0: their error vanishes with x squared.
 // (2^x - 1) / x for |x| <= 0.25, relative error 1.5e-8.
@@ -100,6 +103,9 @@ template <Range range, class V>
 [[gnu::always_inline]] inline V exp2_product(V step, V same_step, V rate) {
   if constexpr (range == Range::unit) {
     return exp2_unit<V>(step * rate);
+  } else if constexpr (range == Range::square) {
+    const V root = exp2_unit<V>(step * (rate * V::all(0.5f)));
+    return root * root;
   } else if constexpr (range == Range::normal) {
     const V shift = V::all(12582912.0f);
     const V shifted = V::fma(step, rate, shift);
@@ -137,8 +143,22 @@ template <Range range, class V>
   return range == Range::near_one ? value + sum : sum;
 }
 
-// log(1 + exp(x)) and, for the backward pass, its derivative 1 / (1 + exp(-x)). log1p(u) = 2 atanh(u / (2 + u))
-// keeps full relative accuracy for small results, where log(1 + u) would lose it. NaN stays NaN.
+// log(1 + u) for 0 <= u <= 1: u times a polynomial that is 1 at 0, which keeps full relative accuracy for small u,
+// where log of the sum would lose it. Relative error 5.2e-9.
+template <class V>
+[[gnu::always_inline]] inline V log1p_unit_slope(V u) {
+  V p = V::fma(V::all_again(kLog9), u, V::all(2.02043485e-2f));
+  p = V::fma(p, u, V::all(-5.76640032e-2f));
+  p = V::fma(p, u, V::all(1.06805108e-1f));
+  p = V::fma(p, u, V::all(-1.53553694e-1f));
+  p = V::fma(p, u, V::all(1.96953923e-1f));
+  p = V::fma(p, u, V::all(-2.49585852e-1f));
+  p = V::fma(p, u, V::all(3.33305120e-1f));
+  p = V::fma(p, u, V::all(-4.99999315e-1f));
+  return V::fma(p, u, V::all(1.0f));
+}
+
+// log(1 + exp(x)) and, for the backward pass, its derivative 1 / (1 + exp(-x)). NaN stays NaN.
 template <class V>
 struct Softplus {
   V value;
@@ -146,26 +166,19 @@ struct Softplus {
   V input;
 
   [[gnu::always_inline]] inline explicit Softplus(V x) : input(x) {
-    const V bounded = V::min(V::all(83.0f), V::abs(x));
-    const V u = exp2_product<Range::normal, V>(bounded, bounded, V::all(-kLog2E));
-    exp_minus_abs = V::select_greater(V::all(-83.0f), x, V::all(0.0f), u);
-    const V s = V::divide(exp_minus_abs, exp_minus_abs + V::all(2.0f));
-    const V z = s * s;  // at most 1/9
-    V p = V::fma(z, V::all(kAtanh9), V::all(kAtanh7));
-    p = V::fma(p, z, V::all(kAtanh5));
-    p = V::fma(p, z, V::all(kAtanh3));
-    value = V::fma(s + s, V::fma(p, z, V::all(1.0f)), V::max(V::all(0.0f), x));
+    const V bounded = V::min(V::all(V::Vector::deepest_scale), V::abs(x));
+    exp_minus_abs = exp2_product<Range::normal, V>(bounded, bounded, V::all(-kLog2E));
+    if constexpr (!V::Vector::scales_to_zero) {
+      const V limit = V::all(-V::Vector::deepest_scale);
+      exp_minus_abs = V::select_greater(limit, x, V::all(0.0f), exp_minus_abs);
+    }
+    value = V::fma(log1p_unit_slope<V>(exp_minus_abs), exp_minus_abs, V::max(V::all(0.0f), x));
   }
 
   V derivative() const {
     const V one = V::all(1.0f);
     return V::divide(V::select_greater(input, V::all(0.0f), one, exp_minus_abs), one + exp_minus_abs);
   }
-
- private:
-  // atanh(s) / s = 1 + z (k3 + z (k5 + ...)), relative error 4.5e-9 for z = s^2 in [0, 1/9]
-  static constexpr float kAtanh3 = 0.3333320915699005f, kAtanh5 = 0.2001076340675354f,
-                         kAtanh7 = 0.14000903069972992f, kAtanh9 = 0.1400599479675293f;
 };
 
 // 1 / (1 + exp(-x)) for any x.

@@ -14,6 +14,10 @@ struct Avx2 {
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "avx2";
+  using Vector = Avx2;
+  // How far below 0 the exponent of e may be for scale; below that, results are to be set to 0.
+  static constexpr float deepest_scale = 83.0f;
+  static constexpr bool scales_to_zero = false;
 
   __m256 value;
 

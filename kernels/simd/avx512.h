@@ -13,6 +13,10 @@ struct Avx512 {
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 8;  // exponentials worth computing side by side
   static constexpr const char* name = "avx512";
+  using Vector = Avx512;
+  // How far below 0 the exponent of e may be for scale: here any, as it goes down to 0 by itself.
+  static constexpr float deepest_scale = 10000.0f;
+  static constexpr bool scales_to_zero = true;
 
   __m512 value;
 

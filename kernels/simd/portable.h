@@ -13,6 +13,10 @@ struct Portable {
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "portable";
+  using Vector = Portable;
+  // How far below 0 the exponent of e may be for scale; below that, results are to be set to 0.
+  static constexpr float deepest_scale = 83.0f;
+  static constexpr bool scales_to_zero = false;
 
   typedef float Floats __attribute__((vector_size(16)));
   typedef int32_t Bits __attribute__((vector_size(16)));
