@@ -35,6 +35,7 @@ class Backward {
   static constexpr int G = V::chains;    // exponentials under way together
   static constexpr int S = V::backward_tokens;  // tokens in a span
   static constexpr int kSpans = M / S;
+  static constexpr int kAskedPerState = 3 * S / G;  // lines asked for while a span of one state is recomputed
   using Several = Group<V, G>;
   using Sweep = BackwardSweep<V>;
   using TileName = typename Sweep::TileName;
@@ -53,6 +54,8 @@ class Backward {
   int group_ = -1;
   int tokens_ = 0;          // of the chunk
   int tiles_in_chunk_ = 0;  // of U tokens that hold them
+  int64_t asked_ = 0;       // of wanted_
+  const char* wanted_[3 * M + kAskedPerState];
   Pixels<V, M> pixels_;
   Offsets<M> dt_offsets_, input_offsets_, output_offsets_, grad_dt_offsets_, grad_input_offsets_, grad_output_offsets_;
   Offsets<M> x_offsets_, delta_offsets_, gate_offsets_, grad_y_offsets_, grad_x_offsets_, grad_delta_offsets_,
@@ -175,6 +178,7 @@ class Backward {
                                                        p_.state * p_.channels;
     const StepBounds<V> bounds = compute_steps(block, weights);
     load_grad_y<gated>(block, weights);
+    want(b + 1 < task_.block_end ? p_.blocks[b + 1] : block);
     for (int64_t n = 0; n < p_.state; ++n) {
       V::load_some(saved + n * p_.channels, block.lanes).store(first_states_ + n * W);
       with_range(bounds, weights, n, [&](auto range, V rate) { find_first_states<decltype(range)::value>(rate, n); });
@@ -196,6 +200,16 @@ class Backward {
     }
     if constexpr (gated) store_grad_gate(block);
     finish_tokens(block, weights, grad_weights);
+  }
+
+  // Lists the pixels of the next block, which are asked for a few at a time while the states run.
+  void want(const ChannelBlock& next) {
+    Tile<V>::list(p_.x, x_offsets_, next, wanted_);
+    Tile<V>::list(outputs_.grad_y, grad_y_offsets_, next, wanted_ + M);
+    Tile<V>::list(outputs_.x, grad_x_offsets_, next, wanted_ + 2 * M);
+    for (int i = 0; i < kAskedPerState; ++i) wanted_[3 * M + i] = wanted_[0];
+    for (asked_ = p_.state * kSpans * kAskedPerState; asked_ < 3 * M; ++asked_) __builtin_prefetch(wanted_[asked_]);
+    asked_ = 0;
   }
 
   // Calls run(range, rate) for the decays of one state.
@@ -307,7 +321,10 @@ class Backward {
     const int begin = span * S;
     V state = V::load(first_states_ + (span * p_.state + n) * W);
     state.store(states + begin * W);
+    const char* const* wanted = wanted_ + asked_;
+    asked_ = asked_ + kAskedPerState < 3 * M ? asked_ + kAskedPerState : 3 * M;
     for (int first = begin; first < span_end(span); first += G) {
+      for (int i = 0; i < kAskedPerState * G / S; ++i) __builtin_prefetch(*wanted++);
       const Several decay = decays_of<range, Several>(steps + first * W, Several::all(rate));
       decay.store(decays + first * W);
 #pragma GCC unroll 16

@@ -29,7 +29,7 @@ class Forward {
   static constexpr int T = V::forward_tokens;
   static constexpr int G = V::chains;  // exponentials under way together
   using Several = Group<V, G>;
-  static constexpr int kErrands = 2 * T / G;  // lines asked for while one state runs
+  static constexpr int kAskedPerState = 2 * T / G;  // lines asked for while one state runs
 
   const Problem& p_;
   const ForwardOutputs& outputs_;
@@ -60,7 +60,7 @@ class Forward {
   alignas(64) float step_[T * W];   // delta
   alignas(64) float drive_[T * W];  // delta * x
   alignas(64) float y_[T * W];      // x, then y
-  const char* wanted_[2 * T + kErrands];
+  const char* wanted_[2 * T + kAskedPerState];
 
   Forward(const Problem& problem, const ForwardOutputs& outputs, const Task& task, float* scratch)
       : p_(problem),
@@ -155,7 +155,7 @@ class Forward {
       const float* input = input_rows_ + n * T;
       const float* output = output_rows_ + n * T;
       float* state = h + n * W;
-      const char* const* wanted = wanted_ + (n < 2 * T / kErrands ? n * kErrands : 2 * T);
+      const char* const* wanted = wanted_ + (n < 2 * T / kAskedPerState ? n * kAskedPerState : 2 * T);
       switch (bounds.range(rate)) {
         case Range::near_one: advance<Range::near_one>(state, rate, input, output, wanted); break;
         case Range::unit: advance<Range::unit>(state, rate, input, output, wanted); break;
@@ -170,16 +170,10 @@ class Forward {
   // Lists the pixels of what comes next. They are asked for a few at a time while the states run: first-level cache
   // waits for ten or so lines at once, and whoever asks for more has to wait.
   void want(const Next& next) {
-    list(p_.x, next.place.x, next.block, wanted_);
-    list(outputs_.y, next.place.y, next.block, wanted_ + T);
-    for (int i = 0; i < kErrands; ++i) wanted_[2 * T + i] = wanted_[2 * T - 1];
-    for (int64_t i = p_.state * kErrands; i < 2 * T; ++i) __builtin_prefetch(wanted_[i]);
-  }
-
-  static void list(const View& view, const Offsets<T>& offsets, const ChannelBlock& block, const char** wanted) {
-    const int64_t size = Tile<V>::element_size(view.precision);
-    const char* from = static_cast<const char*>(view.data) + (block.first + block.lanes - 1) * size;
-    for (int t = 0; t < T; ++t) wanted[t] = from + offsets.at[t] * size;
+    Tile<V>::list(p_.x, next.place.x, next.block, wanted_);
+    Tile<V>::list(outputs_.y, next.place.y, next.block, wanted_ + T);
+    for (int i = 0; i < kAskedPerState; ++i) wanted_[2 * T + i] = wanted_[2 * T - 1];
+    for (int64_t i = p_.state * kAskedPerState; i < 2 * T; ++i) __builtin_prefetch(wanted_[i]);
   }
 
   // One state over the tile: h = exp(delta A) h + delta x B, y += C h.
@@ -188,7 +182,7 @@ class Forward {
                                   const char* const* wanted) {
     V state = V::load(h);
     for (int first = 0; first < T; first += G) {
-      for (int i = 0; i < kErrands * G / T; ++i) __builtin_prefetch(*wanted++);
+      for (int i = 0; i < kAskedPerState * G / T; ++i) __builtin_prefetch(*wanted++);
       const Several decays = decays_of<range, Several>(step_ + first * W, Several::all(rate));
 #pragma GCC unroll 16
       for (int t = first; t < first + G; ++t) {
@@ -251,22 +245,23 @@ class Forward {
     Tile<V>::scatter(outputs_.y, place.y.at, block.first, block.lanes, place.tokens, direction_ > 0, y_);
   }
 
-  // Some tokens of what comes next: near enough to stay in first-level cache until then, and spread over the work on
-  // this block, as prefetches in a burst wait for each other. Inlined, because compilers take a function that only
-  // prefetches for one that does nothing.
+  // What the next block needs besides the list: near enough to stay in first-level cache until then, and spread over
+  // the work on this block. Inlined, because compilers take a function that only prefetches for one that does nothing.
   template <bool all_float32>
   [[gnu::always_inline]] inline void prefetch(const Next& next, int first) const {
-    const auto pixels = [&](const View& view, const Offsets<T>& offsets) __attribute__((always_inline)) {
-      for (int t = first; t < first + G; ++t) {
-        // The line in which a block begins is where the one before it ends.
-        if (next.other_tile) Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + next.block.first);
-      }
+    const auto pixels = [&](const View& view, const Offsets<T>& offsets, int64_t channel)
+                            __attribute__((always_inline)) {
+      if (view.data == nullptr) return;
+      for (int t = first; t < first + G; ++t) Tile<V>::template prefetch<all_float32>(view, offsets.at[t] + channel);
     };
-    pixels(p_.x, next.place.x);
-    pixels(outputs_.y, next.place.y);
-    if (p_.delta.data != nullptr) pixels(p_.delta, next.place.delta);
-    if (p_.gate.data != nullptr) pixels(p_.gate, next.place.gate);
+    const int64_t begin = next.block.first, end = begin + next.block.lanes - 1;
+    pixels(p_.delta, next.place.delta, end);
+    pixels(p_.gate, next.place.gate, end);
     if (!next.other_tile) return;
+    pixels(p_.x, next.place.x, begin);
+    pixels(outputs_.y, next.place.y, begin);
+    pixels(p_.delta, next.place.delta, begin);
+    pixels(p_.gate, next.place.gate, begin);
     const auto row = [&](const View& view, const Offsets<T>& offsets, int64_t slot, int64_t count)
                          __attribute__((always_inline)) {
       for (int t = first; t < first + G; ++t) {

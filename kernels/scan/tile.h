@@ -146,6 +146,14 @@ struct Tile {
     const int64_t size = is_float32 ? 4 : element_size(view.precision);
     __builtin_prefetch(static_cast<const char*>(view.data) + offset * size);
   }
+
+  // Where a channel block of each token ends; the line in which it begins is where the block before it ends.
+  template <int count>
+  static void list(const View& view, const Offsets<count>& offsets, const ChannelBlock& block, const char** wanted) {
+    const int64_t size = element_size(view.precision);
+    const char* from = static_cast<const char*>(view.data) + (block.first + block.lanes - 1) * size;
+    for (int t = 0; t < count; ++t) wanted[t] = from + offsets.at[t] * size;
+  }
 };
 
 // A square of V::lanes vectors in registers, transposed in place: blocks of half the lanes first, single lanes last.
