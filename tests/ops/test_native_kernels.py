@@ -211,6 +211,37 @@ def test_finite_inputs_never_give_nan(step, rate, isa) -> None:
     assert torch.allclose(found, expected, rtol=2e-5, atol=max(small, 1e-6 * expected.abs().max().item()))
 
 
+def test_softplus_over_its_whole_range(isa) -> None:
+    """One token without a past: y is the step."""
+    raw = torch.cat([torch.linspace(-80, 30, 4001), torch.tensor([1e4, -200.0, -1e4, -float("inf")])])
+    one = torch.ones(len(raw), 1, 1)
+    y, _, _ = torch.ops.mambair.selective_scan(
+        one, raw.view(-1, 1, 1), torch.zeros(1, 1), one.unsqueeze(-1), one.unsqueeze(-1), None, None, None, None, None,
+        True, False,
+    )  # fmt: skip
+    found, exact = y.view(-1).double(), torch.nn.functional.softplus(raw.double())
+    error = (found / exact - 1).abs()[:-3]
+    # a few roundings, and that of log2(e), which counts as often as the exponent is large
+    assert (error - 1.5e-8 * raw[:-3].abs()).max() < 2e-7
+    assert found[-3:].tolist() == [0.0, 0.0, 0.0], "what float32 cannot hold"
+
+
+@pytest.mark.parametrize("exponent", [-1e-4, -0.17, -0.18, -0.5, -0.86, -0.87, -1.2, -1.73, -1.74, -2.5, -20.0, -80.0])
+def test_decays_of_every_size(exponent: float, isa) -> None:
+    """Two tokens, the second without input: y is the decay. The kernel computes decays differently by their size."""
+    steps = torch.tensor([1.0, 0.9]).view(1, 2, 1)
+    rate = torch.tensor([[exponent / 0.9]])
+    u, ones = torch.tensor([1.0, 0.0]).view(1, 2, 1), torch.ones(1, 2, 1, 1)
+    y, last, _ = torch.ops.mambair.selective_scan(
+        u, steps, rate, ones, ones, None, None, None, None, None, False, False
+    )
+    exact = torch.exp(steps[0, 1, 0].double() * rate.double())
+    # the product of step and rate is rounded, which counts as often as it is large
+    bound = 2e-7 + 1.2e-7 * abs(exponent)
+    assert abs(y[0, 1, 0].double() / exact - 1).item() < bound
+    assert last.view(-1)[0] == y[0, 1, 0]
+
+
 def test_decay_near_one_keeps_its_time_constant(isa, relative_error) -> None:
     # exp(-1e-5) rounded to float32 is wrong in the third digit of its time constant; 8000 tokens show it.
     u = torch.ones(1, 8000, 16)
