@@ -221,8 +221,9 @@ def test_softplus_over_its_whole_range(isa) -> None:
     )  # fmt: skip
     found, exact = y.view(-1).double(), torch.nn.functional.softplus(raw.double())
     error = (found / exact - 1).abs()[:-3]
-    # a few roundings, and that of log2(e), which counts as often as the exponent is large
-    assert (error - 1.5e-8 * raw[:-3].abs()).max() < 2e-7
+    # a few roundings; that of log2(e), and of its product where it is not fused, times the size of the exponent
+    rounding = 1.5e-8 + (2**-24 if isa == "portable" else 0.0)
+    assert (error - rounding * raw[:-3].abs()).max() < 2e-7
     assert found[-3:].tolist() == [0.0, 0.0, 0.0], "what float32 cannot hold"
 
 
