@@ -17,7 +17,7 @@ import pytest
 # The first name below the package decides the layer; ROOT is the package's own __init__, which looks names up lazily.
 ROOT = "__init__"
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("ops", "registry", "atomic_file", "machine"), 0),
+    **dict.fromkeys(("ops", "registry", "atomic_file", "machine", "process_memory"), 0),
     **dict.fromkeys(("layers",), 1),
     **dict.fromkeys(("archs", "backbones"), 2),
     **dict.fromkeys(("data", "losses", "metrics", "checkpoint", "tiling", "options", "weights"), 3),

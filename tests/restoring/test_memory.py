@@ -83,9 +83,9 @@ def test_a_whole_image_becomes_tiles() -> None:
     assert restorer.tile == 115 and restorer.overlap == 28
 
 
-def test_windows_stay_whole() -> None:
+def test_smaller_tiles_are_divisible_too() -> None:
     net = Hungry(100 * 100)
-    net.window_size = 16  # type: ignore[assignment]
+    net.tile_multiple = 16  # type: ignore[assignment]
     restorer = Restorer(net, device="cpu", tile=176)
     restorer(noise(200, 200))
     assert restorer.tile == 80
