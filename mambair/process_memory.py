@@ -18,8 +18,8 @@ def keep_freed_memory() -> bool:
     """Let the allocator keep up to a gigabyte that is free, where it would hand it back to the system at once.
 
     A network on a CPU frees and takes the same tens of megabytes in each layer. By default glibc returns them to the
-    system each time, which clears and maps every page anew: a tenth to a fifth of the time of a light network. To be
-    called at the start of a program, as the commands of this package do; a library's callers decide for themselves.
+    system each time, which then clears and maps every page anew. To be called at the start of a program, as the
+    commands of this package do; a library's callers decide for themselves.
 
     Returns:
         Whether it was done: glibc is asked on Linux only, and not where its environment variables say what is wanted.
