@@ -2,15 +2,15 @@
 
 python benchmarks/bench_restore.py [--images 8] [--size 320x240] [--format png] [--output results.md]
 
-The pure time is that of the network on the very tiles of the folder, one after the other, with nothing around it. Each
+The pure time is that of the network on the very tiles of the folder, in the same batches, with nothing around it. Each
 folder is measured between two pure rounds, in one process, after the results were compared with those of the network
-called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it. It
-may be above 100 %: the folder's tiles go through the network in batches, which keeps several cores busier.
+called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -123,14 +123,14 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
     machine = f"{describe_machine('numpy', 'Pillow')}, {torch.get_num_threads()} threads"
     return (
         f"| {network} | {explain(restorer.device.type)[0]} | {options.images} of "
-        f"{options.size} | {options.format} | {len(tiles)} | {statistics.median(pure):.2f} | "
+        f"{options.size} | {options.format} | {sum(map(len, tiles))} | {statistics.median(pure):.2f} | "
         f"{statistics.median(whole):.2f} | {share:.1%} | {min(shares):.0%} to {max(shares):.0%} | {machine} |",
         share,
     )
 
 
 def tiles_of(restorer: Restorer, folder: Path) -> Iterator[Tensor]:
-    """Every tile that restoring the folder runs, as the network gets it: [1, 3, h, w] float32 on its device."""
+    """The tiles of the folder as the network gets them: [B, 3, h, w] float32 on its device, B up to the batch."""
     import torch
 
     from mambair.data.image_files import list_images, read_image
@@ -139,9 +139,10 @@ def tiles_of(restorer: Restorer, folder: Path) -> Iterator[Tensor]:
     grid = {"tile": restorer.tile, "overlap": restorer.overlap, "multiple": restorer.multiple}
     for path in list_images(folder):
         image = torch.from_numpy(read_image(path).pixels.copy()).permute(2, 0, 1)[None].float() / 255
-        for row in tile_spans(image.shape[-2], **grid):
-            for column in tile_spans(image.shape[-1], **grid):
-                yield image[..., row.start : row.stop, column.start : column.stop].contiguous().to(restorer.device)
+        spans = itertools.product(tile_spans(image.shape[-2], **grid), tile_spans(image.shape[-1], **grid))
+        tiles = [image[..., row.start : row.stop, column.start : column.stop] for row, column in spans]
+        for first in range(0, len(tiles), restorer.batch):
+            yield torch.cat(tiles[first : first + restorer.batch]).to(restorer.device)
 
 
 def pure_time(restorer: Restorer, tiles: Sequence[Tensor]) -> float:
