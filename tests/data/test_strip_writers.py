@@ -36,6 +36,12 @@ def test_rows_in_any_portions(
     assert np.array_equal(read_image(tmp_path / f"a{suffix}").pixels, values)
 
 
+@pytest.mark.parametrize(("suffix", "dtype"), CASES)
+def test_rows_without_isal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: str) -> None:
+    monkeypatch.setattr(strip_writers, "isal_zlib", None)
+    test_rows_in_any_portions(tmp_path, monkeypatch, suffix, dtype, 3, [7, 8, 30])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_a_tiff_beyond_four_gigabytes_is_a_big_tiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
