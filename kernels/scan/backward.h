@@ -18,13 +18,12 @@ namespace mambair {
 template <class V>
 class Backward {
  public:
-  static int64_t scratch(const Problem& problem, int64_t blocks) {
-    return (blocks + kSpans) * problem.state * W + 2 * row_count(problem) * M + Sweep::tile_count * kTileStride;
+  static int64_t scratch(const Problem& problem) {
+    return kSpans * problem.state * W + 2 * row_count(problem) * M + Sweep::tile_count * kTileStride;
   }
 
   static void run(const Problem& problem, const BackwardOutputs& outputs, const Task& task, float* scratch) {
-    Backward backward(problem, outputs, task, scratch);
-    for (int k = task.direction_begin; k < task.direction_end; ++k) backward.scan(k);
+    Backward(problem, outputs, task, scratch).scan();
   }
 
  private:
@@ -47,11 +46,12 @@ class Backward {
   const BackwardOutputs& outputs_;
   const Task& task_;
   const WeightLayout layout_;
+  const int direction_;
   float* const carry_;      // [blocks of the task, N, W]: gradient of the state behind the chunk
   float* const rows_;       // [R + 2N, M]: dt, B, C of the chunk, one row per number
   float* const grad_rows_;  // [R + 2N, M]: their gradients
-  int direction_ = 0;
   int group_ = -1;
+  int64_t first_ = 0;       // token of the chunk
   int tokens_ = 0;          // of the chunk
   int tiles_in_chunk_ = 0;  // of U tokens that hold them
   int64_t asked_ = 0;       // of wanted_
@@ -70,8 +70,9 @@ class Backward {
         outputs_(outputs),
         task_(task),
         layout_(weight_layout(W, problem.state, problem.rank)),
-        carry_(scratch),
-        rows_(carry_ + (task.block_end - task.block_begin) * problem.state * W),
+        direction_(task.section.direction),
+        carry_(carry_of<V>(problem, task)),
+        rows_(scratch),
         grad_rows_(rows_ + row_count(problem) * M),
         tiles_(grad_rows_ + row_count(problem) * M),
         first_states_(tiles_ + Sweep::tile_count * kTileStride) {}
@@ -88,20 +89,22 @@ class Backward {
   float* grad_input_rows() const { return grad_rows_ + p_.rank * M; }
   float* grad_output_rows() const { return grad_rows_ + (p_.rank + p_.state) * M; }
 
-  void scan(int direction) {
-    direction_ = direction;
-    load_carry();
-    clear_weight_gradients();
-    for (int64_t chunk = p_.chunks - 1; chunk >= 0; --chunk) {
-      const int64_t first = chunk * M;
-      tokens_ = static_cast<int>(p_.length() - first < M ? p_.length() - first : M);
+  void scan() {
+    const Section& section = task_.section;
+    if (section.chunk_end == p_.chunks) {
+      load_carry();
+      clear_weight_gradients();
+    }
+    for (int64_t chunk = section.chunk_end - 1; chunk >= section.chunk_begin; --chunk) {
+      first_ = chunk * M;
+      tokens_ = static_cast<int>(p_.length() - first_ < M ? p_.length() - first_ : M);
       tiles_in_chunk_ = (tokens_ + U - 1) / U;
-      Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction]), first);
+      Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction_]), first_);
       walk.next(pixels_, tokens_);
       set_offsets();
       scan_chunk(chunk);
     }
-    store_carry();
+    if (section.chunk_begin == 0) store_carry();
   }
 
   void set_offsets() {
@@ -378,7 +381,7 @@ class Backward {
       V::fma(V::load(tile(Sweep::step_tile) + at), grad_drive, skip * grad_y).store(xs + at);
     }
     clear_missing(slopes);
-    Tile<V>::scatter(outputs_.x, grad_x_offsets_.at, block.first, block.lanes, tokens_, direction_ > 0, xs);
+    Tile<V>::scatter(outputs_.x, grad_x_offsets_.at, block.first, block.lanes, tokens_, task_.section, first_, xs);
     if (p_.rank == 0) {
       Tile<V>::scatter(outputs_.delta, grad_delta_offsets_.at, block.first, block.lanes, tokens_, false, slopes);
     }

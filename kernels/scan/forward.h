@@ -15,18 +15,16 @@ namespace mambair {
 template <class V>
 class Forward {
  public:
-  static int64_t scratch(const Problem& problem, int64_t blocks) {
-    return blocks * problem.state * W + (problem.rank + 2 * problem.state) * T;
-  }
+  static int64_t scratch(const Problem& problem) { return (problem.rank + 2 * problem.state) * T; }
 
   static void run(const Problem& problem, const ForwardOutputs& outputs, const Task& task, float* scratch) {
-    Forward forward(problem, outputs, task, scratch);
-    for (int k = task.direction_begin; k < task.direction_end; ++k) forward.scan(k);
+    Forward(problem, outputs, task, scratch).scan();
   }
 
  private:
   static constexpr int W = V::lanes;
   static constexpr int T = V::forward_tokens;
+  static_assert(kStateChunk % T == 0);
   static constexpr int G = V::chains;  // exponentials under way together
   using Several = Group<V, G>;
   static constexpr int kAskedPerState = 2 * T / G;  // lines asked for while one state runs
@@ -36,15 +34,16 @@ class Forward {
   const Task& task_;
   const WeightLayout layout_;
   const bool all_float32_;
+  const int direction_;
   float* const h_;            // [blocks of the task, N, W]
   float* const dt_rows_;      // [R, T]
   float* const input_rows_;   // [N, T]: B
   float* const output_rows_;  // [N, T]: C
-  int direction_ = 0;
   int group_ = -1;            // whose B and C the rows hold
 
   // Where a tile's tokens lie.
   struct Place {
+    int64_t first = 0;
     int tokens = 0;
     Pixels<V, T> pixels;
     Offsets<T> x, y, dt, input, output, delta, gate;
@@ -68,8 +67,9 @@ class Forward {
         task_(task),
         layout_(weight_layout(W, problem.state, problem.rank)),
         all_float32_(all_float32(problem) && outputs.y.precision == Precision::float32),
-        h_(scratch),
-        dt_rows_(h_ + (task.block_end - task.block_begin) * problem.state * W),
+        direction_(task.section.direction),
+        h_(carry_of<V>(problem, task)),
+        dt_rows_(scratch),
         input_rows_(dt_rows_ + T * problem.rank),
         output_rows_(input_rows_ + T * problem.state) {
     for (int i = 0; i < T * W; ++i) y_[i] = 0.0f;
@@ -83,24 +83,31 @@ class Forward {
     return true;
   }
 
-  void scan(int direction) {
-    direction_ = direction;
-    load_initial_state();
-    Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction]), 0);
+  void scan() {
+    const Section& section = task_.section;
+    const int64_t begin = section.chunk_begin * kStateChunk;
+    const int64_t end = section.chunk_end == p_.chunks ? p_.length() : section.chunk_end * kStateChunk;
+    if (begin == 0) load_initial_state();
+    if (begin < end) scan_tokens(begin, end);
+    if (outputs_.last_state != nullptr && end == p_.length()) store_last_state();
+  }
+
+  void scan_tokens(int64_t begin, int64_t end) {
+    Walk<V> walk(p_, task_.batch, static_cast<Direction>(p_.order[direction_]), begin);
     Place places[2];
-    find(places[0], walk, 0);
-    for (int64_t first = 0; first < p_.length(); first += T) {
+    find(places[begin / T % 2], walk, begin, end);
+    for (int64_t first = begin; first < end; first += T) {
       const Place& here = places[first / T % 2];
       Place& ahead = places[(first / T + 1) % 2];
-      find(ahead, walk, first + T);
+      find(ahead, walk, first + T, end);
       if (p_.states != nullptr && first % kStateChunk == 0) save_states(first / kStateChunk);
       scan_tile(here, ahead);
     }
-    if (outputs_.last_state != nullptr) store_last_state();
   }
 
-  void find(Place& place, Walk<V>& walk, int64_t first) const {
-    const int64_t left = p_.length() - first;
+  void find(Place& place, Walk<V>& walk, int64_t first, int64_t end) const {
+    const int64_t left = end - first;
+    place.first = first;
     place.tokens = left >= T ? T : left > 0 ? static_cast<int>(left) : 0;
     if (place.tokens == 0) return;
     walk.next(place.pixels, place.tokens);
@@ -242,7 +249,7 @@ class Forward {
         (V::load(y_ + t * W) * gate * sigmoid<V>(gate)).store(y_ + t * W);
       }
     }
-    Tile<V>::scatter(outputs_.y, place.y.at, block.first, block.lanes, place.tokens, direction_ > 0, y_);
+    Tile<V>::scatter(outputs_.y, place.y.at, block.first, block.lanes, place.tokens, task_.section, place.first, y_);
   }
 
   // What the next block needs besides the list: near enough to stay in first-level cache until then, and spread over

@@ -56,6 +56,8 @@ struct Problem {
   const float* initial_state;   // [batch, channels, state] or null
   float* states;                // [batch, directions, chunks, state, channels] or null
   int64_t chunks;
+  float* carry;                 // [batch, directions, block_count, N, lanes]: a section's states (backward: their
+                                // gradients) for the next one
 
   int64_t length() const { return height * width; }
 };
@@ -75,10 +77,17 @@ struct BackwardOutputs {
   float* weights;                               // [batch, directions, block_count] of WeightLayout
 };
 
-// A rectangle of work: one batch item, some directions, some channel blocks, all tokens.
+// Some of the tokens along one direction, in chunks of kStateChunk.
+struct Section {
+  int direction = 0;
+  int64_t chunk_begin = 0, chunk_end = 0;
+  int64_t added_begin = 0, added_end = 0;  // tokens that add to what other directions left; the others come first
+};
+
+// A box of work: one batch item, one section, some channel blocks.
 struct Task {
   int64_t batch;
-  int direction_begin, direction_end;
+  Section section;
   int64_t block_begin, block_end;
 };
 
@@ -86,8 +95,8 @@ struct Task {
 struct KernelTable {
   const char* name;
   int lanes;
-  int64_t (*forward_scratch)(const Problem&, int64_t blocks);   // floats needed by one running task
-  int64_t (*backward_scratch)(const Problem&, int64_t blocks);
+  int64_t (*forward_scratch)(const Problem&);                   // floats needed by one running task
+  int64_t (*backward_scratch)(const Problem&);
   void (*forward)(const Problem&, const ForwardOutputs&, const Task&, float* scratch);
   void (*backward)(const Problem&, const BackwardOutputs&, const Task&, float* scratch);
   void (*convert)(const float* from, const View& to, int64_t count);  // contiguous, rounds to to.precision

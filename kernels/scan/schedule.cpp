@@ -6,6 +6,10 @@
 #include <atomic>
 #include <memory>
 #include <thread>
+#include <vector>
+
+#include "choose.h"
+#include "sections.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -16,8 +20,6 @@ namespace {
 
 // Below this many state updates a second thread costs more than it brings.
 constexpr int64_t kUpdatesPerThread = 200'000;
-// Cutting finer than this evens out the load; cutting coarser reads each pixel fewer times.
-constexpr int64_t kTasksPerThread = 5;
 
 // States decay towards zero; arithmetic on numbers below 1e-38 is a hundred times slower on many processors.
 class FlushDenormals {
@@ -43,49 +45,83 @@ AlignedFloats allocate(int64_t count) {
   return AlignedFloats(static_cast<float*>(::operator new[](bytes, std::align_val_t(64))));
 }
 
-// Whether batch items alone keep all threads busy.
-bool batch_suffices(const Problem& problem, int threads) {
-  return threads == 1 || problem.batch % threads == 0 || problem.batch >= 4 * threads;
-}
+struct ScheduledTask {
+  Task task;
+  int64_t after[3] = {-1, -1, -1};  // earlier entries of the list that must have finished
+};
 
-// First blocks of the channel ranges that tasks cover, and the end of the last.
-std::vector<int64_t> block_ranges(const Problem& problem, int threads) {
-  int64_t range = problem.block_count;
-  if (!batch_suffices(problem, threads)) {
-    const int64_t pieces = problem.batch * problem.directions * problem.block_count;
-    range = std::clamp<int64_t>(pieces / (threads * kTasksPerThread), 1, problem.block_count);
-  }
+// First blocks of the channel ranges that tasks cover, and the end of the last: as wide as keeps all threads busy, since
+// every range reads the pixels' B, C and dt again.
+std::vector<int64_t> block_ranges(const Problem& problem, const std::vector<OrderedSection>& sections, int threads) {
+  const bool in_pairs = sections.size() > 1 && sections[1].after[0] < 0;
+  const int64_t side_by_side = problem.batch * (in_pairs ? 2 : 1);
+  const int64_t blocks = problem.block_count;
+  const int64_t range = std::clamp<int64_t>(blocks * side_by_side / threads, 1, std::max<int64_t>(blocks, 1));
   std::vector<int64_t> starts;
-  for (int64_t start = 0; start < problem.block_count; start += range) starts.push_back(start);
-  starts.push_back(problem.block_count);
+  for (int64_t start = 0; start < blocks; start += range) starts.push_back(start);
+  starts.push_back(blocks);
   return starts;
 }
 
-std::vector<ScheduledTask> batch_tasks(const Problem& problem) {
+struct Schedule {
   std::vector<ScheduledTask> tasks;
-  for (int64_t b = 0; b < problem.batch; ++b) {
-    tasks.push_back({{b, 0, static_cast<int>(problem.directions), 0, problem.block_count}, {-1, -1}});
+  std::size_t grain;  // tasks in a row that one thread takes at a time
+};
+
+// In the backward pass the channel ranges of a section follow each other. By diagonals of (section, range), whose tasks
+// are independent there; `items` batch items innermost.
+void schedule_items(const std::vector<OrderedSection>& sections, const std::vector<int64_t>& starts, Pass pass,
+                    int64_t first_item, int64_t items, std::vector<ScheduledTask>& tasks) {
+  const int64_t ranges = static_cast<int64_t>(starts.size()) - 1, count = static_cast<int64_t>(sections.size());
+  std::vector<int64_t> position(count * ranges * items, -1);
+  const auto place = [&](int64_t s, int64_t g, int64_t i) -> int64_t& { return position[(s * ranges + g) * items + i]; };
+  for (int64_t diagonal = 0; diagonal < count + ranges - 1; ++diagonal) {
+    for (int64_t s = std::max<int64_t>(0, diagonal - ranges + 1); s <= diagonal && s < count; ++s) {
+      const int64_t g = diagonal - s;
+      for (int64_t i = 0; i < items; ++i) {
+        ScheduledTask entry{{first_item + i, sections[s].section, starts[g], starts[g + 1]}};
+        for (int j = 0; j < 2; ++j) {
+          if (sections[s].after[j] >= 0) entry.after[j] = place(sections[s].after[j], g, i);
+        }
+        if (pass == Pass::backward && g > 0) entry.after[2] = place(s, g - 1, i);
+        place(s, g, i) = static_cast<int64_t>(tasks.size());
+        tasks.push_back(entry);
+      }
+    }
   }
-  return tasks;
+}
+
+Schedule schedule(const Problem& problem, Pass pass, int threads) {
+  const std::vector<OrderedSection> sections = cut_into_sections(problem, pass);
+  const std::vector<int64_t> starts = block_ranges(problem, sections, threads);
+  // An item stays in the caches of one thread, where there are enough of them.
+  const bool whole_items = threads == 1 || problem.batch % threads == 0 || problem.batch >= 4 * threads;
+  const int64_t items = whole_items ? 1 : problem.batch;
+  Schedule result{{}, whole_items ? sections.size() * (starts.size() - 1) : 1};
+  for (int64_t b = 0; b < problem.batch; b += items) schedule_items(sections, starts, pass, b, items, result.tasks);
+  return result;
 }
 
 // Hands out tasks in order; a thread that gets one waits for the tasks it builds on. Those were handed out earlier,
 // so they are being run, and waiting ends.
 class Queue {
  public:
-  explicit Queue(const std::vector<ScheduledTask>& tasks) : tasks_(tasks), finished_(tasks.size()) {
+  explicit Queue(const Schedule& schedule)
+      : tasks_(schedule.tasks), grain_(schedule.grain), finished_(tasks_.size()) {
     for (auto& flag : finished_) flag.store(false, std::memory_order_relaxed);
   }
 
   void work(float* scratch, const std::function<void(const Task&, float*)>& run) {
     for (;;) {
-      const std::size_t next = next_.fetch_add(1, std::memory_order_relaxed);
-      if (next >= tasks_.size()) return;
-      for (const int64_t earlier : tasks_[next].after) {
-        if (earlier >= 0) wait_for(static_cast<std::size_t>(earlier));
+      const std::size_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
+      if (begin >= tasks_.size()) return;
+      for (std::size_t next = begin; next < begin + grain_; ++next) {
+        for (const int64_t earlier : tasks_[next].after) {
+          if (earlier >= 0) wait_for(static_cast<std::size_t>(earlier));
+        }
+        run(tasks_[next].task, scratch);
+        finished_[next].store(true, std::memory_order_release);
       }
-      run(tasks_[next].task, scratch);
-      finished_[next].store(true, std::memory_order_release);
     }
   }
 
@@ -97,12 +133,12 @@ class Queue {
   }
 
   const std::vector<ScheduledTask>& tasks_;
+  const std::size_t grain_;
   std::vector<std::atomic<bool>> finished_;
   std::atomic<std::size_t> next_{0};
 };
 
-}  // namespace
-
+// Threads worth using for this problem.
 int useful_threads(const Problem& problem) {
   const int64_t updates =
       problem.batch * problem.length() * problem.directions * problem.channels * problem.state;
@@ -110,65 +146,37 @@ int useful_threads(const Problem& problem) {
   return static_cast<int>(std::clamp<int64_t>(updates / kUpdatesPerThread, 1, std::max<int64_t>(available, 1)));
 }
 
-std::vector<ScheduledTask> forward_tasks(const Problem& problem, int threads) {
-  if (batch_suffices(problem, threads)) return batch_tasks(problem);
-  const std::vector<int64_t> starts = block_ranges(problem, threads);
-  const int64_t ranges = static_cast<int64_t>(starts.size()) - 1;
-  const int64_t chains = problem.batch * ranges;
-  std::vector<ScheduledTask> tasks;
-  for (int k = 0; k < problem.directions; ++k) {
-    for (int64_t b = 0; b < problem.batch; ++b) {
-      for (int64_t g = 0; g < ranges; ++g) {
-        const int64_t previous = k == 0 ? -1 : static_cast<int64_t>(tasks.size()) - chains;
-        tasks.push_back({{b, k, k + 1, starts[g], starts[g + 1]}, {previous, -1}});
-      }
-    }
-  }
-  return tasks;
-}
+using Run = std::function<void(const Problem&, const Task&, float*)>;
 
-std::vector<ScheduledTask> backward_tasks(const Problem& problem, int threads) {
-  if (batch_suffices(problem, threads)) return batch_tasks(problem);
-  const std::vector<int64_t> starts = block_ranges(problem, threads);
-  const int64_t ranges = static_cast<int64_t>(starts.size()) - 1;
-  const int64_t directions = problem.directions;
-  std::vector<int64_t> position(problem.batch * directions * ranges, -1);
-  const auto place = [&](int64_t b, int64_t k, int64_t g) -> int64_t& {
-    return position[(b * directions + k) * ranges + g];
-  };
-  std::vector<ScheduledTask> tasks;
-  // By diagonals of (direction, range): all tasks of one diagonal are independent.
-  for (int64_t diagonal = 0; diagonal < directions + ranges - 1; ++diagonal) {
-    for (int64_t b = 0; b < problem.batch; ++b) {
-      for (int64_t k = 0; k < directions; ++k) {
-        const int64_t g = diagonal - k;
-        if (g < 0 || g >= ranges) continue;
-        place(b, k, g) = static_cast<int64_t>(tasks.size());
-        tasks.push_back({{b, static_cast<int>(k), static_cast<int>(k) + 1, starts[g], starts[g + 1]},
-                         {k == 0 ? -1 : place(b, k - 1, g), g == 0 ? -1 : place(b, k, g - 1)}});
-      }
-    }
-  }
-  return tasks;
-}
-
-int64_t most_blocks(const std::vector<ScheduledTask>& tasks) {
-  int64_t most = 0;
-  for (const ScheduledTask& entry : tasks) most = std::max(most, entry.task.block_end - entry.task.block_begin);
-  return most;
-}
-
-void run_tasks(const std::vector<ScheduledTask>& tasks, int threads, int64_t scratch_floats,
-               const std::function<void(const Task&, float*)>& run) {
-  threads = std::min<int>(threads, static_cast<int>(tasks.size()));
+void run_pass(Problem problem, Pass pass, int64_t scratch_floats, const Run& run) {
+  int threads = useful_threads(problem);
+  const Schedule tasks = schedule(problem, pass, threads);
+  threads = std::min<int>(threads, static_cast<int>(tasks.tasks.size() / std::max<std::size_t>(tasks.grain, 1)));
   if (threads == 0) return;
+  const AlignedFloats carry =
+      allocate(problem.batch * problem.directions * problem.block_count * problem.state * kernels().lanes);
+  problem.carry = carry.get();
   const int64_t stride = (scratch_floats + 15) / 16 * 16;
   const AlignedFloats scratch = allocate(stride * threads);
   Queue queue(tasks);
   torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t) {
     const FlushDenormals flush;
-    queue.work(scratch.get() + begin * stride, run);
+    queue.work(scratch.get() + begin * stride, [&](const Task& task, float* own) { run(problem, task, own); });
   });
+}
+
+}  // namespace
+
+void run_forward(const Problem& problem, const ForwardOutputs& outputs) {
+  const KernelTable& table = kernels();
+  run_pass(problem, Pass::forward, table.forward_scratch(problem),
+           [&](const Problem& p, const Task& task, float* scratch) { table.forward(p, outputs, task, scratch); });
+}
+
+void run_backward(const Problem& problem, const BackwardOutputs& outputs) {
+  const KernelTable& table = kernels();
+  run_pass(problem, Pass::backward, table.backward_scratch(problem),
+           [&](const Problem& p, const Task& task, float* scratch) { table.backward(p, outputs, task, scratch); });
 }
 
 void run_pieces(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& run) {

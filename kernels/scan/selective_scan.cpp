@@ -125,11 +125,7 @@ std::tuple<Tensor, Tensor, Tensor> selective_scan(const Tensor& u, const Tensor&
   const Tensor y = allocate_like(u, u.scalar_type());
   const Tensor last_state = allocate({p.batch, p.channels, p.state}, ScalarType::Float);
   const ForwardOutputs outputs{view_of(y, kChannels), floats(last_state)};
-  const KernelTable& table = kernels();
-  const int threads = useful_threads(p);
-  const std::vector<ScheduledTask> tasks = forward_tasks(p, threads);
-  run_tasks(tasks, threads, table.forward_scratch(p, most_blocks(tasks)),
-            [&](const Task& task, float* scratch) { table.forward(p, outputs, task, scratch); });
+  run_forward(p, outputs);
   return {y, last_state, states};
 }
 
@@ -171,13 +167,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
   if (grad_z.present) outputs.gate = view_of(grad_z.output.working(), kChannels);
   outputs.initial_state = grad_initial.working();
   outputs.weights = grad_weights.data();
-  const KernelTable& table = kernels();
-  const int threads = useful_threads(p);
-  const std::vector<ScheduledTask> tasks = backward_tasks(p, threads);
-  run_tasks(tasks, threads, table.backward_scratch(p, most_blocks(tasks)),
-            [&](const Task& task, float* scratch) { table.backward(p, outputs, task, scratch); });
+  run_backward(p, outputs);
   unpack_gradients(p, grad_weights, {grad_bias.working(), grad_D.working(), floats(grad_A.working()), nullptr},
-                   table.lanes);
+                   kernels().lanes);
   return {grad_u.finish(), grad_delta.finish(),    grad_A.finish(),
           grad_B.finish(), grad_C.finish(),        grad_D.output.finish(),
           grad_z.output.finish(), grad_bias.output.finish(), grad_initial.output.finish()};

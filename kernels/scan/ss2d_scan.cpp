@@ -76,13 +76,7 @@ std::tuple<Tensor, Tensor> ss2d_scan(const Tensor& x, const Tensor& projection, 
   p.states = save_states ? floats(states) : nullptr;
   const SummedOutput y(x, p.directions > 1);
   const ForwardOutputs outputs{view_of(y.working(), kImage), nullptr};
-  const KernelTable& table = kernels();
-  const int threads = useful_threads(p);
-  const std::vector<ScheduledTask> tasks = forward_tasks(p, threads);
-  if (y.working().numel() > 0) {
-    run_tasks(tasks, threads, table.forward_scratch(p, most_blocks(tasks)),
-              [&](const Task& task, float* scratch) { table.forward(p, outputs, task, scratch); });
-  }
+  run_forward(p, outputs);
   return {y.finish(), states};
 }
 
@@ -107,13 +101,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> ss2d_scan_backward(
   outputs.input_matrix = view_of(grad_projection.working(), kProjection, p.rank);
   outputs.output_matrix = view_of(grad_projection.working(), kProjection, p.rank + p.state);
   outputs.weights = grad_weights.data();
-  const KernelTable& table = kernels();
-  const int threads = useful_threads(p);
-  const std::vector<ScheduledTask> tasks = backward_tasks(p, threads);
-  if (grad_x.working().numel() > 0) {
-    run_tasks(tasks, threads, table.backward_scratch(p, most_blocks(tasks)),
-              [&](const Task& task, float* scratch) { table.backward(p, outputs, task, scratch); });
-  }
+  run_backward(p, outputs);
   const SummedOutput weight(dt_weight, true), bias(dt_bias, true), decay(A, true), skip(D, true);
   unpack_gradients(p, grad_weights,
                    {floats(bias.working()), floats(skip.working()), floats(decay.working()), floats(weight.working())},

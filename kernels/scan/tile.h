@@ -89,6 +89,13 @@ struct Offsets {
   }
 };
 
+// The task's part of what sections leave to each other.
+template <class V>
+inline float* carry_of(const Problem& problem, const Task& task) {
+  const int64_t scan = task.batch * problem.directions + task.section.direction;
+  return problem.carry + (scan * problem.block_count + task.block_begin) * problem.state * V::lanes;
+}
+
 template <class V>
 struct Tile {
   static constexpr int64_t element_size(Precision precision) { return precision == Precision::float32 ? 4 : 2; }
@@ -119,6 +126,16 @@ struct Tile {
         store(view, offset, add ? load(view, offset, lanes) + value : value, lanes);
       }
     }
+  }
+
+  // As scatter, adding where the section does; `token` is the tile's first.
+  static void scatter(const View& view, const int64_t* offsets, int64_t first, int lanes, int tokens,
+                      const Section& section, int64_t token, const float* tile) {
+    const int begin = bounded(section.added_begin - token, 0, tokens);
+    const int end = bounded(section.added_end - token, begin, tokens);
+    scatter(view, offsets, first, lanes, begin, false, tile);
+    scatter(view, offsets + begin, first, lanes, end - begin, true, tile + begin * V::lanes);
+    scatter(view, offsets + end, first, lanes, tokens - end, false, tile + end * V::lanes);
   }
 
   static V load(const View& view, int64_t offset, int lanes) {
@@ -153,6 +170,11 @@ struct Tile {
     const int64_t size = element_size(view.precision);
     const char* from = static_cast<const char*>(view.data) + (block.first + block.lanes - 1) * size;
     for (int t = 0; t < count; ++t) wanted[t] = from + offsets.at[t] * size;
+  }
+
+ private:
+  static int bounded(int64_t value, int least, int most) {
+    return value < least ? least : value > most ? most : static_cast<int>(value);
   }
 };
 

@@ -133,6 +133,7 @@ BATCHES = {
     "one-image": {"B": 1, "H": 24, "W": 25, "D": 72, "N": 10, "R": 4},
     "two-images": {"B": 2, "H": 17, "W": 31, "D": 90, "N": 8, "R": 2},
     "three-images": {"B": 3, "H": 12, "W": 13, "D": 40, "N": 16, "R": 3},
+    "whole-chunks": {"B": 1, "H": 16, "W": 24, "D": 72, "N": 10, "R": 4},
 }
 
 
@@ -147,6 +148,23 @@ def test_bit_equal_for_any_number_of_threads(shape, isa, ss2d_inputs, threads) -
     for other in results[1:]:
         for found, first in zip(other, results[0], strict=True):
             assert torch.equal(found, first)
+
+
+# Opposite directions meet where a pass is at least four chunks of 64 tokens long; the last chunk may be cut short.
+MEETING = [(12, 16), (12, 21), (16, 16), (15, 17), (18, 18), (16, 24)]
+ORDERS = [[0, 1, 2, 3], [3, 1, 2, 0], [2, 0], [1, 0, 3], [0, 0, 2, 2], [0, 2, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("size", MEETING, ids=str)
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_directions_that_meet(size, order, ss2d_inputs, relative_error, threads) -> None:
+    torch.set_num_threads(3)
+    tensors = ss2d_inputs(B=1, H=size[0], W=size[1], D=20, N=2, R=2, K=len(order))
+    grad = torch.randn(tensors["x"].shape, generator=torch.Generator().manual_seed(3))
+    exact_y, *exact = ss2d_truth(tensors, order, grad)
+    y, _, *gradients = ss2d_forward_backward(tensors, order, grad)
+    assert relative_error(y, exact_y) <= FORWARD_BOUND
+    assert all(relative_error(found, true) <= GRADIENT_BOUND for found, true in zip(gradients, exact, strict=True))
 
 
 def test_bit_equal_over_repeats(ss2d_inputs, threads) -> None:
