@@ -47,10 +47,10 @@ Tensor plain_scan(const Tensor& u_in, const Tensor& delta_in, const Tensor& A_in
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY(mambair_benchmark, library) {
+STABLE_TORCH_LIBRARY(NAMESPACE, library) {
   library.def("plain_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(mambair_benchmark, CPU, library) {
+STABLE_TORCH_LIBRARY_IMPL(NAMESPACE, CPU, library) {
   library.impl("plain_scan", TORCH_BOX(&plain_scan));
 }

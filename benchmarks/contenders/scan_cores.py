@@ -6,7 +6,7 @@ projections of the copies, one scan over [B, 4 D, L], then flips and transposes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,16 +107,13 @@ def parallel_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> 
 
 
 def plain_cpp(library: Path) -> Scan:
-    """The loops of ``plain_scan.cpp``, compiled with -O3."""
+    """The loops of ``plain_scan.cpp``; operators are registered under the library's name."""
     torch.ops.load_library(str(library))
-    return torch.ops.mambair_benchmark.plain_scan
+    return getattr(torch.ops, library.stem).plain_scan
 
 
-def contenders(library: Path) -> dict[str, Callable[[CoreInputs], Tensor]]:
-    """The cores to be compared with ours, by name."""
-    scans = {
-        "step loop": step_loop,
-        "compiled 32-step loop": compiled_loop(),
-        "plain C++": plain_cpp(library),
-    }
+def contenders(libraries: Mapping[str, Path]) -> dict[str, Callable[[CoreInputs], Tensor]]:
+    """The cores to be compared with ours, by name; ``libraries`` are builds of the plain one."""
+    scans = {"step loop": step_loop, "compiled 32-step loop": compiled_loop()}
+    scans |= {name: plain_cpp(library) for name, library in libraries.items()}
     return {name: partial(copies_core, scan=scan) for name, scan in scans.items()}
