@@ -209,9 +209,7 @@ def speed_bars(cores: dict[str, Callable[[CoreInputs], Tensor]], arguments: argp
             arguments.repeat, arguments.seconds,
         )  # fmt: skip
     limits = {"step loop": (120, 160), "compiled 32-step loop": (8.5, 12), "plain C++ -O3": (17, 24)}
-    return [
-        Bar(f"core C1 over {name}", times[name] / times["ours"], *limits.get(name, (None, None))) for name in cores
-    ]
+    return [Bar(f"core C1 over {name}", times[name] / times["ours"], *limits.get(name, (None, None))) for name in cores]
 
 
 def cost_bars(arguments: argparse.Namespace) -> list[Bar]:

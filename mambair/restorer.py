@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mambair.data.transparency import enlarged_rows, fill_transparent
+from mambair.layers.decay import freeze_decays
 from mambair.loading import load
 from mambair.restoring.image_kinds import WHITE, numpy_planes, to_planes
 from mambair.restoring.memory import free_bytes, is_out_of_memory, peak_bytes
@@ -48,7 +49,7 @@ class Restorer:
     Args:
         net: [B, C, H, W] float in [0, 1] -> [B, C, H * upscale, W * upscale]; has ``upscale`` and ``in_chans``, and
             may have ``default_tile`` and ``tile_multiple``, by which sides of tiles are divisible. It is moved to
-            ``device`` and set to evaluation.
+            ``device``, set to evaluation, and its decay rates are computed (``layers.decay``).
         device: where it runs; default: CUDA if there is one, else the CPU.
         tile: the largest side of a tile in input pixels; 0 means always the whole image. The default is the network's
             ``default_tile`` (256 where it says none) and the same on every machine, so that the pixels are too. Only
@@ -82,6 +83,7 @@ class Restorer:
             raise ValueError(f"net: {type(net).__name__} restores no images, it is a backbone (it has no upscale)")
         self.device = choose_device(device)
         self.net = net.eval().to(self.device)
+        freeze_decays(self.net)
         self.scale: int = net.upscale  # type: ignore[assignment]
         self.in_chans: int = net.in_chans  # type: ignore[assignment]
         self.multiple = int(getattr(net, "tile_multiple", 1))

@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mambair.layers.decay import DecayingScan
 from mambair.layers.permutation import inverse_permutation, permute_rows
 from mambair.layers.ssm_init import input_projection, skip_weights, state_decay_logs, step_projection
 from mambair.layers.tokens import as_image, as_tokens
 from mambair.ops import selective_scan
 
 
-class PromptedScan(nn.Module):
+class PromptedScan(DecayingScan):
     """One causal selective scan over tokens in a given order, with a prompt added to its output matrix.
 
     Args:
@@ -52,11 +53,19 @@ class PromptedScan(nn.Module):
         sizes = (self.dt_rank, self.d_state, self.d_state)
         dt, into, out_of = F.linear(x, self.x_proj_weight[0]).split(sizes, dim=-1)
         delta = F.linear(dt, self.dt_projs_weight[0])
-        decay = -torch.exp(self.A_logs.float())
         out_of = (out_of + prompt).unsqueeze(2)  # [B, L, 1, N]
         skip, bias = self.Ds.float(), self.dt_projs_bias[0].float()
         return selective_scan(
-            x, delta, decay, into.unsqueeze(2), out_of, skip, None, bias, delta_softplus=True, index=index
+            x,
+            delta,
+            self.decay("A_logs"),
+            into.unsqueeze(2),
+            out_of,
+            skip,
+            None,
+            bias,
+            delta_softplus=True,
+            index=index,
         )
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mambair.layers.decay import DecayingScan
 from mambair.layers.drop_path import DropPath
 from mambair.layers.ssm_init import skip_weights, state_decay_logs, step_projection
 from mambair.ops import ss2d_scan
@@ -21,7 +22,7 @@ BimambaType = Literal["none", "v1", "v2"]
 FORWARD, BACKWARD = 0, 2  # directions of a scan along an image of one row
 
 
-class BidirectionalMamba(nn.Module):
+class BidirectionalMamba(DecayingScan):
     """Gated selective scans of a sequence in one or both directions. Attribute names are the published ones.
 
     Args:
@@ -114,22 +115,21 @@ class BidirectionalMamba(nn.Module):
     def _both_directions(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D], before the gate, which both directions share."""
         mixed = _convolve(x, self.conv1d, FORWARD)
-        y = self._scan(mixed, self.x_proj, self.dt_proj, self.A_log, self.D, FORWARD)
+        y = self._scan(mixed, self.x_proj, self.dt_proj, "A_log", self.D, FORWARD)
         if self.bimamba_type == "none":
             return y
         if self.bimamba_type == "v1":
-            return y + self._scan(mixed, self.x_proj, self.dt_proj, self.A_b_log, self.D, BACKWARD)
+            return y + self._scan(mixed, self.x_proj, self.dt_proj, "A_b_log", self.D, BACKWARD)
         mixed = _convolve(x, self.conv1d_b, BACKWARD)
-        y = y + self._scan(mixed, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b, BACKWARD)
+        y = y + self._scan(mixed, self.x_proj_b, self.dt_proj_b, "A_b_log", self.D_b, BACKWARD)
         return 0.5 * y if self.if_divide_out else y
 
     def _scan(
-        self, x: Tensor, x_proj: nn.Linear, dt_proj: nn.Linear, decay_log: Tensor, skip: Tensor, direction: int
+        self, x: Tensor, x_proj: nn.Linear, dt_proj: nn.Linear, logarithms: str, skip: Tensor, direction: int
     ) -> Tensor:
         """[B, L, D] -> [B, L, D]: the sequence as an image of one row, so that no tensor is turned round."""
         projection = x_proj(x)[:, None, :, None]  # [B, 1, L, 1, R + 2N]
-        decay = -torch.exp(decay_log.float())
-        parameters = (dt_proj.weight, dt_proj.bias, decay, skip.float())
+        parameters = (dt_proj.weight, dt_proj.bias, self.decay(logarithms), skip.float())
         y = ss2d_scan(x.unsqueeze(1), projection, *(p.unsqueeze(0) for p in parameters), directions=(direction,))
         return y.squeeze(1)
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mambair.layers.decay import DecayingScan
 from mambair.layers.layouts import AsImage, AsTokens, make_activation
 from mambair.layers.ssm_init import input_projection, random_scan_parameters, scan_parameters
 from mambair.layers.tokens import as_image, as_tokens
@@ -19,7 +19,7 @@ DIRECTIONS = 4  # parameter sets; by default rows, columns, reversed rows, rever
 OutNorm = Literal["layer", "none", "dwconv3", "layer_dwconv3", "softmax", "sigmoid"]
 
 
-class SS2D(nn.Module):
+class SS2D(DecayingScan):
     """2-D state-space layer: every pixel sees the whole image along rows and columns, forward and backward.
 
     Args:
@@ -136,7 +136,7 @@ class SS2D(nn.Module):
         """The scan with some of the parameter sets, one after the other in ``directions``."""
         part = slice(sets.start, sets.stop)
         projection = F.linear(x, self.x_proj_weight[part].flatten(0, 1)).unflatten(-1, (len(sets), -1))
-        decay = -torch.exp(self.A_logs.float()).view(DIRECTIONS, self.d_inner, self.d_state)[part]
+        decay = self.decay("A_logs").view(DIRECTIONS, self.d_inner, self.d_state)[part]
         skip = self.Ds.float().view(DIRECTIONS, self.d_inner)[part]
         weight, bias = self.dt_projs_weight[part], self.dt_projs_bias[part]
         return ss2d_scan(x, projection, weight, bias, decay, skip, directions=directions)  # projection [B,H,W,K,R+2N]
