@@ -31,6 +31,7 @@ BATCH_ON_CUDA = 4
 BATCH = 2  # keeps the cores of a CPU busier than tile after tile
 _PROBE = 32  # side of the tile that memory is measured with; a multiple of every window in use
 _SHARE = 0.8  # of the free memory
+_CACHED = 2**16  # floats of a result that are worked on at a time
 _UNSEEN = 1.5  # what kernels take for themselves, and the blending
 _END = object()
 
@@ -270,10 +271,7 @@ class Restorer:
             return restored
 
         for strip in tiled_strips(net, colour, scale=self.scale, batch=tiling.batch, **grid):
-            finished = strip.clamp(0, 1)
-            if white > 1:
-                finished.mul_(white).round_()
-            finished = finished.to(pixels.dtype)
+            finished = _quantized(strip, white, pixels.dtype)
             if alpha is not None:
                 rows = enlarged_rows(alpha, self.scale, row, row + strip.shape[-2])  # [rows, W * scale, B]
                 finished = torch.cat([finished, torch.from_numpy(rows).permute(2, 0, 1)[:, None].to(finished)], dim=1)
@@ -343,6 +341,20 @@ class Restorer:
             instead = used.tile or "whole images"
             logger.warning("%s: going on with tiles of %d instead of %s", reason, smaller.tile, instead)
         self._tiling = smaller
+
+
+def _quantized(strip: Tensor, white: float, dtype: torch.dtype) -> Tensor:
+    """[B, C, rows, W] float clipped to [0, 1], as ``dtype`` with ``white`` for 1, rounded where that is an integer."""
+    finished = torch.empty(strip.shape, dtype=dtype, device=strip.device)
+    row = strip[..., :1, :].numel()
+    # so few rows at a time that a CPU's second-level cache holds them from step to step
+    rows = max(1, _CACHED // row) if strip.device.type == "cpu" else strip.shape[-2]
+    for part, target in zip(strip.split(rows, dim=-2), finished.split(rows, dim=-2), strict=True):
+        values = part.clamp(0, 1)
+        if white > 1:
+            values.mul_(white).round_()
+        target.copy_(values)
+    return finished
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:

@@ -100,7 +100,7 @@ class PngWriter:
             part = values[first : first + step]
             filtered = _filtered(np.concatenate([self._above, part]), self._bytes_per_pixel)
             self._above = part[-1:].copy()
-            self._data(self._compressor.compress(filtered.tobytes()))
+            self._data(self._compressor.compress(filtered))
 
     def close(self) -> None:
         self._data(self._compressor.flush())
@@ -111,8 +111,10 @@ class PngWriter:
             self._chunk(b"IDAT", compressed)
 
     def _chunk(self, kind: bytes, content: bytes) -> None:
-        self._stream.write(struct.pack(">I", len(content)) + kind + content)
-        self._stream.write(struct.pack(">I", zlib.crc32(kind + content)))
+        self._stream.write(struct.pack(">I", len(content)) + kind)
+        self._stream.write(content)
+        crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
+        self._stream.write(struct.pack(">I", crc32(content, crc32(kind))))
 
 
 def _compressor() -> Any:

@@ -131,9 +131,10 @@ def _turned_back(y: Tensor, turn: tuple[int, bool]) -> Tensor:
 
 
 def _finite(y: Tensor) -> Tensor:
-    """[B]: whether all values of an image are finite. NaN is its extremes' value, too; a sum might overflow."""
+    """[B]: whether all values of an image are finite. A finite sum says so at once; others may have overflowed."""
     values = y.flatten(1)
-    return values.amax(dim=1).isfinite() & values.amin(dim=1).isfinite()
+    finite = values.sum(dim=1).isfinite()
+    return finite if finite.all() else values.amax(dim=1).isfinite() & values.amin(dim=1).isfinite()
 
 
 def _is_black(y: Tensor, x: Tensor) -> Tensor:
