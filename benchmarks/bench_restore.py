@@ -1,6 +1,6 @@
 """Time of restoring a folder against the pure compute time of its tiles: what reading and writing cost beside them.
 
-python benchmarks/bench_restore.py [--images 8] [--size 320x240] [--format png] [--output results.md]
+python benchmarks/bench_restore.py [--images 24] [--size 320x240] [--format png] [--output results.md]
 
 The pure time is that of the network on the very tiles of the folder, in the same batches, with nothing around it. Each
 folder is measured between two pure rounds, in one process, after the results were compared with those of the network
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", choices=("sr", "denoise"), default="sr", help="which packaged network (default sr)")
     parser.add_argument("--weights", type=Path, help="another network")
     parser.add_argument("--light", action="store_true", help="the published MambaIR-light x4, with random weights")
-    parser.add_argument("--images", type=int, default=8, help="files in the folder (default 8)")
+    parser.add_argument("--images", type=int, default=24, help="files in the folder (default 24)")
     parser.add_argument("--size", default="320x240", help="width x height of each (default 320x240)")
     parser.add_argument("--format", default="png", help="of the results (default png)")
     parser.add_argument("--tile", type=int, help="default: that of the network")

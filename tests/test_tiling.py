@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mambair.tiling import tile_count, tile_spans, tiled_forward, tiled_strips
+from mambair.tiling import Span, tile_count, tile_spans, tiled_forward, tiled_strips
 
 
 def replicate(scale: int):
@@ -127,6 +127,34 @@ def test_three_tiles_over_one_pixel_are_still_a_mean() -> None:
     assert any(third.start < first.stop for first, third in zip(spans, spans[2:], strict=False)), spans
     image = torch.rand(1, 1, 75, 75)
     assert torch.equal(tiled_forward(replicate(1), image, scale=1, tile=32, overlap=16), image)
+
+
+def faded(line: list[Tensor], spans: list[Span], axis: int) -> Tensor:
+    """The definition: along one axis each tile is faded in over what is there, along a raised cosine."""
+    whole = line[0]
+    for previous, span, tile in zip(spans[:-1], spans[1:], line[1:], strict=True):
+        covered = previous.stop - span.start
+        weight = 0.5 - 0.5 * torch.cos((torch.arange(covered, dtype=torch.float64) + 0.5) * torch.pi / covered)
+        weight = weight if axis == -1 else weight[:, None]
+        old, new = whole.narrow(axis, span.start, covered), tile.narrow(axis, 0, covered)
+        rest = tile.narrow(axis, covered, tile.shape[axis] - covered)
+        whole = torch.cat([whole.narrow(axis, 0, span.start), old + weight * (new - old), rest], dim=axis)
+    return whole
+
+
+@pytest.mark.parametrize("size, tile, overlap", [((100, 130), 48, 24), ((65, 129), 64, 16), ((90, 40), 48, 23)])
+def test_tiles_that_disagree_are_blended_as_defined(size: tuple[int, int], tile: int, overlap: int) -> None:
+    image = torch.rand(1, 2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def net(x: Tensor) -> Tensor:  # tells where in its tile a pixel lies
+        return x + torch.arange(x.shape[-1]) + 100.0 * torch.arange(x.shape[-2])[:, None]
+
+    rows, columns = (tile_spans(side, tile=tile, overlap=overlap) for side in size)
+    lines = [
+        faded([net(image[..., row.start : row.stop, c.start : c.stop]) for c in columns], columns, -1) for row in rows
+    ]
+    found = tiled_forward(net, image, scale=1, tile=tile, overlap=overlap, batch=2)
+    torch.testing.assert_close(found, faded(lines, rows, -2), rtol=1e-12, atol=1e-12)
 
 
 def test_strips_come_in_order_as_soon_as_they_are_finished() -> None:
