@@ -36,7 +36,7 @@ AHEAD = 2  # images decoded before their turn
 ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**30  # bytes of images that wait for a thread
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
-_NICENESS = 10
+_NICENESS = 19
 
 
 @dataclass
