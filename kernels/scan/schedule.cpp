@@ -53,7 +53,7 @@ struct ScheduledTask {
 // First blocks of the channel ranges that tasks cover, and the end of the last: as wide as keeps all threads busy, since
 // every range reads the pixels' B, C and dt again.
 std::vector<int64_t> block_ranges(const Problem& problem, const std::vector<OrderedSection>& sections, int threads) {
-  const bool in_pairs = sections.size() > 1 && sections[1].after[0] < 0;
+  const bool in_pairs = sections.size() > 1 && sections[1].after[0] < 0;  // the second waits for nothing
   const int64_t side_by_side = problem.batch * (in_pairs ? 2 : 1);
   const int64_t blocks = problem.block_count;
   const int64_t range = std::clamp<int64_t>(blocks * side_by_side / threads, 1, std::max<int64_t>(blocks, 1));
@@ -94,7 +94,7 @@ void schedule_items(const std::vector<OrderedSection>& sections, const std::vect
 Schedule schedule(const Problem& problem, Pass pass, int threads) {
   const std::vector<OrderedSection> sections = cut_into_sections(problem, pass);
   const std::vector<int64_t> starts = block_ranges(problem, sections, threads);
-  // An item stays in the caches of one thread, where there are enough of them.
+  // Where there are enough batch items, each is one thread's from beginning to end, and stays in its caches.
   const bool whole_items = threads == 1 || problem.batch % threads == 0 || problem.batch >= 4 * threads;
   const int64_t items = whole_items ? 1 : problem.batch;
   Schedule result{{}, whole_items ? sections.size() * (starts.size() - 1) : 1};

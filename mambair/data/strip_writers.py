@@ -15,7 +15,7 @@ from PIL import Image, TiffImagePlugin
 from mambair.data.image_content import ImageFile
 
 try:
-    from isal import isal_zlib  # on photographs four times as quick as zlib, for files that are a tenth larger
+    from isal import isal_zlib  # on photographs several times as quick as zlib, for files a little larger
 except ImportError:  # it has no wheel for this processor
     isal_zlib = None
 

@@ -53,19 +53,11 @@ class PromptedScan(DecayingScan):
         sizes = (self.dt_rank, self.d_state, self.d_state)
         dt, into, out_of = F.linear(x, self.x_proj_weight[0]).split(sizes, dim=-1)
         delta = F.linear(dt, self.dt_projs_weight[0])
+        decay = self.decay("A_logs")
         out_of = (out_of + prompt).unsqueeze(2)  # [B, L, 1, N]
         skip, bias = self.Ds.float(), self.dt_projs_bias[0].float()
         return selective_scan(
-            x,
-            delta,
-            self.decay("A_logs"),
-            into.unsqueeze(2),
-            out_of,
-            skip,
-            None,
-            bias,
-            delta_softplus=True,
-            index=index,
+            x, delta, decay, into.unsqueeze(2), out_of, skip, None, bias, delta_softplus=True, index=index
         )
 
 

@@ -85,7 +85,7 @@ def numpy_planes(image: np.ndarray) -> Planes:
     def finish(output: Tensor) -> np.ndarray:
         array = output[0].permute(1, 2, 0).numpy()
         if not array.flags.c_contiguous:
-            array = np.stack(list(output[0].numpy()), axis=-1)  # thrice as quick as copying the view
+            array = np.stack(list(output[0].numpy()), axis=-1)  # quicker than copying the view
         array = array.astype(image.dtype, copy=False)
         return array if image.ndim == 3 else array[..., 0]
 
