@@ -2,9 +2,11 @@
 
 python benchmarks/bench_restore.py [--images 24] [--size 320x240] [--format png] [--output results.md]
 
-The pure time is that of the network on the very tiles of the folder, in the same batches, with nothing around it. Each
-folder is measured between two pure rounds, in one process, after the results were compared with those of the network
-called directly; the share is the median of the folders', so that a machine whose speed drifts does not decide it.
+The pure time is that of the network on the very tiles of the folder, in as many lanes and the same batches, with
+nothing around it. Each folder is measured between two pure rounds, in one process, after the results were compared with
+those of the restorer called directly; the share is the median of the folders', so that a machine whose speed drifts
+does not decide it. Beside it stands the time of batch after batch on all cores, as a plain loop over the tiles would
+have it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mambair import Restorer
+    from mambair.restoring.plan import Job
 
 BAR = 0.95
 LIGHT: dict[str, Any] = {"upscale": 4, "embed_dim": 60, "d_state": 10, "depths": [6, 6, 6, 6], "mlp_ratio": 1.2}
@@ -90,10 +93,10 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
     """Row of the table, and pure time divided by the folder's."""
     import torch
 
-    from mambair.data.image_files import read_image
     from mambair.machine import describe_machine
     from mambair.ops.backends import explain
     from mambair.restoring.files import restore_files
+    from mambair.restoring.lanes import lanes_of
     from mambair.restoring.ledger import Ledger
     from mambair.restoring.plan import plan_jobs
 
@@ -105,32 +108,45 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
         assert report.complete, report.failed
         return time.perf_counter() - started
 
-    tiles = list(tiles_of(restorer, folder / "in"))
-    pure_time(restorer, tiles[:1])
+    lanes = lanes_of(restorer)
+    tiles = list(tiles_of(restorer, folder / "in", max(1, restorer.batch // lanes)))
+    batches = list(tiles_of(restorer, folder / "in", restorer.batch))
+    pure_time(restorer.net, tiles[:lanes], lanes)
     run("warm")
-    for job in plan_jobs(folder / "in", folder / "warm", format="png").jobs if options.format == "png" else ():
-        expected = restorer(read_image(job.source).pixels)
-        if not (read_image(job.target).pixels == expected).all():
-            raise SystemExit(f"{job.target.name} is not what the restorer gives: nothing is timed")
-    pure, whole = [pure_time(restorer, tiles)], []
+    if options.format == "png":
+        compare(restorer, plan_jobs(folder / "in", folder / "warm", format="png").jobs, restorer.batch // lanes)
+    pure, plain, whole = [pure_time(restorer.net, tiles, lanes)], [], []
     for number in range(options.rounds):
         whole.append(run(f"round {number}"))
-        pure.append(pure_time(restorer, tiles))
+        pure.append(pure_time(restorer.net, tiles, lanes))
+        plain.append(pure_time(restorer.net, batches, 1))
     shares = [(before + after) / 2 / taken for before, taken, after in zip(pure[:-1], whole, pure[1:], strict=True)]
     share = statistics.median(shares)
     weights = sum(each.numel() for each in restorer.net.parameters())
     network = f"{type(restorer.net).__name__} x{restorer.scale}, {weights // 1000}K"
     machine = f"{describe_machine('numpy', 'Pillow')}, {torch.get_num_threads()} threads"
     return (
-        f"| {network} | {explain(restorer.device.type)[0]} | {options.images} of "
-        f"{options.size} | {options.format} | {sum(map(len, tiles))} | {statistics.median(pure):.2f} | "
+        f"| {network} | {explain(restorer.device.type)[0]} | {options.images} of {options.size} | {options.format} | "
+        f"{sum(map(len, tiles))} | {lanes} | {statistics.median(plain):.2f} | {statistics.median(pure):.2f} | "
         f"{statistics.median(whole):.2f} | {share:.1%} | {min(shares):.0%} to {max(shares):.0%} | {machine} |",
         share,
     )
 
 
-def tiles_of(restorer: Restorer, folder: Path) -> Iterator[Tensor]:
-    """The tiles of the folder as the network gets them: [B, 3, h, w] float32 on its device, B up to the batch."""
+def compare(restorer: Restorer, jobs: Sequence[Job], batch: int) -> None:
+    """Stop unless the files are, pixel for pixel, what the restorer gives for each image by itself."""
+    from mambair import Restorer
+    from mambair.data.image_files import read_image
+
+    # of another batch, the last bits of a network's output may be others
+    alone = Restorer(restorer.net, device=restorer.device, tile=restorer.tile, overlap=restorer.overlap, batch=batch)
+    for job in jobs:
+        if not (read_image(job.target).pixels == alone(read_image(job.source).pixels)).all():
+            raise SystemExit(f"{job.target.name} is not what the restorer gives: nothing is timed")
+
+
+def tiles_of(restorer: Restorer, folder: Path, batch: int) -> Iterator[Tensor]:
+    """The tiles of the folder as the network gets them: [B, 3, h, w] float32 on its device, B up to ``batch``."""
     import torch
 
     from mambair.data.image_files import list_images, read_image
@@ -141,19 +157,26 @@ def tiles_of(restorer: Restorer, folder: Path) -> Iterator[Tensor]:
         image = torch.from_numpy(read_image(path).pixels.copy()).permute(2, 0, 1)[None].float() / 255
         spans = itertools.product(tile_spans(image.shape[-2], **grid), tile_spans(image.shape[-1], **grid))
         tiles = [image[..., row.start : row.stop, column.start : column.stop] for row, column in spans]
-        for first in range(0, len(tiles), restorer.batch):
-            yield torch.cat(tiles[first : first + restorer.batch]).to(restorer.device)
+        for first in range(0, len(tiles), batch):
+            yield torch.cat(tiles[first : first + batch]).to(restorer.device)
 
 
-def pure_time(restorer: Restorer, tiles: Sequence[Tensor]) -> float:
-    """Seconds of the network alone."""
+def pure_time(net: nn.Module, tiles: Sequence[Tensor], count: int) -> float:
+    """Seconds of the network alone, in so many lanes."""
     import torch
 
+    from mambair.restoring.lanes import Lanes
+
     started = time.perf_counter()
-    with torch.inference_mode():
-        for tile in tiles:
-            restorer.net(tile)
-        if restorer.device.type == "cuda":
+    with Lanes(net, count) as lanes:
+
+        @torch.inference_mode()
+        def restore(tile: Tensor) -> None:
+            lanes.take_share()
+            net(tile)
+
+        lanes.run(iter(tiles), restore)
+        if tiles[0].is_cuda:
             torch.cuda.synchronize()
     return time.perf_counter() - started
 
@@ -164,8 +187,8 @@ def append_row(path: Path, row: str) -> None:
 
     head = "# Restoring a folder against the pure compute time of its tiles\n\n"
     head += "`python benchmarks/bench_restore.py`; medians of several rounds in turns; bar: at least 95 %\n\n"
-    head += "| network | scan | images | results | tiles | pure, s | folder, s | pure / folder | rounds | machine |\n"
-    head += "|---|---|---|---|---:|---:|---:|---:|---:|---|\n"
+    head += "| network | scan | images | results | tiles | lanes | batch after batch, s | pure, s | folder, s | "
+    head += "pure / folder | rounds | machine |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|\n"
     before = path.read_text(encoding="utf-8") if path.exists() else head
     with atomic_path(path) as temporary:
         temporary.write_text(before + row + "\n", encoding="utf-8")

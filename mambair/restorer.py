@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mambair.data.transparency import enlarged_rows, fill_transparent
 from mambair.layers.decay import freeze_decays
 from mambair.loading import load
+from mambair.restoring.hand_over import Budget
 from mambair.restoring.image_kinds import WHITE, numpy_planes, to_planes
 from mambair.restoring.memory import free_bytes, is_out_of_memory, peak_bytes
 from mambair.restoring.tile_runner import Account, NonFiniteOutputError, TileRunner
@@ -37,7 +38,7 @@ _END = object()
 
 
 class Tiling(NamedTuple):
-    """How images are cut: largest side of a tile (0: never), least overlap, tiles per call of the network."""
+    """How images are cut: largest side of a tile (0: never), least overlap, tiles that are in the network at once."""
 
     tile: int
     overlap: int
@@ -57,7 +58,8 @@ class Restorer:
             where memory is short is it halved, before the first tile or when memory runs out; ``tile`` and
             ``overlap`` then say what is used, and a warning is logged.
         overlap: the least overlap of tiles, in input pixels; default 32, or a quarter of a smaller tile.
-        batch: tiles per call of the network; default 4 on CUDA, else 2.
+        batch: tiles that are in the network at once, in one call of it or in several from as many threads; default 4
+            on CUDA, else 2.
         dtype: float32, or bfloat16 / float16 for autocast (the scan's state is float32 in each). A tile that comes
             out black or not finite in a lower precision is computed again in float32.
         self_ensemble: restore each tile in its eight flipped and turned views and take the mean (8 times the work).
@@ -97,6 +99,7 @@ class Restorer:
             raise ValueError(f"batch: must be at least 1 tile, got {batch}")
         self.asked = self._tiling = Tiling(tile, overlap, batch)
         self._lock = threading.Lock()
+        self._inside = Budget(batch)  # tiles, over all threads
         self._bytes_per_pixel: float | None = None
         self._pixels_that_fit = 0
         tile_spans(1, tile=tile, overlap=overlap, multiple=self.multiple)  # wrong settings fail here
@@ -137,7 +140,7 @@ class Restorer:
 
     @property
     def batch(self) -> int:
-        """Tiles per call of the network."""
+        """Tiles that are in the network at once."""
         return self._tiling.batch
 
     def __call__(self, image: Any, *, progress: Progress | None = None, account: Account | None = None) -> Any:
@@ -185,14 +188,24 @@ class Restorer:
         return self._fresh_rows(self.attempts(image, progress=progress, account=account))
 
     def attempts(
-        self, image: np.ndarray, *, progress: Progress | None = None, account: Account | None = None
+        self,
+        image: np.ndarray,
+        *,
+        progress: Progress | None = None,
+        account: Account | None = None,
+        side_by_side: int = 1,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """As ``strips``, with the number of each strip's first row; from row 0 again where memory runs out.
 
         So that a whole image is made of tiles of one size: who gets row 0 again throws away what came before.
+
+        Args:
+            image, progress, account: as for calling the restorer.
+            side_by_side: how many images are restored at once, by as many threads, which share the batch.
         """
         planes = numpy_planes(image)
-        return ((row, planes.finish(strip)) for row, strip in self._attempts(planes.pixels, progress, account))
+        attempts = self._attempts(planes.pixels, progress, account, side_by_side)
+        return ((row, planes.finish(strip)) for row, strip in attempts)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Any]:
         """Restore image after image, in order; the next one is fetched while the present one is restored.
@@ -224,7 +237,7 @@ class Restorer:
                 done = row + len(strip)
 
     def _attempts(
-        self, pixels: Tensor, progress: Progress | None, account: Account | None
+        self, pixels: Tensor, progress: Progress | None, account: Account | None, side_by_side: int = 1
     ) -> Iterator[tuple[int, Tensor]]:
         """(first row, finished strip) from top to bottom; from the top again, in smaller tiles, when memory runs out.
 
@@ -233,12 +246,13 @@ class Restorer:
         account = Account() if account is None else account
         colour, alpha = self._split(pixels)
         size = (pixels.shape[-2], pixels.shape[-1])
-        self._fit_into_memory(size)
+        self._fit_into_memory(size, side_by_side)
         while True:
             tiling, row = self._tiling, 0
+            per_call = max(1, tiling.batch // side_by_side)
             account.tile, account.overlap, account.redone = tiling.tile, tiling.overlap, 0
             try:
-                for strip in self._strips(pixels, colour, alpha, tiling, progress, account):
+                for strip in self._strips(pixels, colour, alpha, tiling._replace(batch=per_call), progress, account):
                     yield row, strip
                     row += strip.shape[-2]
                 return
@@ -264,8 +278,10 @@ class Restorer:
 
         def net(tile: Tensor) -> Tensor:
             nonlocal done
-            restored = self._runner(tile, white, account)
-            done += tile.shape[0] // pixels.shape[0]
+            tiles = tile.shape[0] // pixels.shape[0]
+            with self._inside.held(tiles):
+                restored = self._runner(tile, white, account)
+            done += tiles
             if progress is not None:
                 progress(done, account.tiles)
             return restored
@@ -290,13 +306,13 @@ class Restorer:
         alpha = np.ascontiguousarray(image[..., -1].transpose(1, 2, 0))
         return torch.from_numpy(colour).permute(0, 3, 1, 2).to(pixels.device), alpha
 
-    def _fit_into_memory(self, size: tuple[int, int]) -> None:
-        """Lower the tile for an image of that (height, width) until the network's memory for it is there."""
+    def _fit_into_memory(self, size: tuple[int, int], images: int) -> None:
+        """Lower the tile for images of that (height, width) until the network's memory for so many is there."""
         with self._lock:
             while True:
                 tiling = self._tiling
                 sides = [min(tiling.tile or side, side) for side in size]
-                pixels = sides[0] * sides[1] * min(tiling.batch, self.tiles_of(*size))
+                pixels = sides[0] * sides[1] * min(tiling.batch, images * self.tiles_of(*size))
                 if pixels <= max(self._pixels_that_fit, SMALLEST_TILE**2):
                     return
                 free = free_bytes(self.device)
@@ -341,6 +357,7 @@ class Restorer:
             instead = used.tile or "whole images"
             logger.warning("%s: going on with tiles of %d instead of %s", reason, smaller.tile, instead)
         self._tiling = smaller
+        self._inside.resize(smaller.batch)
 
 
 def _quantized(strip: Tensor, white: float, dtype: torch.dtype) -> Tensor:

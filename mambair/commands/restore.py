@@ -86,7 +86,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--tile", type=int, metavar="N", help="largest side of a tile, input pixels (default 256; 0: never cut)")
     add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels (default 32)")
-    add("--batch", type=int, metavar="N", help="tiles per call of the network (default 4 on CUDA, else 2)")
+    add("--batch", type=int, metavar="N", help="tiles that are in the network at once (default 4 on CUDA, else 2)")
     add("--dtype", choices=DTYPES, default="fp32", help="bf16 and fp16 are faster on GPUs; scans stay in fp32")
     add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: better, 8 times the work")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")

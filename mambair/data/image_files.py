@@ -22,7 +22,7 @@ from PIL import UnidentifiedImageError
 from mambair.atomic_file import atomic_path
 from mambair.data.image_content import ImageFile, ImageFileError
 from mambair.data.image_decoders import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
-from mambair.data.image_encoders import FORMAT_OF_SUFFIX, check_fits, open_writer
+from mambair.data.image_encoders import FORMAT_OF_SUFFIX, STREAMED, check_fits, open_writer
 from mambair.data.png_rows import first_rows, header_size
 from mambair.data.strip_writers import Layout, StripWriter, layout_of
 
@@ -36,6 +36,7 @@ __all__ = [
     "Layout",
     "StripWriter",
     "check_writable",
+    "is_streamed",
     "layout_of",
     "list_images",
     "natural_key",
@@ -198,6 +199,11 @@ def open_strips(
             writer.close()
         if complete is not None:
             complete(temporary)
+
+
+def is_streamed(path: str | os.PathLike[str]) -> bool:
+    """Whether ``open_strips`` encodes a picture of that name on the way, rather than collecting it first."""
+    return FORMAT_OF_SUFFIX.get(Path(path).suffix.lower()) in STREAMED
 
 
 def check_writable(path: str | os.PathLike[str], layout: Layout, quality: int | None = None) -> str:

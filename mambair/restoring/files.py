@@ -9,20 +9,22 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 
-from mambair.data.image_files import MAX_PIXELS, ImageFile, Layout, open_strips, read_encoded
+from mambair.data.image_files import MAX_PIXELS, ImageFile, Layout, is_streamed, open_strips, read_encoded
 from mambair.restorer import Account, Restorer
 from mambair.restoring.claims import Claim
 from mambair.restoring.hand_over import AbandonedError, Budget, HandOver
+from mambair.restoring.lanes import Lanes, lanes_of
 from mambair.restoring.ledger import Ledger, State
-from mambair.restoring.memory import is_out_of_memory
+from mambair.restoring.memory import bytes_on_the_way, free_bytes, is_out_of_memory
 from mambair.restoring.plan import Job, Plan, PlanError, is_within, printable, real
 from mambair.restoring.report import ProgressBar, Report
 from mambair.restoring.results import fitted, layout_of_result
@@ -34,7 +36,7 @@ T = TypeVar("T")
 
 AHEAD = 2  # images decoded before their turn
 ENCODERS = min(4, os.cpu_count() or 1)
-MEMORY = 2**30  # bytes of images that wait for a thread
+MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
 _NICENESS = 19
 
@@ -84,7 +86,7 @@ def restore_files(
 
 
 class _Batch:
-    """The pipeline: a thread that claims, reads and decodes; this one, which restores; some that encode and write."""
+    """The pipeline: a thread that claims, reads and decodes; lanes that restore; threads that encode and write."""
 
     def __init__(
         self,
@@ -99,12 +101,13 @@ class _Batch:
         self.restorer, self.plan, self.ledger = restorer, plan, ledger
         self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
         self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
-        self.budget = Budget(MEMORY)
+        self.budget = Budget(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
         self.bar = ProgressBar(plan.jobs, quiet)
         self.lock = threading.Lock()  # of the report and the bar
         self.claims: set[Claim] = set()
         self.elsewhere: list[Job] = []
-        self.current: HandOver[np.ndarray] | None = None
+        self.open: set[HandOver[np.ndarray]] = set()
+        self.writing: list[Future[None]] = []
 
     def run(self) -> None:
         started = time.perf_counter()
@@ -127,26 +130,26 @@ class _Batch:
                 self.ledger.close()
         self.report.seconds = time.perf_counter() - started
 
-    def _pass(self, jobs: Iterable[Job]) -> None:
+    def _pass(self, jobs: Sequence[Job]) -> None:
         """Once over the files; those that others are working on are left for later."""
-        writing: list[Future[None]] = []
         with (
             ThreadPoolExecutor(1, "read") as reader,
             ThreadPoolExecutor(ENCODERS, "write", initializer=_give_way) as writers,
+            Lanes(self.restorer.net, min(lanes_of(self.restorer), len(jobs))) as lanes,
         ):
             try:
-                for item in self._read_ahead(jobs, reader):
-                    self._guarded(item, lambda item=item: self._restore(item, writers, writing))
-                for future in writing:
+                lanes.run(self._read_ahead(jobs, reader), lambda item: self._restored(item, lanes, writers))
+                for future in self.writing:
                     future.result()
             except BaseException:  # Ctrl-C: let no thread wait for another
+                lanes.stop()
                 self.budget.close()
                 reader.shutdown(cancel_futures=True)
-                if self.current is not None:
-                    self.current.abandon()
+                for hand_over in tuple(self.open):
+                    hand_over.abandon()
                 raise
 
-    def _read_ahead(self, jobs: Iterable[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
+    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
         """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
         remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
         while True:
@@ -186,30 +189,44 @@ class _Batch:
         started = time.perf_counter()
         encoded = read_encoded(job.source, max_pixels=self.max_pixels)
         height, width = encoded.size()
-        # decoded as float RGBA at most, twice while it is converted; encoders that cannot stream hold the result
-        cost = height * width * (8 + 4 * self.restorer.scale**2)
+        scale, tile, streamed = self.restorer.scale, self.restorer.tile, is_streamed(job.target)
+        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, streamed=streamed)
         self.budget.take(cost)
         item.cost = cost
         item.image = encoded.decoded()
         item.seconds["read"] = time.perf_counter() - started
         return item
 
-    def _restore(self, item: _Item, writers: ThreadPoolExecutor, writing: list[Future[None]]) -> None:
+    def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+        """In a lane's thread."""
+        self._guarded(item, lambda: self._restore(item, lanes, writers))
+
+    def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
         assert item.image is not None
         image, item.image = item.image, None
-        self.bar.begin(item.job)
+        lanes.take_share()
+        with self.lock:
+            self.bar.begin(item.job)
         layout = layout_of_result(image, self.restorer.scale, item.job.target, self.quality)
         pixels = image.interleaved()
         del image
+
+        def progress(done: int, total: int) -> None:
+            with self.lock:
+                self.bar.tile(item.job, done, total)
+            lanes.take_share()
+
         started = time.perf_counter()
         future: Future[None] | None = None
         hand_over: HandOver[np.ndarray] = HandOver()
+        attempts = self.restorer.attempts(pixels, progress=progress, account=item.account, side_by_side=lanes.count)
         try:
-            for row, strip in self.restorer.attempts(pixels, progress=self.bar.tile, account=item.account):
+            for row, strip in attempts:
                 if row == 0:
                     self._give_up(hand_over, future)
-                    self.current = hand_over = HandOver()
+                    hand_over = HandOver()
+                    self.open.add(hand_over)
                     future = writers.submit(self._written, item, layout, hand_over)
                 hand_over.put(strip)
             item.seconds["restore"] = time.perf_counter() - started
@@ -218,16 +235,13 @@ class _Batch:
             self._give_up(hand_over, future)
             raise
         finally:
-            self.current = None
+            self.open.discard(hand_over)
         assert future is not None
-        for each in [each for each in writing if each.done()]:
-            writing.remove(each)
-            each.result()  # an interrupt may have met it
-        writing.append(future)
+        self.writing.append(future)
 
-    @staticmethod
-    def _give_up(hand_over: HandOver[np.ndarray], future: Future[None] | None) -> None:
+    def _give_up(self, hand_over: HandOver[np.ndarray], future: Future[None] | None) -> None:
         """Make a writer drop what it has, and wait until its temporary file is gone."""
+        self.open.discard(hand_over)
         hand_over.abandon()
         if future is not None:
             future.result()

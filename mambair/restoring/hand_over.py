@@ -1,10 +1,11 @@
-"""Between the threads of a pipeline: strips handed over a few at a time, and a bound on the memory of what waits."""
+"""Between the threads of a pipeline: strips handed over a few at a time, and bounds on what they hold at once."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -71,10 +72,10 @@ class HandOver(Generic[T]):
 
 
 class Budget:
-    """Bytes that may be in use at once; a demand above the whole budget waits until it is alone.
+    """What may be in use at once, bytes or tiles; a demand above the whole budget waits until it is alone.
 
     Args:
-        total: bytes.
+        total: as many.
     """
 
     def __init__(self, total: int) -> None:
@@ -92,6 +93,25 @@ class Budget:
             if self._closed:
                 raise AbandonedError
             self._used += amount
+
+    @contextmanager
+    def held(self, amount: int) -> Iterator[None]:
+        """Take and, at the end of a with block, give.
+
+        Raises:
+            AbandonedError: the budget was closed.
+        """
+        self.take(amount)
+        try:
+            yield
+        finally:
+            self.give(amount)
+
+    def resize(self, total: int) -> None:
+        """From now on this much may be in use at once; what is in use already stays so."""
+        with self._changed:
+            self._total = total
+            self._changed.notify_all()
 
     def give(self, amount: int) -> None:
         """Put back what was taken."""

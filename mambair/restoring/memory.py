@@ -1,4 +1,4 @@
-"""How much memory a network needs for a tile, how much there is, and which errors mean that it ran out."""
+"""How much memory a network needs for a tile, and an image on its way; how much there is; errors for too little."""
 
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ def _free_in_group(limit: str, used: str) -> int | None:
         return max(int(most) - int(now), 1)
     except (OSError, ValueError):  # no such limit, or "max"
         return None
+
+
+def bytes_on_the_way(height: int, width: int, *, scale: int, tile: int, streamed: bool) -> int:
+    """Memory for an image of that size from decoding to encoding, without what the network needs for its tiles.
+
+    Args:
+        height, width: in pixels.
+        scale: of the result.
+        tile: the largest side of a tile, 0 for the whole image.
+        streamed: whether the result is encoded strip by strip; else it is collected first.
+    """
+    decoded = 20 * height * width  # RGBA of 8 bits while it is decoded, converted and split
+    strip = width * min(height, tile or height) * scale**2
+    blending = 36 * strip  # two rows of tiles in float32 RGB, and as much as one of them waiting as integers
+    return decoded + blending + (0 if streamed else 4 * height * width * scale**2)
 
 
 def peak_bytes(net: Callable[[Tensor], Tensor], x: Tensor) -> int:

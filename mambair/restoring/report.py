@@ -66,6 +66,7 @@ class ProgressBar:
     def __init__(self, jobs: Sequence[Job], quiet: bool) -> None:
         self._started = time.perf_counter()
         self._bytes = {job: _size(job.source) for job in jobs} if not quiet else {}
+        self._parts: dict[Job, float] = {}  # of the images that are being restored
         self._all, self._done = sum(self._bytes.values()), 0
         self._restored_bytes, self._restored, self._megapixels, self._settled = 0, 0, 0.0, 0
         self._bar = tqdm(
@@ -78,22 +79,24 @@ class ProgressBar:
         )
 
     def begin(self, job: Job) -> None:
-        """The name of what is restored now."""
+        """The name of what is restored now, also where others are."""
         self._bar.set_description(printable(job.source.name), refresh=False)
 
-    def tile(self, done: int, total: int) -> None:
-        """So many tiles of the present image are done."""
-        self._bar.update(max(self._settled + min(done / total, 0.99) - self._bar.n, 0))
+    def tile(self, job: Job, done: int, total: int) -> None:
+        """So many tiles of an image are done."""
+        self._parts[job] = min(done / total, 0.99)
+        self._move()
 
     def settle(self, job: Job, megapixels: float | None = None) -> None:
         """A file is done with; ``megapixels`` if it was restored."""
         size = self._bytes.get(job, 0)
+        self._parts.pop(job, None)
         self._settled, self._done = self._settled + 1, self._done + size
         if megapixels is not None:
             self._restored, self._megapixels = self._restored + 1, self._megapixels + megapixels
             self._restored_bytes += size
         self._bar.set_postfix_str(self._rates(), refresh=False)
-        self._bar.update(max(self._settled - self._bar.n, 0))
+        self._move()
 
     def say(self, line: str) -> None:
         """A line above the bar."""
@@ -103,6 +106,9 @@ class ProgressBar:
         """Leave the bar as it is."""
         self._bar.refresh()
         self._bar.close()
+
+    def _move(self) -> None:
+        self._bar.update(max(self._settled + sum(self._parts.values()) - self._bar.n, 0))
 
     def _rates(self) -> str:
         elapsed = time.perf_counter() - self._started

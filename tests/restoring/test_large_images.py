@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 LIMIT = 4e9
 
 PROGRAM = """
-import resource, sys
+import resource, shutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import numpy as np
@@ -24,7 +24,7 @@ from mambair.restoring.ledger import Ledger
 from mambair.restoring.plan import plan_jobs
 
 folder, scale, width, height = Path(sys.argv[2]), *map(int, sys.argv[3:6])
-ending, mode = sys.argv[6:8]
+ending, mode, copies = *sys.argv[6:8], int(sys.argv[8])
 
 class Replicate(nn.Module):
     upscale, in_chans = scale, 3
@@ -40,6 +40,8 @@ def rows(start, stop):
 with open_strips(folder / "in" / "large.png", Layout(height, width, mode, "uint8")) as writer:
     for start in range(0, height, 500):
         writer.write(rows(start, min(start + 500, height)))
+for number in range(1, copies):
+    shutil.copyfile(folder / "in" / "large.png", folder / "in" / f"large{number}.png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 plan = plan_jobs(folder / "in", folder / "out", format=ending)
 report = restore_files(Restorer(Replicate(), device="cpu"), plan, ledger=Ledger(folder / "out", {}), quiet=True)
@@ -50,19 +52,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, before * unit)
 
 
 @pytest.mark.parametrize(
-    ("scale", "width", "height", "ending", "mode"),
+    ("scale", "width", "height", "ending", "mode", "copies"),
     [
-        (1, 12000, 9000, "png", "RGB"),
-        (4, 6000, 4500, "png", "RGB"),
-        (4, 6000, 4500, "tif", "RGB"),
-        (1, 12000, 9000, "png", "RGBA"),
+        (1, 12000, 9000, "png", "RGB", 1),
+        (4, 6000, 4500, "png", "RGB", 1),
+        (4, 6000, 4500, "tif", "RGB", 1),
+        (1, 12000, 9000, "png", "RGBA", 2),
+        (1, 6000, 4500, "png", "RGB", 4),
     ],
-    ids=["x1", "x4", "x4-tiff", "x1-alpha"],
+    ids=["x1", "x4", "x4-tiff", "x1-alpha-two", "x1-four-side-by-side"],
 )
 def test_peak_memory(
-    tmp_path: Path, repository: Path, scale: int, width: int, height: int, ending: str, mode: str
+    tmp_path: Path, repository: Path, scale: int, width: int, height: int, ending: str, mode: str, copies: int
 ) -> None:
-    arguments = [str(repository), str(tmp_path), str(scale), str(width), str(height), ending, mode]
+    arguments = [str(repository), str(tmp_path), *map(str, (scale, width, height)), ending, mode, str(copies)]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=550, check=False
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mambair import restorer as restorer_module
 from mambair.restorer import Account, Restorer
-from mambair.restoring.memory import free_bytes, is_out_of_memory, peak_bytes
+from mambair.restoring.memory import bytes_on_the_way, free_bytes, is_out_of_memory, peak_bytes
 
 
 def cuda_error() -> Exception:
@@ -152,6 +152,30 @@ def test_less_memory_lowers_the_tile_beforehand(
     restorer(noise(300, 300))
     assert restorer.tile == tile
     assert ("GiB are free" in caplog.text) == (tile < 256)
+
+
+@pytest.mark.parametrize(("side_by_side", "batch", "tile"), [(1, 2, 256), (2, 1, 256), (3, 1, 256)])
+def test_images_side_by_side_need_their_memory_at_once(
+    monkeypatch: pytest.MonkeyPatch, side_by_side: int, batch: int, tile: int
+) -> None:
+    # enough for one such image, and not for two
+    monkeypatch.setattr(restorer_module, "free_bytes", lambda device: 60_000_000)
+    restorer, image = Restorer(Widening(), device="cpu"), noise(200, 250)
+    assert sum(len(strip) for _, strip in restorer.attempts(image, side_by_side=side_by_side)) == 200
+    assert (restorer.batch, restorer.tile) == (batch, tile), "one after the other is no reason for smaller tiles"
+
+
+@pytest.mark.parametrize(
+    ("tile", "streamed", "expected"),
+    [
+        (256, True, 20 * 600 * 1000 + 36 * 1000 * 256 * 16),
+        (256, False, 20 * 600 * 1000 + 36 * 1000 * 256 * 16 + 4 * 600 * 1000 * 16),
+        (0, True, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
+        (1024, True, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
+    ],
+)
+def test_memory_of_an_image_on_its_way(tile: int, streamed: bool, expected: int) -> None:
+    assert bytes_on_the_way(600, 1000, scale=4, tile=tile, streamed=streamed) == expected
 
 
 def test_a_small_image_needs_no_lowering(monkeypatch: pytest.MonkeyPatch) -> None:
