@@ -172,7 +172,7 @@ def pure_time(net: nn.Module, tiles: Sequence[Tensor], count: int) -> float:
 
         @torch.inference_mode()
         def restore(tile: Tensor) -> None:
-            lanes.take_share()
+            lanes.take_share(count)
             net(tile)
 
         lanes.run(iter(tiles), restore)

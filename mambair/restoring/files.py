@@ -205,7 +205,7 @@ class _Batch:
         """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
         assert item.image is not None
         image, item.image = item.image, None
-        lanes.take_share()
+        lanes.take_share(self.restorer.batch)
         with self.lock:
             self.bar.begin(item.job)
         layout = layout_of_result(image, self.restorer.scale, item.job.target, self.quality)
@@ -215,7 +215,7 @@ class _Batch:
         def progress(done: int, total: int) -> None:
             with self.lock:
                 self.bar.tile(item.job, done, total)
-            lanes.take_share()
+            lanes.take_share(self.restorer.batch)
 
         started = time.perf_counter()
         future: Future[None] | None = None

@@ -69,10 +69,13 @@ class Lanes:
         """Let each lane end at the next module, tile or image; to be called from any thread."""
         self._stopping.set()
 
-    def take_share(self) -> None:
+    def take_share(self, at_once: int) -> None:
         """Give this thread its part of the cores, which is larger while others have nothing to do.
 
         To be called in a lane, before and between tiles.
+
+        Args:
+            at_once: how many calls of the network may run at once; those of further lanes wait for one another.
 
         Raises:
             AbandonedError: the lanes were stopped.
@@ -80,7 +83,7 @@ class Lanes:
         self._leave_if_stopped()
         latest = time.monotonic() - _IDLE
         busy = self.count - sum(since < latest for since in tuple(self._waiting_since.values()))
-        torch.set_num_threads(max(1, self._all_threads // max(1, busy)))
+        torch.set_num_threads(max(1, self._all_threads // max(1, min(busy, at_once))))
 
     def _lane(self, items: Iterator[T], work: Callable[[T], None]) -> None:
         lane = threading.get_ident()

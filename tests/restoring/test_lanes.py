@@ -32,13 +32,18 @@ def test_each_item_once_and_as_many_at_a_time_as_there_are_lanes(count: int) -> 
     assert sorted(done) == list(range(4 * count))
 
 
-@pytest.mark.parametrize(("threads", "count", "share"), [(4, 2, 2), (6, 3, 2), (3, 1, 3), (1, 2, 1), (5, 2, 2)])
-def test_busy_lanes_share_the_cores(set_threads: Callable[[int], None], threads: int, count: int, share: int) -> None:
+@pytest.mark.parametrize(
+    ("threads", "count", "at_once", "share"),
+    [(4, 2, 2, 2), (6, 3, 3, 2), (6, 3, 8, 2), (3, 1, 2, 3), (1, 2, 2, 1), (5, 2, 2, 2), (4, 2, 1, 4)],
+)
+def test_busy_lanes_share_the_cores(
+    set_threads: Callable[[int], None], threads: int, count: int, at_once: int, share: int
+) -> None:
     shares, together = [], threading.Barrier(count)
 
     def work(item: int) -> None:
         together.wait(PATIENCE)
-        lanes.take_share()
+        lanes.take_share(at_once)
         shares.append(torch.get_num_threads())
         together.wait(PATIENCE)  # before any lane has ended
 
@@ -68,9 +73,9 @@ def test_the_cores_of_an_idle_lane_are_lent(
 
     def work(item: str) -> None:
         deadline = time.monotonic() + PATIENCE
-        lanes.take_share()
+        lanes.take_share(2)
         while torch.get_num_threads() != 4 and time.monotonic() < deadline:
-            lanes.take_share()
+            lanes.take_share(2)
         shares.append(torch.get_num_threads())
         last_one_done.set()
 
@@ -91,7 +96,7 @@ def test_a_lane_that_is_about_to_get_an_image_keeps_its_cores(
         assert asked.wait(PATIENCE)
 
     def work(item: str) -> None:
-        lanes.take_share()
+        lanes.take_share(2)
         shares.append(torch.get_num_threads())
         asked.set()
 
