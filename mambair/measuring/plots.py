@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 120, 28, 44
 LINE, LETTER = 12, 6.5  # height of a label and width of its letters, in pixels
+RADIUS = 4
 MARGIN = 0.08  # of the range of values, free at each side
 
 
@@ -107,24 +109,42 @@ def _y_axis(points: Sequence[Point], place: Callable[[float], float], label: str
 
 
 def _marks(points: Sequence[Point], place_x: Callable[[float], float], place_y: Callable[[float], float]) -> list[str]:
-    """Circles and their labels, which are moved up or down until no two lie upon each other."""
+    """Circles and their labels, which lie upon no circle and no other label."""
     parts = []
-    taken: list[tuple[float, float, float]] = []  # left, right, baseline
+    places = {point: (place_x(math.log10(point.x)), place_y(point.y)) for point in points}
+    taken = [_Box(x - RADIUS, x + RADIUS, y + 4) for x, y in places.values()]
     for point in sorted(points, key=lambda p: -p.y):
-        x, y = place_x(math.log10(point.x)), place_y(point.y)
+        x, y = places[point]
         kind = "printed" if point.printed else "measured"
         told = f"{point.label}: {short(point.x)}, {point.y:.2f}"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{kind}"><title>{escape(told)}</title></circle>')
-        left, right = x + 7, x + 7 + LETTER * len(point.label)
-        steps = (sign * step * LINE / 2 for step in range(2 * len(points) + 1) for sign in (1, -1))
-        free = next(y + 4 + step for step in steps if _is_free(left, right, y + 4 + step, taken))
-        taken.append((left, right, free))
-        parts.append(f'<text x="{left:.1f}" y="{free:.1f}" class="label">{escape(point.label)}</text>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}" class="{kind}"><title>{escape(told)}</title></circle>'
+        )
+        box = next(box for box in _beside(x, y, LETTER * len(point.label)) if all(map(box.is_clear_of, taken)))
+        taken.append(box)
+        place = f'x="{box.left:.1f}"' if box.left > x else f'x="{box.right:.1f}" text-anchor="end"'
+        parts.append(f'<text {place} y="{box.baseline:.1f}" class="label">{escape(point.label)}</text>')
     return parts
 
 
-def _is_free(left: float, right: float, baseline: float, taken: Sequence[tuple[float, float, float]]) -> bool:
-    return all(
-        right < other_left or left > other_right or abs(baseline - other) >= LINE
-        for other_left, other_right, other in taken
-    )
+@dataclass(frozen=True)
+class _Box:
+    """What a line of text or a circle covers, in pixels."""
+
+    left: float
+    right: float
+    baseline: float
+
+    def is_clear_of(self, other: _Box) -> bool:
+        return self.right < other.left or self.left > other.right or abs(self.baseline - other.baseline) >= LINE
+
+
+def _beside(x: float, y: float, width: float) -> Iterator[_Box]:
+    """Where a label may stand, the best first: right or left of its circle, then above and below, ever farther."""
+    gap = RADIUS + 3
+    for step in itertools.count():
+        for sign in (1, -1) if step else (1,):
+            baseline = y + 4 + sign * step * LINE / 4
+            yield _Box(x + gap, x + gap + width, baseline)
+            if x - gap - width > LEFT:
+                yield _Box(x - gap - width, x - gap, baseline)

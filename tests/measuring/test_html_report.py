@@ -123,18 +123,47 @@ POINTS = [
 ]
 
 
-def test_a_plot_is_sound_and_its_labels_lie_apart() -> None:
-    root = ElementTree.fromstring(scatter(POINTS, title="t & t", x_label="x", y_label="y"))
+# Set5 x4 as printed, and a smaller network: three circles in one corner
+LIGHT = [
+    Point("small", 144_920, 29.72),
+    Point("MambaIR-light", 924_492, 32.42, printed=True),
+    Point("MambaIR-light-2023", 1_382_796, 32.51, printed=True),
+    Point("MambaIRv2-light", 789_680, 32.51, printed=True),
+]
+
+
+def extent(label: ElementTree.Element) -> tuple[float, float]:
+    """Left and right of a label's letters."""
+    x, width = float(label.get("x", 0)), LETTER * len(label.text or "")
+    return (x - width, x) if label.get("text-anchor") == "end" else (x, x + width)
+
+
+@pytest.mark.parametrize("points", [POINTS, LIGHT, LIGHT * 3], ids=["awkward", "light", "crowded"])
+def test_a_plot_is_sound_and_its_labels_lie_apart(points: list[Point]) -> None:
+    root = ElementTree.fromstring(scatter(points, title="t & t", x_label="x", y_label="y"))
     circles = list(root.iter("circle"))
-    assert [c.get("class") for c in circles] == ["printed", "measured", "measured"], "infinite values are left out"
+    assert len(circles) == len([p for p in points if p.label != "inf"]), "infinite values are left out"
     labels = [e for e in root.iter("text") if e.get("class") == "label"]
-    boxes = [(float(e.get("x", 0)), float(e.get("y", 0)), LETTER * len(e.text or "")) for e in labels]
-    for i, (x, y, width) in enumerate(boxes):
-        for other_x, other_y, other_width in boxes[:i]:
-            assert abs(y - other_y) >= LINE or x + width < other_x or other_x + other_width < x
+    boxes = [(*extent(label), float(label.get("y", 0))) for label in labels]
+    assert all(left > 0 and right < 460 for left, right, _ in boxes)
     for circle in circles:
-        assert 0 < float(circle.get("cx", 0)) < 460 and 0 < float(circle.get("cy", 0)) < 300
+        x, y = float(circle.get("cx", 0)), float(circle.get("cy", 0))
+        assert 0 < x < 460 and 0 < y < 300
+        boxes.append((x - 4, x + 4, y + 4))
+    for i, (left, right, y) in enumerate(boxes[: len(labels)]):
+        for other_left, other_right, other_y in (*boxes[:i], *boxes[len(labels) :]):
+            assert abs(y - other_y) >= LINE - 0.1 or right < other_left or other_right < left
     assert scatter([], title="", x_label="", y_label="") == ""
+
+
+def test_labels_of_a_crowded_corner_stand_beside_their_circles() -> None:
+    root = ElementTree.fromstring(scatter(LIGHT, title="", x_label="", y_label=""))
+    labels = {e.text: e for e in root.iter("text") if e.get("class") == "label"}
+    circles = {(e[0].text or "").split(":")[0]: e for e in root.iter("circle")}
+    for name, label in labels.items():
+        assert name is not None
+        x, y = (float(circles[name].get(key, 0)) for key in ("cx", "cy"))
+        assert min(abs(end - x) for end in extent(label)) <= 8 and abs(float(label.get("y", 0)) - 4 - y) <= LINE
 
 
 def test_one_point_and_equal_points() -> None:
