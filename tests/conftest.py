@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -31,3 +35,18 @@ def development_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"MAMBAIR_TEST_DATA={folder} is not a folder"
     return path
+
+
+@pytest.fixture
+def load_script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a file of ``scripts/`` by its name without ``.py``."""
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
+        spec = importlib.util.spec_from_file_location(name, repository / "scripts" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

@@ -81,8 +81,7 @@ def plan_jobs(
     unreadable: list[tuple[Path, str]] = []
     if source.is_dir():
         folder = source
-        sources = list_images(source, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
-        sources = [path for path in sources if _is_wanted(path.relative_to(source).as_posix(), include, exclude)]
+        sources, unreadable = _listed(source, include, exclude)
         sources, notes = _outside(sources, source, output)
     elif output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
         if real(output) == real(source):
@@ -104,6 +103,13 @@ def plan_jobs(
     targets, renamed = _targets(sources, folder, output, suffix, ending)
     jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
     return Plan(jobs, output, [*notes, *renamed], unreadable)
+
+
+def _listed(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The images under a folder that the patterns leave; folders that cannot be read, and why."""
+    unreadable: list[tuple[Path, str]] = []
+    paths = list_images(folder, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
+    return [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)], unreadable
 
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

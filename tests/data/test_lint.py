@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -118,13 +117,8 @@ def test_test_images_among_the_training_images(pairs: Path, tmp_path: Path) -> N
 
 
 @pytest.fixture
-def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
-    spec = importlib.util.spec_from_file_location("lint_data", repository / "scripts" / "lint_data.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("lint_data")
 
 
 def test_exit_codes_of_the_script(script: ModuleType, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:

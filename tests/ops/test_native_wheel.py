@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -25,14 +24,9 @@ print(native.library_path())
 """
 
 
-@pytest.fixture(scope="module")
-def build_wheel():
-    path = Path(__file__).resolve().parents[2] / "scripts" / "build_wheel.py"
-    specification = importlib.util.spec_from_file_location("build_wheel", path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+@pytest.fixture
+def build_wheel(load_script):
+    return load_script("build_wheel")
 
 
 def check_record(wheel: zipfile.ZipFile) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,15 +15,6 @@ from mambair.archs import MambaIR
 from mambair.checkpoint import read_checkpoint, write_checkpoint
 
 ARGUMENTS = {"upscale": 2, "embed_dim": 12, "depths": [1], "d_state": 2, "upsampler": "pixelshuffledirect"}
-
-
-def script(repository: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
-    spec = importlib.util.spec_from_file_location(name, repository / "scripts" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -42,10 +32,10 @@ def experiment(tmp_path: Path) -> Path:
 
 
 def test_a_training_becomes_a_file_and_a_card(
-    repository: Path, experiment: Path, monkeypatch: pytest.MonkeyPatch
+    load_script: Callable[[str], ModuleType], repository: Path, experiment: Path
 ) -> None:
     weights, zoo = experiment / "small_x2.safetensors", experiment / "zoo.md"
-    package = script(repository, "package_weights", monkeypatch)
+    package = load_script("package_weights")
     code = package.main(["--experiment", str(experiment), "--training-data", "noise", "--output", str(weights)])
     assert code == 0
     training = json.loads(read_checkpoint(weights).metadata["mambair.training"])
@@ -53,7 +43,7 @@ def test_a_training_becomes_a_file_and_a_card(
     assert training["hours"] == pytest.approx((10 * 36 + 10 * 72 + 10 * 36) / 3600, abs=0.005)  # rounded to 0.01
     assert mambair.load(weights).upscale == 2
 
-    card = script(repository, "make_model_card", monkeypatch)
+    card = load_script("make_model_card")
     images = repository / "datasets" / "example" / "lr_x4"
     arguments = ["--weights", str(weights), "--set", f"example={images}", "--output", str(zoo)]
     assert card.main(arguments) == 0
@@ -64,8 +54,8 @@ def test_a_training_becomes_a_file_and_a_card(
     assert zoo.read_text() == first, "writing a card again must replace it"
 
 
-def test_no_report_is_an_error(repository: Path, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_report_is_an_error(load_script: Callable[[str], ModuleType], experiment: Path) -> None:
     (experiment / "metrics.jsonl").write_text("")
-    package = script(repository, "package_weights", monkeypatch)
+    package = load_script("package_weights")
     with pytest.raises(ValueError, match=r"metrics\.jsonl: there is no report of an iteration in it"):
         package.training_record(experiment / "metrics.jsonl")

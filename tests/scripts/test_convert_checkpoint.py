@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -14,13 +12,8 @@ from mambair.checkpoint import read_checkpoint
 
 
 @pytest.fixture
-def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", repository / "scripts/convert_checkpoint.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("convert_checkpoint")
 
 
 def test_there_and_back(script, golden, tmp_path, capsys):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +10,8 @@ import pytest
 
 
 @pytest.fixture
-def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
-    spec = importlib.util.spec_from_file_location("download_data", repository / "scripts" / "download_data.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("download_data")
 
 
 def run(script: ModuleType, *arguments: object) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +13,8 @@ from mambair.data.image_files import list_images
 
 
 @pytest.fixture
-def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts replace the first entry
-    spec = importlib.util.spec_from_file_location("prepare_data", repository / "scripts" / "prepare_data.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("prepare_data")
 
 
 def run(script: ModuleType, *arguments: object) -> int:
