@@ -279,8 +279,11 @@ class Restorer:
         def net(tile: Tensor) -> Tensor:
             nonlocal done
             tiles = tile.shape[0] // pixels.shape[0]
-            with self._inside.held(tiles):
+            self._inside.take(tiles)
+            try:
                 restored = self._runner(tile, white, account)
+            finally:
+                self._inside.give(tiles)
             done += tiles
             if progress is not None:
                 progress(done, account.tiles)

@@ -108,6 +108,7 @@ class _Batch:
         self.elsewhere: list[Job] = []
         self.open: set[HandOver[np.ndarray]] = set()
         self.writing: list[Future[None]] = []
+        self.threads_are_left = False  # a second Ctrl-C kept them from being waited for
 
     def run(self) -> None:
         started = time.perf_counter()
@@ -124,30 +125,43 @@ class _Batch:
             self.report.interrupted = True
         finally:
             self.bar.close()
-            for claim in self.claims:  # of files that an interrupt kept from being done
-                claim.release()
-            if self.ledger is not None:
-                self.ledger.close()
+            if not self.threads_are_left:  # else they settle their files, and the system releases the other claims
+                for claim in self.claims:  # of files that an interrupt kept from being done
+                    claim.release()
+                if self.ledger is not None:
+                    self.ledger.close()
         self.report.seconds = time.perf_counter() - started
 
     def _pass(self, jobs: Sequence[Job]) -> None:
         """Once over the files; those that others are working on are left for later."""
-        with (
-            ThreadPoolExecutor(1, "read") as reader,
-            ThreadPoolExecutor(ENCODERS, "write", initializer=_give_way) as writers,
-            Lanes(self.restorer.net, min(lanes_of(self.restorer), len(jobs))) as lanes,
-        ):
-            try:
-                lanes.run(self._read_ahead(jobs, reader), lambda item: self._restored(item, lanes, writers))
-                for future in self.writing:
-                    future.result()
-            except BaseException:  # Ctrl-C: let no thread wait for another
-                lanes.stop()
-                self.budget.close()
-                reader.shutdown(cancel_futures=True)
-                for hand_over in tuple(self.open):
-                    hand_over.abandon()
-                raise
+        count = min(lanes_of(self.restorer), len(jobs))
+        first: BaseException | None = None
+        try:
+            with (
+                ThreadPoolExecutor(1, "read") as reader,
+                # each lane keeps one busy from an image's first strip on
+                ThreadPoolExecutor(ENCODERS + count, "write", initializer=_give_way) as writers,
+                Lanes(self.restorer.net, count) as lanes,
+            ):
+                try:
+                    lanes.run(self._read_ahead(jobs, reader), lambda item: self._restored(item, lanes, writers))
+                    for future in self.writing:
+                        future.result()
+                except BaseException as error:
+                    first = error
+                    self._stop(lanes, reader)
+                    raise
+        except BaseException as error:
+            self.threads_are_left = error is not first
+            raise
+
+    def _stop(self, lanes: Lanes, reader: ThreadPoolExecutor) -> None:
+        """Let no thread wait for another."""
+        lanes.stop()
+        self.budget.close()
+        reader.shutdown(cancel_futures=True)
+        for hand_over in tuple(self.open):
+            hand_over.abandon()
 
     def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
         """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
@@ -199,6 +213,7 @@ class _Batch:
 
     def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """In a lane's thread."""
+        self._raise_what_met_writers()
         self._guarded(item, lambda: self._restore(item, lanes, writers))
 
     def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
@@ -214,7 +229,8 @@ class _Batch:
 
         def progress(done: int, total: int) -> None:
             with self.lock:
-                self.bar.tile(item.job, done, total)
+                if not item.settled:  # its writer may have failed meanwhile
+                    self.bar.tile(item.job, done, total)
             lanes.take_share(self.restorer.batch)
 
         started = time.perf_counter()
@@ -237,13 +253,22 @@ class _Batch:
         finally:
             self.open.discard(hand_over)
         assert future is not None
-        self.writing.append(future)
+        with self.lock:
+            self.writing.append(future)
 
     def _give_up(self, hand_over: HandOver[np.ndarray], future: Future[None] | None) -> None:
         """Make a writer drop what it has, and wait until its temporary file is gone."""
         self.open.discard(hand_over)
         hand_over.abandon()
         if future is not None:
+            future.result()
+
+    def _raise_what_met_writers(self) -> None:
+        """What is no fault of one file ends the run: a manifest that cannot be written."""
+        with self.lock:
+            done = {future for future in self.writing if future.done()}
+            self.writing = [future for future in self.writing if future not in done]
+        for future in done:
             future.result()
 
     def _written(self, item: _Item, layout: Layout, strips: HandOver[np.ndarray]) -> None:
@@ -300,9 +325,11 @@ class _Batch:
                 return
             self.report.failed.append((item.job.source, reason))
             self.bar.say(f"failed: {printable(item.job.source)}: {reason}")
-        if trace is not None and self.ledger is not None and item.claim is not None:
-            self.ledger.failed(item.job, {"error": reason, "traceback": trace})
-        self._settle(item)
+        try:
+            if trace is not None and self.ledger is not None and item.claim is not None:
+                self.ledger.failed(item.job, {"error": reason, "traceback": trace})
+        finally:
+            self._settle(item)
 
     def _settle(self, item: _Item, megapixels: float | None = None) -> None:
         """A file is done with, one way or another."""

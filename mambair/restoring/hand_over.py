@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -83,7 +82,7 @@ class Budget:
         self._changed = threading.Condition()
 
     def take(self, amount: int) -> None:
-        """Wait until ``amount`` is there, and take it. Demands must be made in the order in which they are met.
+        """Wait until ``amount`` is there, and take it; of several threads that wait, any may be the first.
 
         Raises:
             AbandonedError: the budget was closed.
@@ -93,19 +92,6 @@ class Budget:
             if self._closed:
                 raise AbandonedError
             self._used += amount
-
-    @contextmanager
-    def held(self, amount: int) -> Iterator[None]:
-        """Take and, at the end of a with block, give.
-
-        Raises:
-            AbandonedError: the budget was closed.
-        """
-        self.take(amount)
-        try:
-            yield
-        finally:
-            self.give(amount)
 
     def resize(self, total: int) -> None:
         """From now on this much may be in use at once; what is in use already stays so."""

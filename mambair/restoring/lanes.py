@@ -40,6 +40,7 @@ class Lanes:
         self._taking = threading.Lock()
         self._waiting_since: dict[int, float] = {}  # of threads that have no image
         self._stopping = threading.Event()
+        self._this = threading.local()  # is_lane: whether a thread is one of these
         self._pool = ThreadPoolExecutor(count, "lane")
         self._hooks: list[Any] = []
 
@@ -48,10 +49,13 @@ class Lanes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown()
-        for hook in self._hooks:
-            hook.remove()
-        torch.set_num_threads(self._all_threads)  # for threads that begin later
+        try:
+            self.stop()
+            self._pool.shutdown()
+        finally:  # also where a second Ctrl-C ends the waiting
+            for hook in self._hooks:
+                hook.remove()
+            torch.set_num_threads(self._all_threads)  # for threads that begin later
 
     def run(self, items: Iterator[T], work: Callable[[T], None]) -> None:
         """Do ``work`` on each of ``items``, which are taken by one thread at a time; to be called once.
@@ -86,7 +90,7 @@ class Lanes:
         torch.set_num_threads(max(1, self._all_threads // max(1, min(busy, at_once))))
 
     def _lane(self, items: Iterator[T], work: Callable[[T], None]) -> None:
-        lane = threading.get_ident()
+        lane, self._this.is_lane = threading.get_ident(), True
         while not self._stopping.is_set():
             self._waiting_since[lane] = time.monotonic()
             with self._taking:
@@ -98,7 +102,8 @@ class Lanes:
         self._waiting_since[lane] = _FOR_EVER
 
     def _leave_if_stopped(self, *_: object) -> None:
-        if self._stopping.is_set():
+        # others may use the network, too
+        if self._stopping.is_set() and getattr(self._this, "is_lane", False):
             raise AbandonedError
 
 

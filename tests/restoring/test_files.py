@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mambair.data.image_files import ImageFile, read_image, write_image
+from mambair.data.strip_writers import PngWriter
 from mambair.restorer import Restorer
+from mambair.restoring import files as files_module
 from mambair.restoring.files import restore_files
+from mambair.restoring.lanes import Lanes
+from mambair.restoring.ledger import Ledger
+from mambair.restoring.manifest import Manifest
 from mambair.restoring.plan import Job, Plan, plan_jobs
 from mambair.restoring.report import ProgressBar
 
@@ -234,7 +242,7 @@ def test_ctrl_c_stops_tidily(tmp_path: Path, restorer: Restorer, monkeypatch: py
 
     class Interrupted(type(restorer.net)):
         def forward(self, x: Tensor) -> Tensor:
-            if where == "network" and self.calls == 1:
+            if where == "network" and self.calls >= 1:
                 raise KeyboardInterrupt
             return super().forward(x)
 
@@ -263,14 +271,15 @@ def test_ctrl_c_reaches_networks_in_their_midst(tmp_path: Path, set_threads: Cal
         def __init__(self) -> None:
             super().__init__()
             self.blocks = nn.ModuleList(nn.Identity() for _ in range(2000))
-            self.visited, self.finished = 0, 0
+            self.visited, self.finished, self.lock = 0, 0, threading.Lock()
 
         def forward(self, x: Tensor) -> Tensor:
             for block in self.blocks:
                 x = block(x)
-                self.visited += 1
-                if self.visited == 5:
-                    _thread.interrupt_main()
+                with self.lock:
+                    self.visited += 1
+                    if self.visited == 5:
+                        _thread.interrupt_main()
                 time.sleep(0.01)
             self.finished += 1
             return x
@@ -283,6 +292,97 @@ def test_ctrl_c_reaches_networks_in_their_midst(tmp_path: Path, set_threads: Cal
     assert report.interrupted and not report.written and not report.failed
     assert net.visited >= 5 and net.finished == 0, "two lanes left it on the way, and no other image came in"
     assert files_in(tmp_path / "out") == []
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run(
+    tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        picture(tmp_path / "in" / f"{number}.png")
+
+    def full(self: Manifest, record: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "append", full)
+    monkeypatch.setattr(files_module, "MEMORY", 1)  # one image at a time: what is not given back is missed at once
+    plan, ledger = plan_jobs(tmp_path / "in", tmp_path / "out"), Ledger(tmp_path / "out", {})
+    with pytest.raises(OSError, match="No space left"):
+        restore_files(restorer, plan, ledger=ledger, quiet=True)
+    assert restorer.net.calls < 12, "nobody computes for hours what nobody can record"
+    assert not list((tmp_path / "out").rglob("*.claim")), "all claims are released"
+
+
+def test_another_run_of_the_same_network_is_not_stopped_with_the_first(tmp_path: Path) -> None:
+    class Meeting(nn.Module):
+        """Interrupts the main thread once both runs are in it."""
+
+        upscale, in_chans = 1, 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.both, self.stopped = threading.Barrier(2), threading.Event()
+            self.block = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.stopped.is_set():
+                if self.both.wait(30) == 0:
+                    _thread.interrupt_main()
+                self.stopped.wait(30)
+            return self.block(x)
+
+    for letter in "ab":
+        picture(tmp_path / letter / f"{letter}.png")
+    restorer, others = Restorer(Meeting(), device="cpu", batch=2), []
+
+    def work() -> None:
+        others.append(restore_files(restorer, plan_jobs(tmp_path / "b", tmp_path / "out b"), quiet=True))
+
+    stop = Lanes.stop
+
+    def stop_and_tell(self: Lanes) -> None:
+        stop(self)
+        restorer.net.stopped.set()
+
+    other = threading.Thread(target=work)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lanes, "stop", stop_and_tell)
+        other.start()
+        report = restore_files(restorer, plan_jobs(tmp_path / "a", tmp_path / "out a"), quiet=True)
+        other.join()
+    assert report.interrupted and not report.written
+    assert others[0].complete and [path.name for path in others[0].written] == ["b.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a thread")
+def test_a_second_ctrl_c_leaves_claims_to_those_who_still_write(
+    tmp_path: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "in" / "a.png")
+    out, go_on = tmp_path / "out", threading.Event()
+    close, stop = PngWriter.close, files_module._Batch._stop
+
+    def ctrl_c() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def slowly(self: PngWriter) -> None:
+        ctrl_c()
+        assert go_on.wait(30)
+        close(self)
+
+    def stop_and_again(self: files_module._Batch, *threads: Any) -> None:
+        stop(self, *threads)
+        threading.Timer(0.1, ctrl_c).start()
+
+    monkeypatch.setattr(PngWriter, "close", slowly)
+    monkeypatch.setattr(files_module._Batch, "_stop", stop_and_again)
+    report = restore_files(restorer, plan_jobs(tmp_path / "in", out), ledger=Ledger(out, {}), quiet=True)
+    assert report.interrupted and not report.written
+    assert len(list(out.rglob("*.claim"))) == 1, "its writer is at work, so nobody else may be"
+    go_on.set()
+    deadline = time.monotonic() + 30
+    while list(out.rglob("*.claim")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list(out.rglob("*.claim")) and read_image(out / "a.png").pixels.shape == (8, 12, 3)
 
 
 KILLED = """

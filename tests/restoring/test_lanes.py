@@ -149,6 +149,34 @@ def test_a_stopped_lane_leaves_the_network_at_the_next_module() -> None:
     assert net(torch.zeros(1)) == 0 and net.visited == 500, "nothing of the lanes stays in the network"
 
 
+def test_a_second_interrupt_leaves_nothing_behind(
+    set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_threads(4)
+    net = Deep()
+    lanes = Lanes(net, 2)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), lanes:
+        lanes.run(iter(range(4)), lambda item: lanes.take_share(2))
+        monkeypatch.setattr(lanes._pool, "shutdown", interrupted)  # while the lanes are waited for
+    found: list[int] = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [4]
+    assert net(torch.zeros(1)) == 0 and not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_others_may_use_a_network_whose_lanes_are_stopped() -> None:
+    net = Deep()
+    with Lanes(net, 2) as lanes:
+        lanes.stop()
+        assert net(torch.zeros(1)) == 0 and net.visited == 500
+
+
 def test_errors_of_the_items_are_raised() -> None:
     def items() -> Iterator[int]:
         yield 1
