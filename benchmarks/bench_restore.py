@@ -109,12 +109,13 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
         return time.perf_counter() - started
 
     lanes = lanes_of(restorer)
-    tiles = list(tiles_of(restorer, folder / "in", max(1, restorer.batch // lanes)))
+    per_call = restorer.batch // lanes
+    tiles = list(tiles_of(restorer, folder / "in", per_call))
     batches = list(tiles_of(restorer, folder / "in", restorer.batch))
     pure_time(restorer.net, tiles[:lanes], lanes)
     run("warm")
     if options.format == "png":
-        compare(restorer, plan_jobs(folder / "in", folder / "warm", format="png").jobs, restorer.batch // lanes)
+        compare(restorer, plan_jobs(folder / "in", folder / "warm", format="png").jobs, per_call)
     pure, plain, whole = [pure_time(restorer.net, tiles, lanes)], [], []
     for number in range(options.rounds):
         whole.append(run(f"round {number}"))

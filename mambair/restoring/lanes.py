@@ -16,7 +16,6 @@ from mambair.restorer import Restorer
 from mambair.restoring.hand_over import AbandonedError
 
 T = TypeVar("T")
-_END = object()
 _PATIENCE = 0.1  # seconds between looks at a pending Ctrl-C, which some systems show to no waiting thread
 _IDLE = 1.0  # seconds without an image after which a lane's cores are lent to the others
 _FOR_EVER = float("-inf")
@@ -94,11 +93,12 @@ class Lanes:
         while not self._stopping.is_set():
             self._waiting_since[lane] = time.monotonic()
             with self._taking:
-                item = next(items, _END)
-            if item is _END:
-                break
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
             del self._waiting_since[lane]
-            work(item)  # type: ignore[arg-type]
+            work(item)
         self._waiting_since[lane] = _FOR_EVER
 
     def _leave_if_stopped(self, *_: object) -> None:
