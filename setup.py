@@ -16,7 +16,7 @@ setup(
     package_data={
         "mambair": ["py.typed"],
         "mambair.weights": ["*.safetensors"],
-        "mambair.published": ["*.json"],
+        "mambair.evaluation": ["*.json"],
         **{package: ["*.md", "*.h", "*.cpp"] for package in KERNEL_PACKAGES},
     },
 )

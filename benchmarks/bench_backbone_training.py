@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def read_rgb(folder: Path, multiple: int) -> list[np.ndarray]:
     """uint8 [H, W, 3] images with sides that are multiples of ``multiple``."""
-    from mambair.data.image_files import list_images, read_image
+    from mambair.images.files import list_images, read_image
 
     images = [read_image(path).pixels for path in list_images(folder)]
     images = [image for image in images if image.shape[2] == 3 and image.dtype.name == "uint8"]
@@ -59,7 +59,7 @@ def degrade(task: str) -> Callable[[np.ndarray, np.random.Generator], np.ndarray
     """uint8 image -> the network's input, float32 in [0, 1]."""
     import numpy as np
 
-    from mambair.data.imresize import imresize
+    from mambair.images.resize import imresize
 
     if task == "jpeg40":
         return lambda image, rng: _compressed(image)
@@ -116,7 +116,7 @@ def measure(net: torch.nn.Module, task: str, images: list[np.ndarray], seed: int
     import numpy as np
     import torch
 
-    from mambair.data.imresize import imresize
+    from mambair.images.resize import imresize
     from mambair.metrics import calculate_psnr
 
     scale, make_input, rng = TASKS[task], degrade(task), np.random.default_rng(seed + 1)
@@ -145,8 +145,8 @@ def main() -> int:
     sys.path.insert(0, str(REPOSITORY))
     import torch
 
-    from mambair.machine import describe_machine
     from mambair.registry import ARCH_REGISTRY
+    from mambair.system.machine import describe_machine
 
     torch.set_num_threads(arguments.threads)
     print(f"{describe_machine()}; {arguments.iterations} iterations, seed {arguments.seed}\n")

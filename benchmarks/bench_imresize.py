@@ -39,9 +39,9 @@ def compare(options: argparse.Namespace) -> str | None:
     import numpy as np
     import torch
 
-    from mambair.data.imresize import imresize
-    from mambair.machine import describe_machine
+    from mambair.images.resize import imresize
     from mambair.registry import basicsr_installed, import_basicsr
+    from mambair.system.machine import describe_machine
 
     if not basicsr_installed():
         print("basicsr is not installed: nothing to compare with", file=sys.stderr)

@@ -58,7 +58,7 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
     """The table, as Markdown."""
     import torch
 
-    from mambair.machine import describe_machine
+    from mambair.system.machine import describe_machine
 
     machine = describe_machine("numpy", "Pillow", "lmdb")
     lines = [
@@ -81,8 +81,8 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
 
 def sources(folder: Path, options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     """What is compared: a name and the options of a data set, whose files are made here."""
-    from mambair.data.preparation import make_lmdb, make_sub_images
-    from mambair.data.sub_images import Grid
+    from mambair.data_tools.prepare import make_lmdb, make_sub_images
+    from mambair.data_tools.sub_images import Grid
 
     whole, parts = folder / "whole", folder / "parts"
     make_mosaics(options.pictures, whole, options.images)
@@ -112,7 +112,7 @@ def make_mosaics(pictures: Path, folder: Path, count: int) -> None:
     """Large images, filled with pieces of the pictures at random places, side by side."""
     import numpy as np
 
-    from mambair.data.image_files import ImageFile, list_images, read_rgb, write_image
+    from mambair.images.files import DecodedImage, list_images, read_rgb, write_image
 
     pieces = [read_rgb(path) for path in list_images(pictures)]
     if not pieces:
@@ -125,7 +125,7 @@ def make_mosaics(pictures: Path, folder: Path, count: int) -> None:
             row = pieces[rng.integers(len(pieces))]
             _fill_row(mosaic[top : top + row.shape[0]], pieces, rng)
             top += row.shape[0]
-        write_image(folder / f"{number:04d}.png", ImageFile(mosaic))
+        write_image(folder / f"{number:04d}.png", DecodedImage(mosaic))
 
 
 def _fill_row(row: np.ndarray, pieces: list[np.ndarray], rng: np.random.Generator) -> None:

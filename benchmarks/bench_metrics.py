@@ -73,7 +73,7 @@ def head(height: int, width: int, repeats: int) -> list[str]:
     """What stands above the rows: the machine and how was measured."""
     import cv2
 
-    from mambair.machine import describe_machine
+    from mambair.system.machine import describe_machine
 
     machine = describe_machine("numpy", "opencv-python", "basicsr")
     return [
@@ -87,7 +87,7 @@ def head(height: int, width: int, repeats: int) -> list[str]:
 
 def write(path: Path, lines: list[str]) -> None:
     """The table as a file, at once or not at all."""
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

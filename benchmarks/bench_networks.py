@@ -113,7 +113,7 @@ def compare(options: argparse.Namespace) -> int:
     """Check, time, measure and print."""
     import torch
 
-    from mambair.process_memory import keep_freed_memory
+    from mambair.system.process_memory import keep_freed_memory
 
     lacking = missing_package(options.group)
     if lacking:
@@ -213,7 +213,7 @@ def peak_megabytes(name: str, size: int, dtype: str, threads: int) -> float:
     """How much the process grows at most while the network runs, weights not counted."""
     import torch
 
-    from mambair.process_memory import PeakMemory
+    from mambair.system.process_memory import PeakMemory
 
     torch.set_num_threads(threads)
     small = 64 if size > 64 else 16
@@ -232,7 +232,7 @@ def peak_in_own_process(name: str, size: int, dtype: str, threads: int) -> float
 
 def table(results: list[Result], options: argparse.Namespace) -> str:
     """The results as Markdown with the machine above them."""
-    from mambair.machine import describe_machine
+    from mambair.system.machine import describe_machine
 
     lines = [
         f"{describe_machine('basicsr', 'timm')}; {options.threads} threads, best of {options.repeats} in turns, scan: "

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mambair import Restorer
-    from mambair.restoring.plan import Job
+    from mambair.folders.plan import Job
 
 BAR = 0.95
 LIGHT: dict[str, Any] = {"upscale": 4, "embed_dim": 60, "d_state": 10, "depths": [6, 6, 6, 6], "mlp_ratio": 1.2}
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from mambair import Restorer
-    from mambair.process_memory import keep_freed_memory
     from mambair.registry import ARCH_REGISTRY
-    from mambair.weights import default_weights
+    from mambair.system.process_memory import keep_freed_memory
+    from mambair.weights.packaged import default_weights
 
     keep_freed_memory()  # as the command does
     if options.threads:
@@ -79,26 +79,26 @@ def make_images(folder: Path, count: int, width: int, height: int) -> None:
     """Pictures that look like photographs to an encoder: smooth shapes with a little noise."""
     import numpy as np
 
-    from mambair.data.image_files import ImageFile, write_image
+    from mambair.images.files import DecodedImage, write_image
 
     rows, columns = np.mgrid[:height, :width]
     for index in range(count):
         rng = np.random.default_rng(index)
         waves = [np.sin(rows / rng.uniform(5, 60) + columns / rng.uniform(5, 60) + rng.uniform(0, 6)) for _ in range(3)]
         values = 128 + 80 * np.stack(waves, axis=2) + rng.normal(0, 3, (height, width, 3))
-        write_image(folder / f"{index}.png", ImageFile(np.clip(values, 0, 255).astype(np.uint8)))
+        write_image(folder / f"{index}.png", DecodedImage(np.clip(values, 0, 255).astype(np.uint8)))
 
 
 def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tuple[str, float]:
     """Row of the table, and pure time divided by the folder's."""
     import torch
 
-    from mambair.machine import describe_machine
+    from mambair.folders.pipeline import restore_files
+    from mambair.folders.plan import plan_jobs
+    from mambair.folders.resume import Ledger
+    from mambair.folders.workers import lanes_of
     from mambair.ops.backends import explain
-    from mambair.restoring.files import restore_files
-    from mambair.restoring.lanes import lanes_of
-    from mambair.restoring.ledger import Ledger
-    from mambair.restoring.plan import plan_jobs
+    from mambair.system.machine import describe_machine
 
     def run(name: str) -> float:
         out = folder / name
@@ -137,7 +137,7 @@ def measure(restorer: Restorer, folder: Path, options: argparse.Namespace) -> tu
 def compare(restorer: Restorer, jobs: Sequence[Job], batch: int) -> None:
     """Stop unless the files are, pixel for pixel, what the restorer gives for each image by itself."""
     from mambair import Restorer
-    from mambair.data.image_files import read_image
+    from mambair.images.files import read_image
 
     # of another batch, the last bits of a network's output may be others
     alone = Restorer(restorer.net, device=restorer.device, tile=restorer.tile, overlap=restorer.overlap, batch=batch)
@@ -150,8 +150,8 @@ def tiles_of(restorer: Restorer, folder: Path, batch: int) -> Iterator[Tensor]:
     """The tiles of the folder as the network gets them: [B, 3, h, w] float32 on its device, B up to ``batch``."""
     import torch
 
-    from mambair.data.image_files import list_images, read_image
-    from mambair.tiling import tile_spans
+    from mambair.images.files import list_images, read_image
+    from mambair.inference.tiling import tile_spans
 
     grid = {"tile": restorer.tile, "overlap": restorer.overlap, "multiple": restorer.multiple}
     for path in list_images(folder):
@@ -166,7 +166,7 @@ def pure_time(net: nn.Module, tiles: Sequence[Tensor], count: int) -> float:
     """Seconds of the network alone, in so many lanes."""
     import torch
 
-    from mambair.restoring.lanes import Lanes
+    from mambair.folders.workers import Lanes
 
     started = time.perf_counter()
     with Lanes(net, count) as lanes:
@@ -184,7 +184,7 @@ def pure_time(net: nn.Module, tiles: Sequence[Tensor], count: int) -> float:
 
 def append_row(path: Path, row: str) -> None:
     """Add to the table in a Markdown file, which is made if it is missing."""
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     head = "# Restoring a folder against the pure compute time of its tiles\n\n"
     head += "`python benchmarks/bench_restore.py`; medians of several rounds in turns; bar: at least 95 %\n\n"

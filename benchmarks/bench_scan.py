@@ -287,7 +287,7 @@ def memory_bar() -> Bar | None:
         return None
     import torch
 
-    from mambair.process_memory import PeakMemory
+    from mambair.system.process_memory import PeakMemory
 
     inputs = core_inputs(CASES["C3"])
     values = [inputs.x, projection_of(inputs), inputs.dt_weight, inputs.dt_bias, inputs.A, inputs.D]
@@ -356,7 +356,7 @@ def environment() -> dict[str, str]:
 
 def write_results(folder: Path, bars: list[Bar], rows: list[dict[str, Any]]) -> Path:
     """Markdown for reading and JSON for machines, side by side."""
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     about = environment()
     kind = "cases" if rows else "bars"

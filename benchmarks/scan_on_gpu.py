@@ -284,7 +284,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
 def environment(official: str, floor: Floor) -> dict[str, str]:
     import triton
 
-    from mambair.machine import describe_machine
+    from mambair.system.machine import describe_machine
 
     driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     return {
@@ -301,7 +301,7 @@ def environment(official: str, floor: Floor) -> dict[str, str]:
 
 def write_results(folder: Path, about: dict[str, str], rows: Sequence[Row]) -> Path:
     """Markdown for reading and JSON for machines, side by side."""
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     gpu = "-".join(about["GPU"].lower().replace("nvidia", "").split())
     name = f"scan-cuda-{about['date'][:10]}-{gpu}"

@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", nargs="+", choices=[each.name for each in DATA_SETS], help="default: all")
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from mambair.atomic_file import atomic_path
-    from mambair.machine import describe_machine
+    from mambair.system.atomic_file import atomic_path
+    from mambair.system.machine import describe_machine
 
     lines = [HEADER, "|---|" + "---:|" * 9]
     print("\n".join(lines))
@@ -81,7 +81,7 @@ def rows_of(data_set: DataSet, folder: Path) -> Iterator[str]:
     import numpy as np
 
     from mambair import Restorer
-    from mambair.weights import default_weights
+    from mambair.weights.packaged import default_weights
 
     pairs = list(_pairs(data_set, folder))
     path = default_weights(data_set.task, data_set.degree)
@@ -105,7 +105,7 @@ def _pairs(data_set: DataSet, folder: Path) -> Iterator[tuple[NDArray[Any], NDAr
     """(what the network gets, [H, W, C] float in [0, 1]; the truth, uint8)."""
     import numpy as np
 
-    from mambair.data.image_files import list_images, read_image
+    from mambair.images.files import list_images, read_image
 
     if data_set.task == "sr":
         truths = list_images(folder / data_set.name / "HR")
@@ -132,7 +132,7 @@ def _psnr(result: NDArray[Any], truth: NDArray[Any], crop: int) -> float:
 
 def _work(restorer: Restorer, sizes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
     """(tiles in all, their pixels against those of the images)."""
-    from mambair.tiling import tile_spans
+    from mambair.inference.tiling import tile_spans
 
     tiles, pixels = 0, 0
     for height, width in sizes:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mambair.loading import load as load
-    from mambair.restorer import Restorer as Restorer
+    from mambair.inference.restorer import Restorer as Restorer
+    from mambair.weights.loading import load as load
 
-_PUBLIC = {"load": "mambair.loading", "Restorer": "mambair.restorer"}
+_PUBLIC = {"load": "mambair.weights.loading", "Restorer": "mambair.inference.restorer"}
 
 __all__ = ["Restorer", "__version__", "load"]
 

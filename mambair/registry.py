@@ -186,3 +186,12 @@ def connect_basicsr(*registries: Registry) -> None:
                 taken.append(name)
     if taken:
         logger.info("basicsr keeps its own %s", ", ".join(sorted(taken)))
+
+
+def join_basicsr_log() -> None:
+    """Send our log where basicsr's goes, if nobody listens to ours: what happens inside basicsr's own pipeline."""
+    own, theirs = logging.getLogger("mambair"), logging.getLogger("basicsr")
+    if not own.hasHandlers() and theirs.handlers:
+        own.setLevel(theirs.level)
+        for handler in theirs.handlers:
+            own.addHandler(handler)

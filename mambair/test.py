@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mambair.benchmark import Report, SetResult
-    from mambair.measuring.journal import ScoreJournal
+    from mambair.evaluation.score_cache import ScoreJournal
+    from mambair.evaluation.set_tables import Report, SetResult
 
 SOME_FAILED = 1
 USAGE_FAULT = 2
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     # torch and everything above it only now: --help answers at once
     from mambair.options import OptionsError, load_options
-    from mambair.process_memory import keep_freed_memory
     from mambair.registry import basicsr_installed, connect_basicsr
+    from mambair.system.process_memory import keep_freed_memory
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if basicsr_installed():
@@ -79,7 +79,7 @@ def run(opt: dict[str, Any]) -> tuple[Report, dict[str, str]]:
     Raises:
         ValueError, OSError: the network cannot be built, or its weights do not fit or cannot be read.
     """
-    from mambair.benchmark import Report
+    from mambair.evaluation.set_tables import Report
 
     restore, conditions = build_restoration(opt)
     results: list[SetResult] = []
@@ -104,7 +104,7 @@ def build_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], 
     import torch
 
     from mambair import __version__
-    from mambair.tiling import tiled_forward
+    from mambair.inference.tiling import tiled_forward
 
     net = _model_restoration(opt) if opt.get("network_g") else _network_of_weights(opt)
     weights = opt["path"].get("pretrain_network_g")
@@ -158,9 +158,9 @@ def _network_of_weights(opt: dict[str, Any]) -> Callable[[Tensor], Tensor]:
 
 def measure(restore: Callable[[Tensor], Tensor], opt: dict[str, Any], dataset_opt: dict[str, Any]) -> SetResult:
     """One test set: its metrics, and the restored images in ``visualization/<set>`` where ``val.save_img`` says so."""
-    from mambair.benchmark import SetResult
     from mambair.data import build_dataset
-    from mambair.evaluation import evaluate
+    from mambair.evaluation.evaluate import evaluate
+    from mambair.evaluation.set_tables import SetResult
 
     val = opt["val"]
     folder = Path(opt["path"]["visualization"]) / dataset_opt["name"] if val.get("save_img") else None
@@ -178,7 +178,7 @@ def measure(restore: Callable[[Tensor], Tensor], opt: dict[str, Any], dataset_op
 def _memory(opt: dict[str, Any]) -> ScoreJournal | None:
     """What an earlier run with the same weights and settings measured; none for random weights."""
     from mambair import __version__
-    from mambair.measuring.journal import ScoreJournal
+    from mambair.evaluation.score_cache import ScoreJournal
 
     weights = opt["path"].get("pretrain_network_g")
     if weights is None:
@@ -201,7 +201,7 @@ def set_conditions(dataset_opt: dict[str, Any]) -> dict[str, str]:
 
 def show(report: Report, folder: Path) -> None:
     """Print the tables and write them as Markdown, CSV and JSON."""
-    from mambair.benchmark import as_text, write_report
+    from mambair.evaluation.set_tables import as_text, write_report
 
     if not report.results:
         return

@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionsError as error:
         print(error, file=sys.stderr)
         return USAGE_FAULT
-    from mambair.engine.check import check
-    from mambair.engine.training import SETUP_FAULTS, train
-    from mambair.process_memory import keep_freed_memory
+    from mambair.system.process_memory import keep_freed_memory
+    from mambair.training.dry_run import check
+    from mambair.training.run import SETUP_FAULTS, train
 
     keep_freed_memory()
     try:

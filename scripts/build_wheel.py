@@ -51,7 +51,7 @@ def platform_tag(library: Path) -> str:
 
 def add_library(pure: Path, library: Path, name_in_package: str, platform: str, output: Path) -> Path:
     """Write the wheel that holds what ``pure`` holds and the library; returns its path."""
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     tag = f"py3-none-{platform}"
     target = output / pure.name.replace("py3-none-any", tag)

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.output.exists() and not arguments.overwrite:
         print(f"{arguments.output} is there already; give another name or --overwrite", file=sys.stderr)
         return 2
-    from mambair.checkpoint import CheckpointError
+    from mambair.weights.checkpoint import CheckpointError
 
     try:
         print(convert(arguments))
@@ -53,8 +53,8 @@ def convert(arguments: argparse.Namespace) -> str:
     """
     import torch
 
-    from mambair.checkpoint import read_checkpoint, write_checkpoint
-    from mambair.loading import ARCH_KEY, KWARGS_KEY, TASK_KEY, build, recognise
+    from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
+    from mambair.weights.loading import ARCH_KEY, KWARGS_KEY, TASK_KEY, build, recognise
 
     checkpoint = read_checkpoint(arguments.input, arguments.param_key)
     arch, kwargs = recognise(checkpoint)

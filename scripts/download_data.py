@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     import logging
 
-    from mambair.data.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
-    from mambair.data.dataset_download import DatasetDownloads
-    from mambair.data.lock_file import LockError
+    from mambair.data_tools.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
+    from mambair.data_tools.dataset_download import DatasetDownloads
+    from mambair.system.lock_file import LockError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if arguments.list:

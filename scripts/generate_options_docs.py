@@ -77,7 +77,7 @@ def main() -> int:
 
 def document() -> str:
     """The text of docs/options.md."""
-    from mambair.options import schema, vocabulary
+    from mambair.options import compat, schema
     from mambair.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 
     parts = [INTRODUCTION, "\n## Top level\n\n", table(schema.Options)]
@@ -113,7 +113,7 @@ def document() -> str:
         table(schema.LoggerOptions),
         "\n## Keys of published files\n\n",
         PUBLISHED_KEYS,
-        ignored(vocabulary.IGNORED),
+        ignored(compat.IGNORED),
     ]
     return "".join(parts)
 

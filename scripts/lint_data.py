@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from tqdm import tqdm
 
-    from mambair.data.image_files import list_images
-    from mambair.data.lint import Lint
+    from mambair.data_tools.lint import Lint
+    from mambair.images.files import list_images
 
     folders = [folder for folder in (arguments.gt, arguments.lq, *arguments.test) if folder is not None]
     try:

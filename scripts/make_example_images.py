@@ -47,8 +47,8 @@ def make(folder: Path, *, check: bool) -> int:
     import numpy as np
     from skimage import data
 
-    from mambair.data.image_files import ImageFile, read_image, write_image
-    from mambair.data.imresize import imresize
+    from mambair.images.files import DecodedImage, read_image, write_image
+    from mambair.images.resize import imresize
 
     images = {}
     for subfolder, table in (("gt", TRAINING), ("val_gt", VALIDATION)):
@@ -60,7 +60,7 @@ def make(folder: Path, *, check: bool) -> int:
     different = 0
     for name, pixels in images.items():
         if not check:
-            write_image(folder / name, ImageFile(np.ascontiguousarray(pixels)))
+            write_image(folder / name, DecodedImage(np.ascontiguousarray(pixels)))
         elif not np.array_equal(read_image(folder / name).pixels, pixels):
             print(f"{folder / name}: differs from what scikit-image gives")
             different += 1

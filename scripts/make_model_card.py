@@ -52,8 +52,8 @@ def bicubic(lq: Tensor, scale: int) -> Tensor:
     """[1, C, h, w] in [0, 1] -> [1, C, h * scale, w * scale], as MATLAB enlarges a uint8 image."""
     import torch
 
-    from mambair.data.imresize import imresize
-    from mambair.evaluation import to_uint8
+    from mambair.evaluation.evaluate import to_uint8
+    from mambair.images.resize import imresize
 
     enlarged = imresize(to_uint8(lq), scale)
     return torch.from_numpy(enlarged).permute(2, 0, 1)[None].float() / 255
@@ -61,7 +61,7 @@ def bicubic(lq: Tensor, scale: int) -> Tensor:
 
 def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float) -> list[str]:
     """Rows of the card's table: each test set, the baseline and the network."""
-    from mambair.evaluation import evaluate
+    from mambair.evaluation.evaluate import evaluate
 
     baseline = "bicubic" if scale > 1 else "noisy input"
     rows = ["| test set | images | " + baseline + " | this network | gain |", "|---|---|---|---|---|"]
@@ -81,8 +81,8 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
     import hashlib
 
     import mambair
-    from mambair.checkpoint import read_checkpoint
-    from mambair.machine import describe_machine
+    from mambair.system.machine import describe_machine
+    from mambair.weights.checkpoint import read_checkpoint
 
     net = mambair.load(weights)
     scale = int(net.upscale)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def put_between_markers(text: str, name: str, content: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from mambair.atomic_file import atomic_path
+    from mambair.system.atomic_file import atomic_path
 
     sets = [tuple(entry.split("=", 1)) for entry in arguments.sets]
     content = card(arguments.weights, sets, arguments.sigma)

@@ -44,9 +44,9 @@ def draw(images: list[Path], weights: Path | None, out: Path) -> None:
     import numpy as np
 
     from mambair import Restorer
-    from mambair.data.image_files import ImageFile, read_rgb, write_image
-    from mambair.data.imresize import imresize
-    from mambair.weights import default_weights
+    from mambair.images.files import DecodedImage, read_rgb, write_image
+    from mambair.images.resize import imresize
+    from mambair.weights.packaged import default_weights
 
     restorer = Restorer.from_checkpoint(weights or default_weights("sr", SCALE), device="cpu")
     rows = []
@@ -55,7 +55,7 @@ def draw(images: list[Path], weights: Path | None, out: Path) -> None:
         pixels = low.repeat(restorer.scale, axis=0).repeat(restorer.scale, axis=1)
         rows.append([pixels, imresize(low, restorer.scale), restorer(low)])
     labels = (f"input, pixels x{restorer.scale}", "bicubic", "ours")
-    write_image(out, ImageFile(np.asarray(_sheet(rows, labels))))
+    write_image(out, DecodedImage(np.asarray(_sheet(rows, labels))))
     print(out)
 
 

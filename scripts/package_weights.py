@@ -46,8 +46,8 @@ def training_record(metrics_file: Path) -> dict[str, float | int]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    from mambair.checkpoint import read_checkpoint, write_checkpoint
-    from mambair.machine import processor_name
+    from mambair.system.machine import processor_name
+    from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
 
     checkpoint = read_checkpoint(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
     training = {

@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from mambair.data.file_work import WorkReport
+    from mambair.data_tools.parallel import WorkReport
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from tqdm import tqdm
 
-    from mambair.data.preparation import UnfinishedError
+    from mambair.data_tools.prepare import UnfinishedError
 
     with tqdm(desc=arguments.kind, unit="image", file=sys.stderr) as bar:
         try:
@@ -99,9 +99,9 @@ def prepare(arguments: argparse.Namespace, bar: tqdm) -> WorkReport:
     Raises:
         ValueError, OSError: it cannot be begun.
     """
-    from mambair.data.image_files import list_images
-    from mambair.data.preparation import make_lmdb, make_reductions, make_sub_images, write_meta_info
-    from mambair.data.sub_images import Grid
+    from mambair.data_tools.prepare import make_lmdb, make_reductions, make_sub_images, write_meta_info
+    from mambair.data_tools.sub_images import Grid
+    from mambair.images.files import list_images
 
     bar.reset(len(list_images(arguments.source, recursive=arguments.kind in ("lmdb", "meta-info"))))
     shared = {"workers": arguments.workers, "progress": bar.update}

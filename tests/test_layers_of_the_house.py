@@ -1,189 +1,37 @@
-"""The import graph: layers import downward only, no circle, and the shells use public names only.
-
-Imports are read from the source (``ast``), so those inside functions count, too. Imports under ``TYPE_CHECKING`` may
-close a circle, as they never run, but may not point upward. The registry fills itself from names of modules given as
-text; that is its purpose and the one upward reference there is.
-"""
+"""The import graph: layers import downward only, no circle, and the shells use public names only."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import importlib.util
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-# The first name below the package decides the layer; ROOT is the package's own __init__, which looks names up lazily.
-ROOT = "__init__"
-LAYERS: dict[str, int] = {
-    **dict.fromkeys(("ops", "registry", "atomic_file", "machine", "process_memory"), 0),
-    **dict.fromkeys(("layers",), 1),
-    **dict.fromkeys(("archs", "backbones"), 2),
-    **dict.fromkeys(("data", "losses", "metrics", "checkpoint", "tiling", "options", "weights"), 3),
-    **dict.fromkeys(("published", "tables"), 3),
-    **dict.fromkeys(("models", "engine", "evaluation", "benchmark", "loading", "restorer", "restoring", ROOT), 4),
-    **dict.fromkeys(("spandrel", "profiling", "measuring"), 4),
-    **dict.fromkeys(("train", "test", "cli", "commands", "__main__"), 5),
-}
-SHELLS = ("inference", "scripts", "benchmarks")  # layer 6
-OUTSIDE = (*SHELLS, "tests")  # what the package itself may never import
-FREE_NAMES = ("__version__",)  # of the package's __init__: a constant, no module behind it
+
+def load_import_graph() -> ModuleType:
+    """``scripts/import_graph.py``: it reads the graph and holds the table of the layers."""
+    path = Path(__file__).resolve().parents[1] / "scripts" / "import_graph.py"
+    spec = importlib.util.spec_from_file_location("import_graph", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["import_graph"] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
 
 
-@dataclass(frozen=True)
-class Import:
-    """One import statement's target, as written, and where it stands."""
-
-    module: str
-    name: str | None
-    line: int
-    never_runs: bool  # under TYPE_CHECKING
-
-
-@dataclass(frozen=True)
-class Edge:
-    importer: str
-    imported: str
-    line: int
-    never_runs: bool
-
-
-def imports_of(source: str, module: str, *, is_package: bool) -> Iterator[Import]:
-    """Every import statement of a module, wherever it stands; relative ones as absolute names."""
-    tree = ast.parse(source)
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, None, node.lineno, id(node) in guarded)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = module.split(".")
-                parents = parents[: len(parents) - node.level + is_package]
-                base = ".".join([*parents, *filter(None, [node.module])])
-            for alias in node.names:
-                yield Import(base, alias.name, node.lineno, id(node) in guarded)
-
-
-class ImportGraph:
-    """Modules of one package and their imports of each other."""
-
-    def __init__(self, folder: Path, package: str) -> None:
-        self.package = package
-        self.sources: dict[str, str] = {}
-        self.packages: set[str] = set()
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            is_package = parts[-1] == "__init__"
-            name = ".".join([package, *(parts[:-1] if is_package else parts)])
-            self.sources[name] = path.read_text(encoding="utf-8")
-            if is_package:
-                self.packages.add(name)
-        self.imports = {
-            name: list(imports_of(source, name, is_package=name in self.packages))
-            for name, source in self.sources.items()
-        }
-        self.edges = [edge for name in self.sources for edge in self._edges_of(name)]
-
-    def _edges_of(self, importer: str) -> Iterator[Edge]:
-        for found in self.imports[importer]:
-            if found.module.split(".")[0] == self.package:
-                target = self._target(found)
-                if target is not None and target != importer:
-                    yield Edge(importer, target, found.line, found.never_runs)
-
-    def _target(self, found: Import) -> str | None:
-        """The module an import statement means: the submodule, unless the package's __init__ binds that name itself."""
-        if found.module == self.package and found.name in FREE_NAMES:
-            return None
-        below = f"{found.module}.{found.name}"
-        if found.name is not None and below in self.sources and found.name not in self._bound_in(found.module):
-            return below
-        return found.module
-
-    def _bound_in(self, package: str) -> set[str]:
-        tree = ast.parse(self.sources.get(package, ""))
-        imported = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
-        return {alias.asname or alias.name for alias in imported}
-
-    def layer(self, module: str) -> int | None:
-        """The layer of a module, None where the table above does not know it."""
-        parts = module.split(".")
-        return LAYERS.get(parts[1] if len(parts) > 1 else ROOT)
-
-    def unplaced(self) -> list[str]:
-        return [
-            f"{module} is in no layer: place {module.split('.')[1]!r} in LAYERS and in docs/architecture.md"
-            for module in self.sources
-            if self.layer(module) is None
-        ]
-
-    def upward(self) -> list[str]:
-        breaches = []
-        for edge in self.edges:
-            above, below = self.layer(edge.imported), self.layer(edge.importer)
-            if above is not None and below is not None and above > below:
-                breaches.append(
-                    f"{edge.importer} (layer {below}) -> {edge.imported} (layer {above}), line {edge.line}: "
-                    "imports go downward only"
-                )
-        return breaches
-
-    def to_arch_files(self) -> list[str]:
-        return [
-            f"{edge.importer} -> {edge.imported}, line {edge.line}: take it from the registry, never from one arch file"
-            for edge in self.edges
-            if edge.imported.endswith("_arch") and (self.layer(edge.importer) or 0) >= 3
-        ]
-
-    def leaving(self) -> list[str]:
-        return [
-            f"{module} -> {found.module}, line {found.line}: the package may not import the shells around it"
-            for module, imports in self.imports.items()
-            for found in imports
-            if found.module.split(".")[0] in OUTSIDE
-        ]
-
-    def circle(self) -> str | None:
-        """The first circle of imports that run, as a chain."""
-        following: dict[str, list[str]] = {}
-        for edge in self.edges:
-            if not edge.never_runs:
-                following.setdefault(edge.importer, []).append(edge.imported)
-        done: set[str] = set()
-        for start in self.sources:
-            chain = _find_circle(start, following, [], done)
-            if chain:
-                return " -> ".join(chain)
-        return None
-
-
-def _find_circle(module: str, following: Mapping[str, list[str]], chain: list[str], done: set[str]) -> list[str]:
-    if module in chain:
-        return [*chain[chain.index(module) :], module]
-    if module in done:
-        return []
-    for imported in following.get(module, []):
-        found = _find_circle(imported, following, [*chain, module], done)
-        if found:
-            return found
-    done.add(module)
-    return []
+script = load_import_graph()
+ImportGraph = script.ImportGraph
 
 
 def private_names(source: str, package: str) -> list[str]:
     """Names with a leading underscore that a shell takes from the package, by import or by attribute."""
     found = []
     bound: set[str] = set()
-    for each in imports_of(source, "script", is_package=False):
+    for each in script.imports_of(source, "script", is_package=False):
         if each.module.split(".")[0] != package:
             continue
         parts = [*each.module.split("."), *([each.name] if each.name else [])]
@@ -195,6 +43,10 @@ def private_names(source: str, package: str) -> list[str]:
             if written.split(".")[0] in bound:
                 found.append(f"line {node.lineno}: {written}")
     return found
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
 
 
 def _is_private(name: str) -> bool:
@@ -230,7 +82,7 @@ def test_the_package_does_not_import_its_shells(house: ImportGraph) -> None:
 def test_shells_use_public_names_only(repository: Path) -> None:
     breaches = [
         f"{path.relative_to(repository)}, {breach} is private to the package"
-        for shell in SHELLS
+        for shell in script.SHELLS
         for path in sorted((repository / shell).rglob("*.py"))
         for breach in private_names(path.read_text(encoding="utf-8"), "mambair")
     ]
@@ -238,13 +90,13 @@ def test_shells_use_public_names_only(repository: Path) -> None:
 
 
 SOUND = {
-    "house/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.loading import load\n",
+    "house/__init__.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.weights.loading import load\n",
     "house/registry.py": "import importlib\nimportlib.import_module('house.models')\n",
     "house/ops/__init__.py": "from house.ops.scan import scan\n",
     "house/ops/scan.py": "from house.ops import checks\ndef scan(): pass\n",
     "house/ops/checks.py": "import torch\n",
     "house/layers/__init__.py": "from house.ops import scan\nfrom house import __version__\n",
-    "house/loading.py": "def load():\n    from house.archs import detectors\n",
+    "house/weights/loading.py": "def load():\n    from house.archs import detectors\n",
     "house/archs/detectors.py": "",
 }
 
@@ -273,13 +125,16 @@ BREACHES = {
         "house.ops.x (layer 0) -> house.layers (layer 1), line 2",
     ),
     "upward-for-types": (
-        {"house/ops/x.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.loading import load\n"},
-        "house.ops.x (layer 0) -> house.loading (layer 4), line 3",
+        {"house/ops/x.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.weights.loading import load\n"},
+        "house.ops.x (layer 0) -> house.weights.loading (layer 3), line 3",
     ),
-    "upward-relative": ({"house/tiling.py": "from .models import y\n", "house/models/__init__.py": ""}, "house.models"),
+    "upward-relative": (
+        {"house/inference/tiling.py": "from ..models import y\n", "house/models/__init__.py": ""},
+        "house.models",
+    ),
     "upward-to-the-root": (
         {"house/ops/x.py": "import house\nhouse.load()\n"},
-        "house.ops.x (layer 0) -> house (layer 4), line 1",
+        "house.ops.x (layer 0) -> house (layer 5), line 1",
     ),
     "circle": (
         {
@@ -295,10 +150,13 @@ BREACHES = {
     ),
     "unplaced": ({"house/newcomer.py": ""}, "place 'newcomer' in LAYERS"),
     "arch-file": (
-        {"house/loading.py": "from house.archs.net_arch import Net\n", "house/archs/net_arch.py": ""},
-        "house.loading -> house.archs.net_arch, line 1: take it from the registry",
+        {"house/weights/x.py": "from house.archs.net_arch import Net\n", "house/archs/net_arch.py": ""},
+        "house.weights.x -> house.archs.net_arch, line 1: take it from the registry",
     ),
-    "shell": ({"house/loading.py": "import scripts.convert\n"}, "house.loading -> scripts.convert, line 1"),
+    "shell": (
+        {"house/weights/loading.py": "import scripts.convert\n"},
+        "house.weights.loading -> scripts.convert, line 1",
+    ),
 }
 
 
@@ -313,12 +171,29 @@ def test_breaches_are_found_and_named(tmp_path: Path, files: dict[str, str], tex
     ("source", "breaches"),
     [
         ("import mambair\nmambair.load('x').eval()\nmambair.__version__\n", []),
-        ("from mambair.restorer import Restorer\nimport argparse\nargparse._SubParsersAction\n", []),
-        ("from mambair.restorer import _split\n", ["line 1: mambair.restorer._split"]),
+        ("from mambair.inference.restorer import Restorer\nimport argparse\nargparse._SubParsersAction\n", []),
+        ("from mambair.inference.restorer import _split\n", ["line 1: mambair.inference.restorer._split"]),
         ("import mambair._kernels\n", ["line 1: mambair._kernels"]),
-        ("def f():\n    from mambair import tiling\n    tiling._strips()\n", ["line 3: tiling._strips"]),
+        ("def f():\n    from mambair.inference import tiling\n    tiling._strips()\n", ["line 3: tiling._strips"]),
     ],
     ids=["public", "others", "name", "module", "attribute"],
 )
 def test_private_names_are_found(source: str, breaches: list[str]) -> None:
     assert private_names(source, "mambair") == breaches
+
+
+def test_the_table_places_folders_and_the_few_files_at_the_top(repository: Path) -> None:
+    at_the_top = {path.stem for path in (repository / "mambair").glob("*.py")}
+    assert at_the_top == set(script.FILES) == {"__init__", "__main__", "cli", "registry", "train", "test"}
+    rooms = {path.parent.name for path in (repository / "mambair").glob("*/__init__.py")}
+    assert rooms == {room for rooms in script.ROOMS for room in rooms}
+
+
+def test_figures_count_rooms_and_circles(tmp_path: Path) -> None:
+    files = {"house/a/x.py": "import house.b.y\n", "house/b/y.py": "import house.c.z\n", "house/c/z.py": ""}
+    assert script.figures(graph_of(tmp_path, files)) == {
+        "lines": 2, "modules": 3, "names at the top": 3, "arrows between them": 2, "of these in a circle": 0,
+    }  # fmt: skip
+    files["house/c/z.py"] = "import house.b.w\n"
+    found = script.figures(graph_of(tmp_path, files | {"house/b/w.py": ""}))
+    assert (found["arrows between them"], found["of these in a circle"]) == (3, 2)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mambair.measuring.suites import SUITES, Suite
+from mambair.evaluation.suites import SUITES, Suite
 
 if TYPE_CHECKING:
-    from mambair.measuring.methods import Method
-    from mambair.measuring.run import Plan, Results
+    from mambair.evaluation.candidates import Candidate
+    from mambair.evaluation.suite_run import Plan, Results
 
 SOME_FAILED = 1
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(parser, options, suite)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.measuring.run import run
-    from mambair.measuring.summary import Summary
-    from mambair.process_memory import keep_freed_memory
+    from mambair.evaluation.suite_run import run
+    from mambair.evaluation.summary import Summary
+    from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
     try:
@@ -125,12 +125,12 @@ def _named(text: str) -> tuple[str, Path]:
 def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
     import torch
 
-    from mambair.measuring.methods import FolderMethod, InputMethod, NetworkMethod, check_names
-    from mambair.measuring.run import Plan
+    from mambair.evaluation.candidates import FolderCandidate, InputCandidate, NetworkCandidate, check_names
+    from mambair.evaluation.suite_run import Plan
 
     dtype = getattr(torch, options.dtype)
     networks = [
-        NetworkMethod(
+        NetworkCandidate(
             name,
             path,
             suite,
@@ -142,8 +142,10 @@ def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
         )
         for name, path in options.weights
     ]
-    folders = [FolderMethod(name, Path(path), suite) for name, _, path in (t.partition("=") for t in options.results)]
-    methods: list[Method] = [InputMethod(suite), *networks, *folders]
+    folders = [
+        FolderCandidate(name, Path(path), suite) for name, _, path in (t.partition("=") for t in options.results)
+    ]
+    methods: list[Candidate] = [InputCandidate(suite), *networks, *folders]
     check_names(methods)
     levels = options.levels or sorted({level for network in networks for level in network.levels or ()})
     idle = [network.name for network in networks if network.levels and not set(network.levels) & set(levels)]
@@ -156,21 +158,21 @@ def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
 
 
 def _nothing(plan: Plan) -> Results:
-    from mambair.measuring.run import Results
+    from mambair.evaluation.suite_run import Results
 
     return Results(plan)
 
 
 def _conclude(results: Results, options: argparse.Namespace) -> None:
-    from mambair.measuring.report import as_text, write_tables
-    from mambair.measuring.summary import Summary
+    from mambair.evaluation.suite_tables import as_text, write_tables
+    from mambair.evaluation.summary import Summary
 
     folder = results.plan.folder
     summary = Summary(results, options.reference)
     print(as_text(summary), end="")
     files = write_tables(summary, folder)
     if not options.no_html:
-        from mambair.measuring.html_report import write_html
+        from mambair.evaluation.html_report import write_html
 
         files.append(write_html(summary, folder, crop=options.crop))
     new = len(results.measurements) - results.reused

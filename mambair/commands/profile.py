@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mambair.atomic_file import atomic_path
+from mambair.system.atomic_file import atomic_path
 
 if TYPE_CHECKING:
     from mambair.profiling.report import Profile

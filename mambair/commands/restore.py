@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mambair.weights import default_weights
+from mambair.weights.packaged import default_weights
 
 if TYPE_CHECKING:
-    from mambair.restorer import Restorer
-    from mambair.restoring.ledger import Ledger
-    from mambair.restoring.plan import Plan
-    from mambair.restoring.report import Report
+    from mambair.folders.plan import Plan
+    from mambair.folders.progress import Report
+    from mambair.folders.resume import Ledger
+    from mambair.inference.restorer import Restorer
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
@@ -133,10 +133,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
     if options.quality is not None and not 1 <= options.quality <= 100:
         parser.error(f"--quality: must be from 1 to 100, got {options.quality}")
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.data.image_files import MAX_PIXELS
-    from mambair.process_memory import keep_freed_memory
-    from mambair.restoring.files import restore_files
-    from mambair.restoring.plan import printable
+    from mambair.folders.pipeline import restore_files
+    from mambair.folders.plan import printable
+    from mambair.images.files import MAX_PIXELS
+    from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
     try:
@@ -165,7 +165,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
 def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> Restorer:
     import torch
 
-    from mambair.restorer import Restorer
+    from mambair.inference.restorer import Restorer
 
     restorer = Restorer.from_checkpoint(
         weights,
@@ -183,7 +183,7 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
 
 
 def _plan(options: argparse.Namespace, restorer: Restorer) -> Plan:
-    from mambair.restoring.plan import plan_jobs
+    from mambair.folders.plan import plan_jobs
 
     return plan_jobs(
         options.input,
@@ -199,8 +199,8 @@ def _plan(options: argparse.Namespace, restorer: Restorer) -> Plan:
 def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan: Plan) -> Ledger:
     """The manifest, with what each of its lines says of this run."""
     import mambair
+    from mambair.folders.resume import Ledger
     from mambair.ops.backends import explain
-    from mambair.restoring.ledger import Ledger
 
     settings = {
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -216,8 +216,8 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
 
 
 def _show(plan: Plan, ledger: Ledger, skip_existing: bool) -> int:
-    from mambair.restoring.ledger import State
-    from mambair.restoring.plan import printable
+    from mambair.folders.plan import printable
+    from mambair.folders.resume import State
 
     for job in plan.jobs:
         is_done = ledger.state(job) is State.DONE or (skip_existing and job.target.exists())

@@ -1,4 +1,4 @@
-"""Images in and out, and the data sets that are made of them; importing this package registers the data sets."""
+"""Data sets for training and validation; importing this package registers them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from mambair.data.bicubic_dataset import BicubicDataset
 from mambair.data.gaussian_denoising_dataset import GaussianDenoisingDataset
-from mambair.data.image_folders import DatasetError
 from mambair.data.jpeg_artifacts_dataset import JPEGArtifactsDataset
 from mambair.data.paired_image_dataset import PairedImageDataset
+from mambair.data.pairing import DatasetError
 from mambair.data.real_denoising_dataset import RealDenoisingDataset
 from mambair.registry import DATASET_REGISTRY
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mambair.data.image_folders import DatasetError
-from mambair.data.imresize import imresize
-from mambair.data.picture import Picture, Pixels
+from mambair.data.pairing import DatasetError
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
+from mambair.images.lazy_image import LazyImage, Pixels
+from mambair.images.resize import imresize
 from mambair.registry import DATASET_REGISTRY
 
 # output pixels around a patch that its reduction needs: the kernel reaches 2 of them to each side
@@ -37,7 +37,7 @@ class BicubicDataset(RestorationDataset):
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "lq_path": str(path), "gt_path": str(path)}
 
 
-def reduced_patch(picture: Picture, scale: int, top: int, left: int, side: int) -> tuple[Pixels, Pixels]:
+def reduced_patch(picture: LazyImage, scale: int, top: int, left: int, side: int) -> tuple[Pixels, Pixels]:
     """A patch of ``imresize(image, 1 / scale)`` and the pixels of ``image`` it covers; the rest is not reduced.
 
     ``image`` is the picture, cut to a multiple of ``scale``.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mambair.data.dataset_options import GaussianDenoisingOptions
-from mambair.data.picture import to_float
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
+from mambair.images.lazy_image import to_float
 from mambair.registry import DATASET_REGISTRY
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from mambair.data.dataset_options import JPEGOptions
 from mambair.data.paired_image_dataset import PairedImageDataset
-from mambair.data.picture import Picture, Pixels, to_uint8
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
+from mambair.images.lazy_image import LazyImage, Pixels, to_uint8
 from mambair.registry import DATASET_REGISTRY
 
 _SUBSAMPLINGS = {"4:4:4": 0, "4:2:0": 2}  # Pillow's numbers
@@ -78,7 +78,7 @@ def compressed(pixels: Pixels, quality: int, subsampling: str) -> Pixels:
 
 
 def compressed_patch(
-    picture: Picture, top: int, left: int, side: int, quality: int, subsampling: str
+    picture: LazyImage, top: int, left: int, side: int, quality: int, subsampling: str
 ) -> tuple[Pixels, Pixels]:
     """A patch of the compressed image and the same of the image, [side, side, C], without compressing the whole image.
 

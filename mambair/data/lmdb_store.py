@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from mambair.atomic_file import atomic_path
+from mambair.system.atomic_file import atomic_path
 
 DATA, META_INFO, JOURNAL = "data.mdb", "meta_info.txt", "journal.txt"
 FIRST_MAP_BYTES = 2**26

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from mambair.data.image_content import ImageFileError
-from mambair.data.image_folders import DatasetError
+from mambair.data.pairing import DatasetError
+from mambair.images.decoded_image import ImageFileError
 
 logger = logging.getLogger(__name__)
 

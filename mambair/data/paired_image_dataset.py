@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from mambair.data.dataset_options import PairedOptions
-from mambair.data.image_files import ImageFileError
-from mambair.data.image_folders import DatasetError
-from mambair.data.image_sources import pair_sources
+from mambair.data.pairing import DatasetError
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
+from mambair.data.sources import pair_sources
+from mambair.images.files import ImageFileError
 from mambair.registry import DATASET_REGISTRY
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mambair.data.dataset_options import RealDenoisingOptions
-from mambair.data.image_folders import DatasetError, listed
-from mambair.data.image_sources import ImageSource
 from mambair.data.paired_image_dataset import PairedImageDataset
+from mambair.data.pairing import DatasetError, listed
+from mambair.data.sources import ImageSource
 from mambair.registry import DATASET_REGISTRY
 
 

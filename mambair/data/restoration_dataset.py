@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mambair.data.dataset_options import DatasetOptions, own_options
-from mambair.data.image_files import ImageFileError
-from mambair.data.image_folders import DatasetError
-from mambair.data.image_sources import ImageSource
-from mambair.data.picture import Picture, Pixels, to_float
+from mambair.data.pairing import DatasetError
+from mambair.data.sources import ImageSource
+from mambair.images.files import ImageFileError
+from mambair.images.lazy_image import LazyImage, Pixels, to_float
 
 Sample = dict[str, Tensor | str]
 
@@ -129,19 +129,19 @@ class RestorationDataset(Dataset[Sample]):
         ends = np.cumsum(steps)
         return sizes[min(int(np.searchsorted(ends, iteration, side="right")), len(sizes) - 1)]
 
-    def _picture(self, path: Path, key: str = "dataroot_gt") -> Picture:
+    def _picture(self, path: Path, key: str = "dataroot_gt") -> LazyImage:
         """The image ``path`` of a source, kept in memory in whole while there is room."""
         pixels = self._cache.get(path)
         if pixels is not None:
-            return Picture(pixels)
-        picture = Picture(self._source(key).read(path), self.options.color)
+            return LazyImage(pixels)
+        picture = LazyImage(self._source(key).read(path), self.options.color)
         if picture.height * picture.width * picture.channels > self._cache_room:
             return picture
         pixels = picture.whole()
         if pixels.nbytes <= self._cache_room:
             self._cache_room -= pixels.nbytes
             self._cache[path] = pixels
-        return Picture(pixels)
+        return LazyImage(pixels)
 
     def _corner(
         self, height: int, width: int, path: Path, rng: np.random.Generator, gt_size: int | None

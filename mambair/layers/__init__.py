@@ -1,5 +1,6 @@
 """Building blocks of the networks; each works alone, on any device."""
 
+from mambair.layers.bidirectional_mamba import BidirectionalMamba
 from mambair.layers.channel_attention import CAB, ChannelAttention
 from mambair.layers.drop_path import DropPath
 from mambair.layers.layouts import LayerNorm2d, make_norm
@@ -12,6 +13,7 @@ from mambair.layers.vss_block import VSSBlock
 __all__ = [
     "CAB",
     "SS2D",
+    "BidirectionalMamba",
     "ChannelAttention",
     "DropPath",
     "LayerNorm2d",

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mambair.checkpoint import CheckpointError, read_checkpoint
 from mambair.registry import LOSS_REGISTRY
+from mambair.weights.checkpoint import CheckpointError, read_checkpoint
 
 # convolutions of VGG19 in its five blocks; between blocks stands a 2 x 2 max pooling (Simonyan & Zisserman, 2015)
 VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))

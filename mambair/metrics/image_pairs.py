@@ -41,10 +41,10 @@ def peak_value(img: np.ndarray, img2: np.ndarray, data_range: float | None) -> f
     return peaks["img"]
 
 
-def to_planes(
+def adapt_image(
     image: np.ndarray, *, crop_border: int, input_order: str, test_y_channel: bool, peak: float
 ) -> np.ndarray:
-    """Planes [C, H, W], cropped; one luma plane if ``test_y_channel`` and the image has three channels.
+    """ImageAdapter [C, H, W], cropped; one luma plane if ``test_y_channel`` and the image has three channels.
 
     Args:
         image: [H, W], or [H, W, C] / [C, H, W] by ``input_order``, in BGR order, 0..peak.

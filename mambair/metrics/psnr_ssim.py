@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mambair.metrics.image_pairs import check_pair, peak_value, to_planes
+from mambair.metrics.image_pairs import adapt_image, check_pair, peak_value
 from mambair.registry import METRIC_REGISTRY
 
 WINDOW = 11
@@ -53,7 +53,7 @@ def calculate_psnr(
     check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=1)
     peak = peak_value(img, img2, data_range)
     convert = partial(
-        to_planes, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak
+        adapt_image, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak
     )
     first, second = _both(convert, img, img2)
     mean_squared = float(np.mean(np.square(np.subtract(first, second, dtype=np.float64))))
@@ -79,7 +79,7 @@ def calculate_ssim(
     check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=WINDOW)
     peak = peak_value(img, img2, data_range)
     convert = partial(
-        to_planes, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak
+        adapt_image, crop_border=crop_border, input_order=input_order, test_y_channel=test_y_channel, peak=peak
     )
     first, second = _both(convert, img, img2)
     return float(np.mean(_ssim_of_planes(first, second, peak)))

@@ -12,20 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.checkpoint import METADATA_KEY, load_weights, read_checkpoint
-from mambair.engine.experiment import write_checkpoint_file
-from mambair.engine.logs import join_basicsr_log
-from mambair.engine.processes import Processes
-from mambair.evaluation import Evaluation
+from mambair.evaluation.distributed import evaluate_shared
+from mambair.evaluation.evaluate import Evaluation
+from mambair.inference.tiling import DEFAULT_OVERLAP, tiled_forward
+from mambair.layers.activation_checkpoint import groups_of, recompute_groups
 from mambair.losses import build_loss
-from mambair.models.guard import NonFiniteGuard
-from mambair.models.moving_average import MovingAverage
+from mambair.models.ema import MovingAverage
+from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
-from mambair.models.recomputation import groups_of, recompute_groups
 from mambair.models.schedules import build_schedule, warmed_up
-from mambair.models.shared_validation import evaluate_shared
-from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
-from mambair.tiling import DEFAULT_OVERLAP, tiled_forward
+from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY, join_basicsr_log
+from mambair.system.distributed import Processes
+from mambair.weights.checkpoint import METADATA_KEY, load_weights, read_checkpoint, write_checkpoint_file
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from mambair.ops import chunked, mamba_ssm, operators, trial, triton_scan
+from mambair.ops import autotune, chunked, mamba_ssm, operators, triton_scan
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
 MANY_STATES = 256
@@ -147,7 +147,7 @@ def _measured(
 ) -> str:
     if _mamba_ssm_declines(request) is not None:
         return "triton"
-    return trial.faster(("triton", "mamba_ssm"), lambda name: run(_BY_NAME[name]), tensors, extra)
+    return autotune.faster(("triton", "mamba_ssm"), lambda name: run(_BY_NAME[name]), tensors, extra)
 
 
 def _is_transformed() -> bool:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mambair.ops.token_order import gather, scatter, to_image, to_tokens
+from mambair.ops.scan_order import gather, scatter, to_image, to_tokens
 
 
 class _Sizes(NamedTuple):

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mambair.ops.token_order import gather, scatter, to_image, to_tokens
+from mambair.ops.scan_order import gather, scatter, to_image, to_tokens
 
 
 @lru_cache(maxsize=1)

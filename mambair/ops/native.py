@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from mambair.atomic_file import atomic_path
+from mambair.system.atomic_file import atomic_path
 
 logger = logging.getLogger(__name__)
 

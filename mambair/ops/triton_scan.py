@@ -44,12 +44,12 @@ def why_not(device: str, *, forced: bool = False) -> str | None:
 
 def load(device: str) -> None:
     """Give the operators their implementation for a kind of device; idempotent and thread-safe."""
-    from mambair.ops.triton_kernels import implementations
+    from mambair.ops.triton_kernels import registration
 
     key = {"cuda": "CUDA", "cpu": "CPU"}[device]
     with _lock:
         if key not in _implemented:
-            operators.implement({name: getattr(implementations, name) for name in OPERATORS}, key)
+            operators.implement({name: getattr(registration, name) for name in OPERATORS}, key)
             _implemented.add(key)
 
 

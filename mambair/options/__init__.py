@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mambair.options.faults import OptionsError
-from mambair.options.loader import load_options
+from mambair.options.errors import OptionsError
+from mambair.options.reader import load_options
 
 __all__ = ["OptionsError", "load_options"]

@@ -7,14 +7,13 @@ import os
 import re
 from typing import Any
 
-from mambair.options.faults import FaultList, KeyPath, nearest, shown
-from mambair.options.locations import resolve
-from mambair.options.parts import look_up
+from mambair.options.compat import IGNORED, Dropped, apply_task
+from mambair.options.components import look_up
+from mambair.options.errors import FaultList, KeyPath, nearest, shown
+from mambair.options.paths import resolve
+from mambair.options.pydantic_errors import validate
 from mambair.options.schema import LoaderOptions
-from mambair.options.sections import validate
 from mambair.options.signatures import matches
-from mambair.options.tasks import apply_task
-from mambair.options.vocabulary import IGNORED, Dropped
 from mambair.registry import DATASET_REGISTRY
 
 logger = logging.getLogger(__name__)

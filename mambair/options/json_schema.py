@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mambair.options.compat import IGNORED
 from mambair.options.schema import SCHEDULES, LoaderOptions, Options, TrainOptions
 from mambair.options.signatures import MAPPINGS, SEQUENCES, named_parameters, type_hints
-from mambair.options.vocabulary import IGNORED
 from mambair.registry import (
     ARCH_REGISTRY,
     BASICSR_PREFIX,

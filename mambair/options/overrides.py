@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mambair.options.faults import OptionsError, shown
+from mambair.options.errors import OptionsError, shown
 from mambair.options.yaml_reader import OptionFile, read_value
 
 

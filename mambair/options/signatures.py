@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from mambair.options.faults import FaultList, KeyPath, dotted, nearest, shown
+from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
 
 _WORDS = {
     int: "a whole number",

@@ -15,7 +15,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 
-from mambair.options.faults import FaultList, KeyPath, OptionsError, shown
+from mambair.options.errors import FaultList, KeyPath, OptionsError, shown
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000

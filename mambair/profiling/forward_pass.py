@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mambair.process_memory import PeakMemory, keep_freed_memory
 from mambair.profiling.target import Target
+from mambair.system.process_memory import PeakMemory, keep_freed_memory
 
 WARM_UP_SIDE = 32
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from mambair import published
-from mambair.machine import describe_machine
+from mambair.evaluation import published
 from mambair.profiling.counting import Count, count_macs, count_parameters
 from mambair.profiling.forward_pass import ForwardPass, Settings
 from mambair.profiling.target import Target
-from mambair.tables import aligned
+from mambair.system.machine import describe_machine
+from mambair.system.tables import aligned
 
 GIGA = 10**9
 OWN = "(its own)"

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mambair import published
-from mambair.checkpoint import read_checkpoint
-from mambair.loading import recognise
+from mambair.evaluation import published
 from mambair.options import load_options
 from mambair.options.yaml_reader import read_option_file
 from mambair.registry import ARCH_REGISTRY
+from mambair.weights.checkpoint import read_checkpoint
+from mambair.weights.loading import recognise
 
 OPTION_FILES = (".yml", ".yaml")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mambair.checkpoint import read_checkpoint
+from mambair.weights.checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 import mambair
-from mambair.checkpoint import write_checkpoint
+from mambair.weights.checkpoint import write_checkpoint
 from mambair.registry import ARCH_REGISTRY
 import tiny_sr_arch
 

@@ -6,7 +6,7 @@ import torch
 import mambair
 from mambair.archs import VimSR
 from mambair.archs.detectors import detect
-from mambair.checkpoint import write_checkpoint
+from mambair.weights.checkpoint import write_checkpoint
 
 TINY = {"embed_dim": 8, "depth": 3, "d_state": 2}
 

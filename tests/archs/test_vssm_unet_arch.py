@@ -6,7 +6,7 @@ import torch
 import mambair
 from mambair.archs import VSSMUNet
 from mambair.archs.detectors import detect
-from mambair.checkpoint import write_checkpoint
+from mambair.weights.checkpoint import write_checkpoint
 
 TINY = {"dims": [8, 12], "depths": [1, 2], "shallow_dim": 8}
 

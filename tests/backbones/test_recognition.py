@@ -14,7 +14,7 @@ from mambair import backbones
 from mambair.archs import detectors
 from mambair.backbones.published import VIM_MODELS, VMAMBA_MODELS
 from mambair.backbones.vmamba_weights import rename_vmamba
-from mambair.checkpoint import CheckpointError, write_checkpoint
+from mambair.weights.checkpoint import CheckpointError, write_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 VIM = sorted(path.stem for path in (GOLDEN / "vim" / "state_dict").glob("*.json"))

@@ -7,7 +7,7 @@ from mambair.backbones import VSSM, Backbone_VSSM
 from mambair.backbones.forward_types import make_scan_layer
 from mambair.backbones.vmamba import BlockOptions, make_block
 from mambair.layers import PatchMerging2D
-from mambair.ops.token_order import to_image, to_tokens
+from mambair.ops.scan_order import to_image, to_tokens
 
 TINY = {"depths": [1, 1], "dims": 8, "num_classes": 5, "ssm_d_state": 1, "forward_type": "v05_noz"}
 NETWORKS = [
@@ -79,7 +79,7 @@ def test_published_features(name, backbone_case):
 
 
 @pytest.mark.parametrize("name", SCAN_LAYERS)
-def test_published_scan_layers(name, backbone_case):
+def test_published_scan_layers(name, backbone_case, assert_near):
     case = backbone_case("vmamba", f"ss2d_{name}")
     kwargs = dict(case.kwargs)
     forward_type, d_model, ratio = kwargs.pop("forward_type"), kwargs.pop("d_model"), kwargs.pop("ssm_ratio")
@@ -87,7 +87,7 @@ def test_published_scan_layers(name, backbone_case):
     layer.load_state_dict(case.weights)
     with torch.no_grad():
         output = layer.eval()(case.arrays["input"])
-    torch.testing.assert_close(output, case.arrays["output"], atol=1e-5, rtol=0)
+    assert_near(output, case.arrays["output"])  # a stored output is itself up to 1.6e-5 from a float64 computation
 
 
 @pytest.mark.parametrize("name", ["block_nomlp", "block_nossm", "block_postnorm", "block_prenorm"])

@@ -11,11 +11,11 @@ import torch
 
 from mambair.data import BicubicDataset, DatasetError, GaussianDenoisingDataset, PairedImageDataset, build_dataset
 from mambair.data.bicubic_dataset import reduced_patch
-from mambair.data.image_files import ImageFile, ImageFileError, read_image, write_image
-from mambair.data.image_sources import ImageSource
-from mambair.data.imresize import imresize
-from mambair.data.picture import Picture, in_color, to_float
 from mambair.data.restoration_dataset import to_tensor
+from mambair.data.sources import ImageSource
+from mambair.images.files import DecodedImage, ImageFileError, read_image, write_image
+from mambair.images.lazy_image import LazyImage, in_color, to_float
+from mambair.images.resize import imresize
 
 SIZES = {"one.png": (40, 52), "two.png": (36, 36), "ten.png": (63, 41)}
 
@@ -26,9 +26,9 @@ def folders(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for name, size in SIZES.items():
         gt = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        write_image(tmp_path / "gt" / name, ImageFile(gt))
+        write_image(tmp_path / "gt" / name, DecodedImage(gt))
         cut = gt[: size[0] // 3 * 3, : size[1] // 3 * 3]
-        write_image(tmp_path / "lq" / name.replace(".png", "x3.bmp"), ImageFile(imresize(cut, 1 / 3)))
+        write_image(tmp_path / "lq" / name.replace(".png", "x3.bmp"), DecodedImage(imresize(cut, 1 / 3)))
     return tmp_path
 
 
@@ -129,7 +129,7 @@ def test_a_patch_is_reduced_as_the_whole_image_is(scale: int, dtype: str) -> Non
     whole = imresize(image, 1 / scale)
     for top in range(14 - 4):
         for left in range(11 - 4):
-            patch, covered = reduced_patch(Picture(image), scale, top, left, 4)
+            patch, covered = reduced_patch(LazyImage(image), scale, top, left, 4)
             assert np.array_equal(patch, whole[top : top + 4, left : left + 4]), (top, left)
             assert np.array_equal(covered, image[top * scale : (top + 4) * scale, left * scale : (left + 4) * scale])
 
@@ -202,8 +202,8 @@ def test_train_noise_has_the_strength_that_was_asked_for(folders: Path, sigma: A
 
 def test_16_bits_and_grey_are_used_as_they_are(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (12, 12, 3), dtype=np.uint16)
-    write_image(tmp_path / "a.png", ImageFile(values))
-    write_image(tmp_path / "b.png", ImageFile(values[:, :, :1].copy()))
+    write_image(tmp_path / "a.png", DecodedImage(values))
+    write_image(tmp_path / "b.png", DecodedImage(values[:, :, :1].copy()))
     dataset = BicubicDataset({"type": "BicubicDataset", "phase": "test", "dataroot_gt": str(tmp_path)})
     assert np.array_equal(dataset[0]["gt"].numpy(), (values.astype(np.float32) / 65535).transpose(2, 0, 1))
     assert torch.equal(dataset[1]["gt"][0], dataset[1]["gt"][2])
@@ -355,7 +355,7 @@ def test_sizes_of_a_pair_must_fit(folders: Path, phase: str) -> None:
 
 
 def test_sizes_are_checked_by_the_headers(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mambair.data.image_files.decode", lambda *_: pytest.fail("a pixel was decoded"))
+    monkeypatch.setattr("mambair.images.files.decode", lambda *_: pytest.fail("a pixel was decoded"))
     fault = PairedImageDataset.check(paired(folders, scale=2))
     assert len(fault) == 1
     assert fault[0].startswith("dataroot_lq: ")

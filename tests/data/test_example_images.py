@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mambair.data.image_files import list_images, read_image
-from mambair.data.imresize import imresize
+from mambair.images.files import list_images, read_image
+from mambair.images.resize import imresize
 
 
 def test_sizes(repository: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from mambair.data import DatasetError, JPEGArtifactsDataset
-from mambair.data.image_files import ImageFile, list_images, read_image, write_image
 from mambair.data.jpeg_artifacts_dataset import compressed, compressed_patch
-from mambair.data.picture import Picture, in_color, to_float
+from mambair.images.files import DecodedImage, list_images, read_image, write_image
+from mambair.images.lazy_image import LazyImage, in_color, to_float
 
 EXAMPLE = Path("datasets") / "example" / "val_gt"
 
@@ -33,7 +33,7 @@ def test_a_patch_is_that_of_the_compressed_image(repository: Path, color: str, q
     rng = np.random.default_rng(0)
     places = [(0, 0), (119 - 30, 101 - 30), (17, 23), (32, 48), *rng.integers(0, 71, (6, 2)).tolist()]
     for top, left in places:
-        lq, gt = compressed_patch(Picture(image), top, left, 30, quality, subsampling)
+        lq, gt = compressed_patch(LazyImage(image), top, left, 30, quality, subsampling)
         assert np.array_equal(lq, whole[top : top + 30, left : left + 30]), (top, left)
         assert np.array_equal(gt, image[top : top + 30, left : left + 30])
 
@@ -47,7 +47,7 @@ def test_grey_compression_is_that_of_a_file(repository: Path, tmp_path: Path) ->
 def test_in_memory_equals_files_of_the_same_quality(repository: Path, tmp_path: Path) -> None:
     for path in list_images(repository / EXAMPLE):
         grey = in_color(read_image(path).pixels, "gray")
-        write_image(tmp_path / "gt" / path.name, ImageFile(grey))
+        write_image(tmp_path / "gt" / path.name, DecodedImage(grey))
         stream = io.BytesIO()
         Image.fromarray(grey[:, :, 0]).save(stream, "JPEG", quality=30)
         (tmp_path / "lq").mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def test_a_range_of_qualities_is_drawn_from(repository: Path) -> None:
 
 def test_other_depths_are_compressed_in_8_bits(tmp_path: Path) -> None:
     wide = np.random.default_rng(0).integers(0, 65536, (24, 24, 1), dtype=np.uint16)
-    write_image(tmp_path / "a.png", ImageFile(wide))
+    write_image(tmp_path / "a.png", DecodedImage(wide))
     sample = JPEGArtifactsDataset(options(tmp_path, phase="test", color="gray", gt_size=...))[0]
     assert np.array_equal(sample["gt"].numpy()[0], to_float(wide)[:, :, 0])
     expected = compressed((np.floor(wide / 257 + 0.5)).astype(np.uint8), 10, "4:4:4")
@@ -113,6 +113,6 @@ FAULTS = {
 
 @pytest.mark.parametrize(("changes", "text"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    write_image(tmp_path / "a.png", ImageFile(np.zeros((48, 48, 3), np.uint8)))
+    write_image(tmp_path / "a.png", DecodedImage(np.zeros((48, 48, 3), np.uint8)))
     with pytest.raises(DatasetError, match=text):
         JPEGArtifactsDataset(options(tmp_path, **changes))

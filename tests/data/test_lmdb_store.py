@@ -280,7 +280,7 @@ def test_ours_reads_basicsr(tmp_path: Path) -> None:
     import_basicsr()
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
-    from mambair.data.image_decoders import decode
+    from mambair.images.decode import decode
 
     (tmp_path / "images" / "Canon").mkdir(parents=True)
     names = ["0001.png", "Canon/0001.png"]

@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from mambair.data import DatasetError, build_dataset
-from mambair.data.image_files import ImageFile, ImageFileError, list_images, read_image, write_image
-from mambair.data.imresize import imresize
 from mambair.data.loader import (
     NumberedSamples,
     SampleSequence,
@@ -23,6 +21,8 @@ from mambair.data.loader import (
     build_test_loader,
     build_train_loader,
 )
+from mambair.images.files import DecodedImage, ImageFileError, list_images, read_image, write_image
+from mambair.images.resize import imresize
 from mambair.registry import basicsr_installed
 
 EXAMPLE = Path("datasets") / "example"
@@ -265,7 +265,7 @@ def test_a_data_set_of_basicsr_is_a_function_of_seed_and_number(repository: Path
     folder = repository / EXAMPLE
     for path in list_images(folder / "val_gt"):
         gt = read_image(path).pixels
-        write_image(tmp_path / path.name, ImageFile(imresize(gt, 0.5)))
+        write_image(tmp_path / path.name, DecodedImage(imresize(gt, 0.5)))
     opt = {"type": "basicsr/PairedImageDataset", "phase": "train", "scale": 2, "gt_size": 32, "use_hflip": True}
     opt |= {"use_rot": True, "dataroot_gt": str(folder / "val_gt"), "dataroot_lq": str(tmp_path)}
     opt |= {"io_backend": {"type": "disk"}}

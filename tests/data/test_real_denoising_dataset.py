@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mambair.data import DatasetError, RealDenoisingDataset
-from mambair.data.image_files import ImageFile, list_images, write_image
 from mambair.data.lmdb_store import LmdbWriter
+from mambair.images.files import DecodedImage, list_images, write_image
 
 
-def picture(level: int) -> ImageFile:
-    return ImageFile(np.full((24, 28, 3), level, np.uint8))
+def picture(level: int) -> DecodedImage:
+    return DecodedImage(np.full((24, 28, 3), level, np.uint8))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_faults(scenes: Path) -> None:
 
 
 def test_sizes_of_a_pair_must_be_equal(scenes: Path) -> None:
-    write_image(scenes / "0001_S6" / "0001_NOISY_SRGB_010.PNG", ImageFile(np.zeros((20, 28, 3), np.uint8)))
+    write_image(scenes / "0001_S6" / "0001_NOISY_SRGB_010.PNG", DecodedImage(np.zeros((20, 28, 3), np.uint8)))
     faults = RealDenoisingDataset.check(options(scenes))
     assert len(faults) == 1
     assert "do not fit" in faults[0]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mambair.data import build_dataset
-from mambair.data.image_files import ImageFile, list_images, read_image, write_image
 from mambair.data.loader import build_train_loader
+from mambair.images.files import DecodedImage, list_images, read_image, write_image
 from mambair.options.yaml_reader import read_option_file
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"
@@ -26,7 +26,7 @@ def noisy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in list_images(repository / "datasets" / "example" / "gt"):
         clean = read_image(path).pixels.astype(np.float64)
         noise = np.random.default_rng(0).normal(0, 1 + np.sqrt(clean) / 2)
-        write_image(folder / path.name, ImageFile(np.clip(clean + noise, 0, 255).round().astype(np.uint8)))
+        write_image(folder / path.name, DecodedImage(np.clip(clean + noise, 0, 255).round().astype(np.uint8)))
     return folder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mambair.layers.attentive_scan import PromptedScan
 from mambair.layers.bidirectional_mamba import BidirectionalMamba
-from mambair.layers.decay import freeze_decays
+from mambair.layers.decay import cache_decays
 from mambair.layers.ss2d import SS2D
 
 TOKENS = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -39,7 +39,7 @@ def frozen(request: pytest.FixtureRequest) -> tuple[nn.Module, Callable[[], Tens
     layer = make().eval()
     with torch.no_grad():
         before = run(layer)
-    freeze_decays(nn.Sequential(layer))
+    cache_decays(nn.Sequential(layer))
 
     def run_frozen() -> Tensor:
         with torch.no_grad():
@@ -55,7 +55,7 @@ def test_rates_are_kept(frozen) -> None:
     for name in names:
         getattr(layer, name).data.add_(1.0)  # goes unnoticed, as documented
     assert torch.equal(run(), before)
-    layer.freeze_decay()
+    layer.cache_decay()
     assert not torch.equal(run(), before)
 
 

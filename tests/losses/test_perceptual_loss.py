@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mambair.checkpoint import CheckpointError
 from mambair.losses import build_loss
 from mambair.losses.perceptual_loss import VGGFeatures, gram_matrix
+from mambair.weights.checkpoint import CheckpointError
 
 LAYERS = {"conv1_2": 0.5, "conv2_1": 2.0}
 

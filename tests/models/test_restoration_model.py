@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mambair.checkpoint import read_checkpoint
 from mambair.models import build_model
-from mambair.models.guard import TrainingDiverged
+from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from mambair.weights.checkpoint import read_checkpoint
 
 
 @ARCH_REGISTRY.register(name="TwoConvolutionsForTests")

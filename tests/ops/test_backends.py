@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from mambair.ops import __main__ as command
-from mambair.ops import backends, mamba_ssm, native, selective_scan, ss2d_scan, trial, triton_scan
+from mambair.ops import autotune, backends, mamba_ssm, native, selective_scan, ss2d_scan, triton_scan
 from mambair.ops.backends import BackendError, Request
 
 
@@ -144,8 +144,8 @@ def test_triton_on_a_cpu_needs_its_name_and_its_interpreter(monkeypatch) -> None
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Times that the trial will find, and a GPU that needs none."""
     times = {"triton": 1.0, "mamba_ssm": 1.0}
-    monkeypatch.setattr(trial, "_results", {})
-    monkeypatch.setattr(trial, "_time", lambda name, run, wanting: times[name])
+    monkeypatch.setattr(autotune, "_results", {})
+    monkeypatch.setattr(autotune, "_time", lambda name, run, wanting: times[name])
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     return times
@@ -154,21 +154,21 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 @pytest.mark.parametrize(("theirs", "winner"), [(2.0, "triton"), (0.95, "triton"), (0.5, "mamba_ssm")])
 def test_the_trial_wants_a_clear_lead(theirs, winner, measured) -> None:
     measured["mamba_ssm"] = theirs
-    assert trial.faster(("triton", "mamba_ssm"), lambda name: torch.ones(1), [torch.ones(3)]) == winner
+    assert autotune.faster(("triton", "mamba_ssm"), lambda name: torch.ones(1), [torch.ones(3)]) == winner
 
 
 def test_the_trial_is_held_once_for_a_shape(measured, monkeypatch) -> None:
     names, x = ("triton", "mamba_ssm"), torch.ones(3)
-    assert trial.faster(names, lambda name: x, [x]) == "triton"
+    assert autotune.faster(names, lambda name: x, [x]) == "triton"
     measured["mamba_ssm"] = 0.1
-    assert trial.faster(names, lambda name: x, [x]) == "triton"
+    assert autotune.faster(names, lambda name: x, [x]) == "triton"
     others = {"shape": [torch.ones(4)], "dtype": [x.half()], "gradient": [torch.ones(3, requires_grad=True)]}
     for other in others.values():
-        assert trial.faster(names, lambda name: x, other) == "mamba_ssm"
-    assert trial.faster(names, lambda name: x, [x], (1,)) == "mamba_ssm"
+        assert autotune.faster(names, lambda name: x, other) == "mamba_ssm"
+    assert autotune.faster(names, lambda name: x, [x], (1,)) == "mamba_ssm"
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert trial.faster(names, lambda name: x, [torch.ones(5)]) == "triton"
-    assert len(trial._results) == 5  # and nothing was learned while capturing
+    assert autotune.faster(names, lambda name: x, [torch.ones(5)]) == "triton"
+    assert len(autotune._results) == 5  # and nothing was learned while capturing
 
 
 def test_mamba_ssm_takes_the_place_of_triton_only_where_faster(measured, monkeypatch, ss2d_inputs) -> None:

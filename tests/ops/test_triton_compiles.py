@@ -34,7 +34,7 @@ CASES = {
     "gradients-of-sequences": ("backward.gradients", GIVEN | MORE | {"GATED": True}),
     "pack": ("packing.pack", PACKING),
     "unpack": ("packing.unpack", PACKING),
-    "carry": ("carrying.carry", CARRY),
+    "carry": ("segment_scan.carry", CARRY),
     "add": ("packing.add_directions", {"BLOCK": launch.ADD_BLOCK}),
 }
 QUICK = ("outputs", "carry")

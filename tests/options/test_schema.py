@@ -11,11 +11,11 @@ import pytest
 
 from mambair.models.optimizers import OPTIMIZERS
 from mambair.models.schedules import SCHEDULES as BUILDERS
-from mambair.options import parts, schema
+from mambair.options import components, schema
 
 
 def test_the_schema_knows_the_optimisers_of_the_engine() -> None:
-    assert set(parts.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(components.OPTIMIZERS) == set(OPTIMIZERS)
 
 
 def test_the_schema_knows_the_schedules_of_the_engine() -> None:

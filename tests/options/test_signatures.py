@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from mambair.options.faults import FaultList
+from mambair.options.errors import FaultList
 from mambair.options.signatures import check_arguments, in_words, matches
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mambair.options.faults import OptionsError
+from mambair.options.errors import OptionsError
 from mambair.options.yaml_reader import MAX_BYTES, read_option_file, read_value
 
 

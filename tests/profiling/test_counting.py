@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mambair.backbones  # noqa: F401, registers its networks
-from mambair import published
+from mambair.evaluation import published
 from mambair.layers import SS2D
 from mambair.ops import reference
 from mambair.profiling.counting import (

@@ -12,7 +12,7 @@ import torch
 
 import mambair
 from mambair.archs import MambaIR
-from mambair.checkpoint import read_checkpoint, write_checkpoint
+from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
 
 ARGUMENTS = {"upscale": 2, "embed_dim": 12, "depths": [1], "d_state": 2, "upsampler": "pixelshuffledirect"}
 

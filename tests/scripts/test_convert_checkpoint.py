@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mambair
-from mambair.checkpoint import read_checkpoint
+from mambair.weights.checkpoint import read_checkpoint
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from mambair.data.image_files import list_images
+from mambair.images.files import list_images
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mambair.ops.operators import STATE_CHUNK
-from mambair.ops.triton_kernels import backward, carrying, forward, packing
+from mambair.ops.triton_kernels import backward, forward, packing, segment_scan
 from mambair.ops.triton_kernels.arithmetic import LOG2E
 
 TOKENS = 16  # of a tile
@@ -192,7 +192,7 @@ def _carry(inputs: Inputs, slots: Tensor, totals: Tensor, *, backwards: bool) ->
     s = inputs.sizes
     numbers = (slots, totals, inputs.rates, s.count, s.channels, s.state_size, s.segments)
     constants = {"BACKWARDS": backwards, "STEPS": CARRY_STEPS, "CHANNELS": CHANNELS}
-    launch(carrying.carry, (s.batch * s.count * s.state_size * s.blocks,), numbers, constants)
+    launch(segment_scan.carry, (s.batch * s.count * s.state_size * s.blocks,), numbers, constants)
 
 
 def scan(

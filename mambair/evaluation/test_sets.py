@@ -1,0 +1,158 @@
+"""Test sets on disk: where they are kept, and their pairs of input and ground truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import PIL
+from torch import Tensor
+
+from mambair.data import DatasetError, build_dataset
+from mambair.evaluation.suites import NOISE_SEED, TEST_SETS, Suite
+from mambair.images.files import list_images, read_image
+
+GROUND_TRUTH = ("HR", "HQ", "GT", "original", "original_png", "GTmod12")
+REDUCTIONS = ("LR_bicubic/X{}", "LRbicx{}", "LR_bicubic/x{}", "LRbic/X{}", "LR/X{}")
+TEMPLATES = ("{}x%d", "{}", "{}_LRBI_x%d")
+
+
+class MissingSetError(ValueError):
+    """A test set that is not under the data folder; the message says where it was looked for."""
+
+
+class Pairs(Protocol):
+    """Items ``{"lq": [C, h, w], "gt": [C, H, W]}`` float in [0, 1], and the files of their ground truth."""
+
+    gt_paths: list[Path]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+class ImageSet:
+    """One test set at one level of a suite.
+
+    Attributes:
+        name: of the test set.
+        folder: of the ground truth.
+        made: how the inputs come to be, in words.
+        paths: of the ground truth.
+        names: of the images: their files' without suffix, where that tells them apart.
+    """
+
+    def __init__(self, name: str, folder: Path, made: str, pairs: Pairs) -> None:
+        self.name, self.folder, self.made = name, folder, made
+        self._pairs = pairs
+        self.paths: Sequence[Path] = pairs.gt_paths
+        stems = [path.stem for path in self.paths]
+        self.names = stems if len(set(stems)) == len(stems) else [path.name for path in self.paths]
+        self._lq_paths: Sequence[Path] = getattr(pairs, "lq_paths", ())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has as many images as the published set."""
+        return len(self.paths) == TEST_SETS[self.name].images
+
+    def pair(self, index: int) -> tuple[Tensor, Tensor]:
+        """Input [C, h, w] and ground truth [C, H, W], float in [0, 1].
+
+        Raises:
+            ValueError: an image cannot be read, or does not fit its partner.
+        """
+        item = self._pairs[index]
+        return item["lq"], item["gt"]
+
+    def fingerprint(self, index: int) -> str:
+        """What changes when one of the image's files does.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        digest = hashlib.sha256(self.made.encode())
+        for paths in (self.paths, self._lq_paths):
+            if paths:
+                digest.update(hashlib.sha256(paths[index].read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def open_set(root: Path, name: str, suite: Suite, level: int) -> ImageSet:
+    """Find a test set under ``root`` and prepare its inputs.
+
+    Raises:
+        MissingSetError: it is not there.
+        DatasetError: its files cannot be used; the message lists every fault.
+    """
+    home = find_folder(root, name)
+    folder = next((found for sub in GROUND_TRUTH if (found := _child(home, sub))), home)
+    images = list_images(folder)
+    if not images:
+        raise MissingSetError(
+            f"{name}: {folder} holds no images, nor does one of its folders {', '.join(GROUND_TRUTH)}"
+        )
+    opt: dict[str, Any] = {"name": name, "phase": "test", "dataroot_gt": str(folder)}
+    if suite.task == "denoise":
+        opt |= {"type": "GaussianDenoisingDataset", "sigma": float(level), "noise_seed": NOISE_SEED}
+        made = f"noise of sigma {level}, seed {NOISE_SEED}"
+    elif suite.task == "jpeg":
+        opt |= {"type": "JPEGArtifactsDataset", "quality": level, "color": _grey_form(images)}
+        made = f"JPEG of quality {level} by Pillow {PIL.__version__}"
+    elif (reduced := _find_reductions(home, level)) is not None:
+        opt |= {"type": "PairedImageDataset", "scale": level, "dataroot_lq": str(reduced)}
+        return ImageSet(name, folder, f"reductions from {reduced.relative_to(root)}", _paired(opt, level))
+    else:
+        opt |= {"type": "BicubicDataset", "scale": level}
+        made = "bicubic reduction made here, as MATLAB makes it"
+    return ImageSet(name, folder, made, build_dataset(opt))
+
+
+def find_folder(root: Path, name: str) -> Path:
+    """The folder of a test set under ``root``, by any of its usual names in any capitals.
+
+    Raises:
+        MissingSetError: there is none; the message has the names.
+    """
+    names = (name, *TEST_SETS[name].folders)
+    for each in names:
+        found = _child(root, each)
+        if found:
+            return found
+    raise MissingSetError(f"{name}: no folder {' or '.join(names)} in {root}")
+
+
+def _child(folder: Path, path: str) -> Path | None:
+    """A folder below another, whatever its capitals."""
+    for part in path.split("/"):
+        if (folder / part).is_dir():
+            folder = folder / part
+            continue
+        alike = [each for each in sorted(folder.iterdir()) if each.name.lower() == part.lower() and each.is_dir()]
+        if not alike:
+            return None
+        folder = alike[0]
+    return folder
+
+
+def _find_reductions(home: Path, scale: int) -> Path | None:
+    candidates = (_child(home, pattern.format(scale)) for pattern in REDUCTIONS)
+    return next((found for found in candidates if found), None)
+
+
+def _paired(opt: dict[str, Any], scale: int) -> Pairs:
+    """The pairs under the first naming of the inputs that fits."""
+    faults: list[str] = []
+    for template in TEMPLATES:
+        try:
+            return build_dataset(opt | {"filename_tmpl": template.replace("%d", str(scale))})
+        except DatasetError as error:
+            faults = faults or error.faults
+    raise DatasetError(faults)
+
+
+def _grey_form(paths: Sequence[Path]) -> str:
+    """How images become grey: colour by its luma of 16 to 235, as the published test does; grey as it is."""
+    pixels = read_image(paths[0]).pixels
+    return "gray" if bool((pixels == pixels[:, :, :1]).all()) else "y"

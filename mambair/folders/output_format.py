@@ -1,0 +1,41 @@
+"""What the file of a result will hold: mode and depth of its source, as far as the format allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mambair.images.encode import DTYPES_OF_FORMAT, FORMAT_OF_SUFFIX
+from mambair.images.files import DecodedImage, ImageSpec, check_writable
+
+
+def spec_of_result(image: DecodedImage, scale: int, target: Path, quality: int | None = None) -> ImageSpec:
+    """Size, mode, depth and metadata of a result: float becomes 16 bit in a PNG, all becomes 8 bit in a JPEG.
+
+    Grey with alpha becomes RGBA in a TIFF of more than 8 bits, which few programs could read otherwise.
+
+    Raises:
+        ImageFileError: the target's format cannot hold it: transparency in a JPEG, too many pixels in a WebP.
+    """
+    format = FORMAT_OF_SUFFIX.get(target.suffix.lower(), "")
+    holds = DTYPES_OF_FORMAT.get(format, ("uint8",))
+    dtype = image.pixels.dtype.name if image.pixels.dtype.name in holds else holds[-1]
+    mode, profile = image.mode, image.icc_profile
+    if format == "TIFF" and mode == "LA" and dtype != "uint8":
+        mode, profile = "RGBA", None
+    height, width = (side * scale for side in image.pixels.shape[:2])
+    spec = ImageSpec(height, width, mode, dtype, profile, image.exif, image.xmp)
+    check_writable(target, spec, quality)
+    return spec
+
+
+def fitted(strip: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+    """Rows [N, W, C] in the depth and mode of a spec."""
+    if strip.dtype.name != spec.dtype:
+        dtype = np.dtype(spec.dtype)
+        white = 1.0 if strip.dtype.kind == "f" else float(np.iinfo(strip.dtype).max)
+        strip = np.rint(strip * (np.iinfo(dtype).max / white)).astype(dtype)
+    return strip if strip.shape[2] == spec.channels else strip[:, :, [0, 0, 0, 1]]

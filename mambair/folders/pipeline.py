@@ -1,0 +1,370 @@
+"""A restorer over files: reading, restoring and writing overlap; each result complete or absent, each fault told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from mambair.folders.file_locks import Claim
+from mambair.folders.output_format import fitted, spec_of_result
+from mambair.folders.plan import Job, Plan, PlanError, is_within, printable, real
+from mambair.folders.progress import ProgressBar, Report
+from mambair.folders.resume import Ledger, State
+from mambair.folders.strip_queue import StripQueue
+from mambair.folders.workers import Lanes, lanes_of
+from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streamed, open_strips, read_encoded
+from mambair.inference.limits import Cancelled, ResourceLimiter
+from mambair.inference.memory import bytes_on_the_way, free_bytes, is_out_of_memory
+from mambair.inference.restorer import Restorer, TileStats
+
+__all__ = ["Report", "restore_files"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+AHEAD = 2  # images decoded before their turn
+ENCODERS = min(4, os.cpu_count() or 1)
+MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
+_POLL = 0.2  # seconds between looks at files that other processes have claimed
+_NICENESS = 19
+
+
+@dataclass
+class _Item:
+    """One file on its way."""
+
+    job: Job
+    claim: Claim | None
+    cost: int = 0
+    image: DecodedImage | None = None
+    stats: TileStats = field(default_factory=TileStats)
+    seconds: dict[str, float] = field(default_factory=dict)
+    settled: bool = False
+
+
+def restore_files(
+    restorer: Restorer,
+    plan: Plan,
+    *,
+    skip_existing: bool = False,
+    quality: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    ledger: Ledger | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Restore all files of a plan; while one is restored the next is read, the one before is written.
+
+    A progress bar is shown on standard error. A file that fails is reported at once and in the result; the others are
+    done. Ctrl-C stops after tidying up, and what is finished stays. Results appear under their names only when they
+    are complete.
+
+    Args:
+        restorer: what each image goes through.
+        plan: what to do.
+        skip_existing: pass over a source whose target exists, however it was made.
+        quality: of JPEG, WebP and AVIF, see ``write_image``.
+        max_pixels: larger pictures are refused.
+        ledger: claims and records; with one, several processes may share the work, and what the manifest proves to be
+            done is passed over.
+        quiet: no progress bar.
+    """
+    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, ledger, quiet)
+    batch.run()
+    return batch.report
+
+
+class _Batch:
+    """The pipeline: a thread that claims, reads and decodes; lanes that restore; threads that encode and write."""
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        plan: Plan,
+        skip_existing: bool,
+        quality: int | None,
+        max_pixels: int,
+        ledger: Ledger | None,
+        quiet: bool,
+    ) -> None:
+        self.restorer, self.plan, self.ledger = restorer, plan, ledger
+        self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
+        self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
+        self.budget = ResourceLimiter(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
+        self.bar = ProgressBar(plan.jobs, quiet)
+        self.lock = threading.Lock()  # of the report and the bar
+        self.claims: set[Claim] = set()
+        self.elsewhere: list[Job] = []
+        self.open: set[StripQueue[np.ndarray]] = set()
+        self.writing: list[Future[None]] = []
+        self.threads_are_left = False  # a second Ctrl-C kept them from being waited for
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        for folder, reason in self.plan.unreadable:
+            self.bar.say(f"failed: {printable(folder)}: {reason}")
+        try:
+            jobs = list(self.plan.jobs)
+            while jobs:
+                self._pass(jobs)
+                jobs, self.elsewhere = self.elsewhere, []
+                if jobs:  # their holders finish, fail or die; in each case it is known soon
+                    time.sleep(_POLL)
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+        finally:
+            self.bar.close()
+            if not self.threads_are_left:  # else they settle their files, and the system releases the other claims
+                for claim in self.claims:  # of files that an interrupt kept from being done
+                    claim.release()
+                if self.ledger is not None:
+                    self.ledger.close()
+        self.report.seconds = time.perf_counter() - started
+
+    def _pass(self, jobs: Sequence[Job]) -> None:
+        """Once over the files; those that others are working on are left for later."""
+        count = min(lanes_of(self.restorer), len(jobs))
+        first: BaseException | None = None
+        try:
+            with (
+                ThreadPoolExecutor(1, "read") as reader,
+                # each lane keeps one busy from an image's first strip on
+                ThreadPoolExecutor(ENCODERS + count, "write", initializer=_give_way) as writers,
+                Lanes(self.restorer.net, count) as lanes,
+            ):
+                try:
+                    lanes.run(self._read_ahead(jobs, reader), lambda item: self._restored(item, lanes, writers))
+                    for future in self.writing:
+                        future.result()
+                except BaseException as error:
+                    first = error
+                    self._stop(lanes, reader)
+                    raise
+        except BaseException as error:
+            self.threads_are_left = error is not first
+            raise
+
+    def _stop(self, lanes: Lanes, reader: ThreadPoolExecutor) -> None:
+        """Let no thread wait for another."""
+        lanes.stop()
+        self.budget.close()
+        reader.shutdown(cancel_futures=True)
+        for queue in tuple(self.open):
+            queue.abandon()
+
+    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
+        """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
+        remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
+        while True:
+            while len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
+                ahead.append(reader.submit(self._opened, job))
+            if not ahead:
+                return
+            item = ahead.popleft().result()
+            if item is not None:
+                yield item
+
+    def _opened(self, job: Job) -> _Item | None:
+        """In the reader's thread: claim a file, see whether there is anything to do, decode it."""
+        item = _Item(job, None)
+        return self._guarded(item, lambda: self._open(item))
+
+    def _open(self, item: _Item) -> _Item | None:
+        job = item.job
+        if not is_within(real(job.target.parent), real(self.plan.folder)):
+            raise PlanError(f"a link in the output folder leads out of it: {printable(job.target.parent)}")
+        if self.skip_existing and job.target.exists():
+            return self._pass_over(item, self.report.skipped)
+        if self.ledger is not None:
+            item.claim = self.ledger.claim(job)
+            if item.claim is None:
+                self.elsewhere.append(job)
+                return None
+            self.claims.add(item.claim)
+            state = self.ledger.state(job)
+            if state is State.DONE or (self.skip_existing and job.target.exists()):
+                return self._pass_over(item, self.report.skipped)
+            if state is State.DONE_BY_OTHERS:
+                return self._pass_over(item, self.report.others)
+            if state is State.FAILED_FOR_OTHERS:
+                self._fail(item, self.ledger.reason(job))
+                return None
+        started = time.perf_counter()
+        encoded = read_encoded(job.source, max_pixels=self.max_pixels)
+        height, width = encoded.size()
+        scale, tile, streamed = self.restorer.scale, self.restorer.tile, is_streamed(job.target)
+        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, streamed=streamed)
+        self.budget.take(cost)
+        item.cost = cost
+        item.image = encoded.decoded()
+        item.seconds["read"] = time.perf_counter() - started
+        return item
+
+    def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+        """In a lane's thread."""
+        self._raise_what_met_writers()
+        self._guarded(item, lambda: self._restore(item, lanes, writers))
+
+    def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+        """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
+        assert item.image is not None
+        image, item.image = item.image, None
+        lanes.take_share(self.restorer.batch)
+        with self.lock:
+            self.bar.begin(item.job)
+        spec = spec_of_result(image, self.restorer.scale, item.job.target, self.quality)
+        pixels = image.interleaved()
+        del image
+
+        def progress(done: int, total: int) -> None:
+            with self.lock:
+                if not item.settled:  # its writer may have failed meanwhile
+                    self.bar.tile(item.job, done, total)
+            lanes.take_share(self.restorer.batch)
+
+        started = time.perf_counter()
+        future: Future[None] | None = None
+        queue: StripQueue[np.ndarray] = StripQueue()
+        attempts = self.restorer.attempts(pixels, progress=progress, stats=item.stats, side_by_side=lanes.count)
+        try:
+            for row, strip in attempts:
+                if row == 0:
+                    self._give_up(queue, future)
+                    queue = StripQueue()
+                    self.open.add(queue)
+                    future = writers.submit(self._written, item, spec, queue)
+                queue.put(strip)
+            item.seconds["restore"] = time.perf_counter() - started
+            queue.finish()
+        except BaseException:
+            self._give_up(queue, future)
+            raise
+        finally:
+            self.open.discard(queue)
+        assert future is not None
+        with self.lock:
+            self.writing.append(future)
+
+    def _give_up(self, queue: StripQueue[np.ndarray], future: Future[None] | None) -> None:
+        """Make a writer drop what it has, and wait until its temporary file is gone."""
+        self.open.discard(queue)
+        queue.abandon()
+        if future is not None:
+            future.result()
+
+    def _raise_what_met_writers(self) -> None:
+        """What is no fault of one file ends the run: a manifest that cannot be written."""
+        with self.lock:
+            done = {future for future in self.writing if future.done()}
+            self.writing = [future for future in self.writing if future not in done]
+        for future in done:
+            future.result()
+
+    def _written(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+        """In a writer's thread."""
+        self._guarded(item, lambda: self._write(item, spec, strips))
+
+    def _write(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+        job, record = item.job, {}
+
+        def complete(temporary: Path) -> None:
+            if self.ledger is not None and item.claim is not None:
+                record.update(self.ledger.intend(item.claim, job, temporary, self._entries(item, spec)))
+
+        try:
+            tag = None if item.claim is None else item.claim.tag
+            with open_strips(job.target, spec, quality=self.quality, tag=tag, complete=complete) as writer:
+                for strip in strips:
+                    started = time.perf_counter()
+                    writer.write(fitted(strip, spec))
+                    item.seconds["write"] = item.seconds.get("write", 0.0) + time.perf_counter() - started
+        except BaseException:
+            strips.abandon()
+            raise
+        if self.ledger is not None:
+            self.ledger.manifest.append(record)
+        megapixels = spec.height * spec.width / self.restorer.scale**2 / 1e6
+        with self.lock:
+            self.report.written.append(job.target)
+            self.report.megapixels += megapixels
+        self._settle(item, megapixels)
+
+    def _entries(self, item: _Item, spec: ImageSpec) -> dict[str, object]:
+        """What the manifest says of a result."""
+        stats, scale = item.stats, self.restorer.scale
+        seconds = {f"{stage}_seconds": round(taken, 3) for stage, taken in item.seconds.items()}
+        return {
+            "size": [spec.width // scale, spec.height // scale],
+            "output_size": [spec.width, spec.height],
+            "seconds": round(sum(item.seconds.values()), 3),
+            **seconds,
+            "tile": stats.tile,
+            "overlap": stats.overlap,
+            "tiles": stats.tiles,
+            "tiles_redone_in_float32": stats.redone,
+        }
+
+    def _pass_over(self, item: _Item, where: list[Path]) -> None:
+        where.append(item.job.source)
+        self._settle(item)
+
+    def _fail(self, item: _Item, reason: str, trace: str | None = None) -> None:
+        with self.lock:
+            if item.settled:
+                return
+            self.report.failed.append((item.job.source, reason))
+            self.bar.say(f"failed: {printable(item.job.source)}: {reason}")
+        try:
+            if trace is not None and self.ledger is not None and item.claim is not None:
+                self.ledger.failed(item.job, {"error": reason, "traceback": trace})
+        finally:
+            self._settle(item)
+
+    def _settle(self, item: _Item, megapixels: float | None = None) -> None:
+        """A file is done with, one way or another."""
+        with self.lock:
+            item.settled = True
+            self.bar.settle(item.job, megapixels)
+        self.budget.give(item.cost)
+        if item.claim is not None:
+            self.claims.discard(item.claim)
+            item.claim.release()
+
+    def _guarded(self, item: _Item, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except Cancelled:  # another thread has said why
+            return None
+        # The one boundary of the batch: whatever a strange file provokes, in our code or a decoder's, concerns that
+        # file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
+        except Exception as error:
+            logger.debug("%s", item.job.source, exc_info=True)
+            self._fail(item, _reason(error, item.job.source), traceback.format_exc())
+            return None
+
+
+def _give_way() -> None:
+    """Let the network's threads go before this one, which may take its time: each of them waits for the slowest."""
+    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+def _reason(error: Exception, source: Path) -> str:
+    """The error in one line, without repeating the file's name or losing what kind of error it was."""
+    text = " ".join(str(error).removeprefix(f"{source}: ").split())
+    if is_out_of_memory(error):
+        return printable(f"out of memory, even in the smallest tiles ({text or type(error).__name__})")
+    known = isinstance(error, (ValueError, ArithmeticError, OSError))
+    return printable(text) if known and text else printable(f"{type(error).__name__}: {text}")

@@ -1,0 +1,297 @@
+"""Image files in and out: the one module that reads and writes them, and what it keeps of them.
+
+Read: PNG, JPEG (progressive, CMYK), TIFF, WebP, BMP, PPM/PGM, GIF (first frame), and AVIF where Pillow was built with
+it; the content decides, not the name. Kept: 8 and 16 bits exactly (PNG, TIFF, PPM/PGM), float32 (TIFF), grey or colour,
+alpha, ICC profile, EXIF and XMP. Changed: palettes become RGB or RGBA, one-bit becomes grey, CMYK becomes sRGB (through
+its profile if it has one), AVIF of 10 or 12 bits becomes 8; EXIF orientation is applied to the pixels and then reset.
+A truncated file is an error, never a picture that ends in grey.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+
+from mambair.images.decode import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
+from mambair.images.decoded_image import DecodedImage, ImageFileError
+from mambair.images.encode import FORMAT_OF_SUFFIX, STREAMED, check_fits, open_writer
+from mambair.images.png_rows import first_rows, header_size
+from mambair.images.stream_writers import ImageSpec, StripWriter, spec_of
+from mambair.system.atomic_file import atomic_path
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "DecodedImage",
+    "EncodedImage",
+    "ImageFileError",
+    "ImageSpec",
+    "StripWriter",
+    "check_writable",
+    "is_streamed",
+    "list_images",
+    "natural_key",
+    "open_strips",
+    "read_encoded",
+    "read_image",
+    "read_rgb",
+    "read_size",
+    "spec_of",
+    "write_image",
+]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".avif")
+WRITABLE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
+MAX_PIXELS = 2**28
+"""Pictures above this many pixels (16384 x 16384) are refused unless the caller asks for more."""
+
+
+class EncodedImage:
+    """The content of an image file, and the name that messages call it by.
+
+    Args:
+        path: the name; nothing needs to be there.
+        data: the content.
+        max_pixels: refuse pictures with more, before decoding them.
+    """
+
+    def __init__(self, path: Path, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        self.path = path
+        self._data = data
+        self._max_pixels = max_pixels
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright picture, from the header alone.
+
+        Raises:
+            ImageFileError: the header is damaged.
+        """
+        # Pillow looks for EXIF behind the pixels, and decodes them on the way
+        size = header_size(self._data)
+        if size is not None and size[0] * size[1] <= self._max_pixels:
+            return size
+        with _named(self.path):
+            return decode_size(self._data, self._max_pixels)
+
+    def decoded(self) -> DecodedImage:
+        """The whole picture, upright.
+
+        Raises:
+            ImageFileError: the content is damaged.
+        """
+        with _named(self.path):
+            return decode(self._data, self._max_pixels)
+
+    def rows(self, count: int) -> NDArray[np.generic]:
+        """The first ``count`` rows [count, W, 1 or 3], or more; plain PNGs are decoded no further.
+
+        Raises:
+            ImageFileError: the content is damaged.
+        """
+        self.size()  # refuses too many pixels
+        with _named(self.path):
+            pixels = first_rows(self._data, count)
+            return decode(self._data, self._max_pixels).pixels if pixels is None else pixels
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Read a picture, upright, at the depth its file has.
+
+    Args:
+        path: the file; its suffix does not matter.
+        max_pixels: refuse pictures with more, before decoding them.
+
+    Raises:
+        ImageFileError: the file cannot be read (missing, no permission, a folder), is empty, not an image, damaged,
+            truncated or too large, or needs OpenCV where that cannot be imported. The message names it and says why.
+    """
+    path = Path(path)
+    return EncodedImage(path, _read_bytes(path), max_pixels).decoded()
+
+
+def read_encoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
+    """Read a picture's file, to be decoded, in whole or in part, when its pixels are asked for.
+
+    Raises:
+        ImageFileError: the file cannot be read, or is empty.
+    """
+    path = Path(path)
+    return EncodedImage(path, _read_bytes(path), max_pixels)
+
+
+def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) that ``read_image`` would give, without decoding the pixels.
+
+    Raises:
+        ImageFileError: as ``read_image`` does, as far as the header shows it.
+    """
+    return read_encoded(path, max_pixels=max_pixels).size()
+
+
+def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+    """Pixels only, as [H, W, 3] RGB; uint8, uint16 or float32 as in the file. Grey is repeated, alpha left out.
+
+    Raises:
+        ImageFileError: as ``read_image`` does.
+    """
+    return read_image(path).rgb()
+
+
+def write_image(path: str | os.PathLike[str], image: DecodedImage, *, quality: int | None = None) -> None:
+    """Write a picture with its metadata; the suffix says the format, and the file appears only when it is complete.
+
+    PNG holds 8 and 16 bits, TIFF also float32, both with alpha; PPM and PGM 8 and 16 bits without alpha; JPEG and BMP
+    8 bits without alpha, WebP and AVIF 8 bits with alpha (grey becomes RGB there, without its profile). BMP, PPM and
+    PGM keep no metadata; the magic number of the latter two says grey or colour, whichever the suffix is.
+
+    Args:
+        path: where to; missing folders are made.
+        image: pixels as ``DecodedImage`` describes them.
+        quality: 1 to 100 for JPEG, WebP and AVIF; by default 95 for JPEG, 90 for AVIF, and lossless for WebP.
+
+    Raises:
+        ImageFileError: unknown suffix, or a format that cannot hold this mode, dtype or size.
+        OSError: the file system refuses.
+    """
+    with open_strips(path, spec_of(image), quality=quality) as writer:
+        writer.write(image.interleaved())
+
+
+@contextmanager
+def open_strips(
+    path: str | os.PathLike[str],
+    spec: ImageSpec,
+    *,
+    quality: int | None = None,
+    tag: str | None = None,
+    complete: Callable[[Path], None] | None = None,
+) -> Iterator[StripWriter]:
+    """Write a picture whose rows come in one after the other, from top to bottom, as ``write_image`` would.
+
+    PNG, TIFF, PPM and PGM are encoded on the way, in memory that does not grow with the picture; the others are
+    collected first. The file appears when the block ends well; all rows must have been given.
+
+    Args:
+        path: where to; missing folders are made.
+        spec: what the rows will be.
+        quality: see ``write_image``.
+        tag: part of the temporary file's name, see ``atomic_path``.
+        complete: called with the temporary file when all is in it, before it takes its name.
+
+    Raises:
+        ImageFileError: as ``write_image``, before anything is written.
+        OSError: the file system refuses.
+    """
+    path = Path(path)
+    format = check_writable(path, spec, quality)
+    with atomic_path(path, tag=tag) as temporary:
+        with temporary.open("wb") as stream:
+            writer = open_writer(stream, format, spec, quality)
+            yield writer
+            writer.close()
+        if complete is not None:
+            complete(temporary)
+
+
+def is_streamed(path: str | os.PathLike[str]) -> bool:
+    """Whether ``open_strips`` encodes a picture of that name on the way, rather than collecting it first."""
+    return FORMAT_OF_SUFFIX.get(Path(path).suffix.lower()) in STREAMED
+
+
+def check_writable(path: str | os.PathLike[str], spec: ImageSpec, quality: int | None = None) -> str:
+    """The name of the format in which ``path`` will hold such a picture.
+
+    Raises:
+        ImageFileError: unknown suffix, a quality out of range, or a format that cannot hold this.
+    """
+    path = Path(path)
+    format = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if format is None:
+        raise ImageFileError(f"{path}: the suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ImageFileError(f"{path}: quality must be from 1 to 100, got {quality}")
+    try:
+        check_fits(spec, format)
+    except ImageFileError as error:
+        raise ImageFileError(f"{path}: {error}") from None
+    return format
+
+
+def list_images(
+    folder: str | os.PathLike[str], *, recursive: bool = False, unreadable: Callable[[OSError], None] | None = None
+) -> list[Path]:
+    """Files with an image suffix, in natural order (``2.png`` before ``10.png``), hidden ones left out.
+
+    Broken links are listed, so that reading them can report them; linked folders are not walked.
+
+    Args:
+        folder: where to look.
+        recursive: also in the folders below.
+        unreadable: called with the error for each folder that cannot be listed; by default those are passed over.
+
+    Raises:
+        ImageFileError: ``folder`` is missing or no folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+        ]
+    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key in which runs of digits count as numbers; different names have different keys."""
+    parts = [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
+    return [*parts, (-1, 0, name)]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an error that names the file."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise ImageFileError(f"{path}: is not an image of a known format, or its header is damaged") from None
+    except TooManyPixelsError as error:
+        raise ImageFileError(f"{path}: {error}; raise the limit if you trust the file") from None
+    except ImportError as error:
+        raise ImageFileError(
+            f"{path}: 16-bit and float colour need OpenCV, which cannot be imported ({error}). On a machine without a "
+            "display install the system package libgl1, or replace opencv-python by opencv-python-headless"
+        ) from error
+    except DECODING_FAULTS as error:
+        raise ImageFileError(f"{path}: is damaged or truncated, or of an unsupported kind ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ImageFileError(f"{path}: is a folder, not an image file")
+        if path.exists() and not path.is_file():
+            raise ImageFileError(f"{path}: is not a regular file")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        reason = "is a broken link" if path.is_symlink() else "no such file"
+        raise ImageFileError(f"{path}: {reason}") from None
+    except PermissionError:
+        raise ImageFileError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise ImageFileError(f"{path}: is empty (0 bytes)")
+    return data

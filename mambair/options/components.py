@@ -1,0 +1,177 @@
+"""Checking the parts of an option file that name a class: network, losses, metrics, optimiser, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mambair.options.compat import IGNORED, Dropped
+from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
+from mambair.options.pydantic_errors import validate
+from mambair.options.schema import SCHEDULES
+from mambair.options.signatures import check_arguments, named_parameters
+from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
+
+OPTIMIZERS = ("Adam", "AdamW", "SGD")
+
+
+def look_up(registry: Registry, found: dict[str, Any], path: KeyPath, faults: FaultList) -> Any | None:
+    """What the ``type`` of the mapping at ``path`` names, or None after noting a fault."""
+    name = type_name(found, path, faults)
+    return None if name is None else look_up_name(registry, name, (*path, "type"), faults)
+
+
+def look_up_name(registry: Registry, name: str, path: KeyPath, faults: FaultList) -> Any | None:
+    """What ``name``, which stands at ``path``, names in ``registry``, or None after noting a fault."""
+    if registry.is_ours(name):
+        return registry.get(name)
+    try:
+        return registry.get(name)
+    except KeyError as error:
+        faults.add(path, str(error.args[0]))
+    except ImportError as error:
+        faults.add(path, f"no {registry.kind} named {name!r} here, and asking basicsr failed: {error}")
+    return None
+
+
+def type_name(found: dict[str, Any], path: KeyPath, faults: FaultList) -> str | None:
+    """The ``type`` of a mapping, or None after noting a fault."""
+    if "type" not in found:
+        faults.add(path, f"the required key {dotted((*path, 'type'))} is missing")
+        return None
+    if not isinstance(found["type"], str):
+        faults.add((*path, "type"), f"found {shown(found['type'])}; the name of a class is right")
+        return None
+    return found["type"]
+
+
+def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> None:
+    """``network_g`` against the signature of its class, by one trial construction, and against ``scale``."""
+    found, path = data.get("network_g"), ("network_g",)
+    if not isinstance(found, dict):
+        return
+    network = look_up(ARCH_REGISTRY, found, path, faults)
+    if network is None:
+        return
+    known = named_parameters(network)
+    ignored = IGNORED.get(f"network_g of {found['type']}", frozenset()) - set(known)
+    dropped.take_out(found, path, ignored)
+    check_arguments(network, found, path, faults)
+    if faults.has(path):
+        return
+    scale_key = next((key for key in ("upscale", "scale") if key in known), None)
+    if ARCH_REGISTRY.is_ours(found["type"]):
+        upscale = _construct(network, found, faults)
+    else:
+        upscale = found.get(scale_key, known[scale_key].default) if scale_key else None
+    scale = data.get("scale")
+    if isinstance(upscale, int) and isinstance(scale, int) and upscale != scale:
+        key = scale_key or "type"
+        written = "" if key in found else " (as it is not given)"
+        faults.add((*path, key), f"found {upscale}{written}, but scale is {scale}; the two must be equal")
+
+
+def _construct(network: Callable[..., Any], found: dict[str, Any], faults: FaultList) -> int | None:
+    """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        built = _try_call(network, _arguments(found), ("network_g",), found["type"], faults)
+    return None if built is None else built.upscale
+
+
+def _try_call(
+    callable_: Callable[..., Any], arguments: dict[str, Any], path: KeyPath, name: str, faults: FaultList
+) -> Any | None:
+    """The result, or None after noting the refusal of arguments that fit the signature and still make no sense."""
+    try:
+        return callable_(**arguments)
+    # ours raise ValueError; torch, below them, any of these, for sizes that are negative or too large
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        faults.add(path, f"{name} refuses these values: {str(error).splitlines()[0]}")
+        return None
+
+
+def _arguments(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "type"}
+
+
+def check_train_parts(train: object, faults: FaultList) -> None:
+    """Losses (every ``*_opt``), the optimiser and the schedule of the ``train`` section."""
+    if not isinstance(train, dict):
+        return
+    for key, found in train.items():
+        if key.endswith("_opt") and isinstance(found, dict):
+            _check_loss(found, ("train", key), faults)
+    if isinstance(train.get("optim_g"), dict):
+        _check_optimizer(train["optim_g"], ("train", "optim_g"), faults)
+    if isinstance(train.get("scheduler"), dict):
+        _check_schedule(train, ("train", "scheduler"), faults)
+
+
+def _check_loss(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    loss = look_up(LOSS_REGISTRY, found, path, faults)
+    if loss is None:
+        return
+    check_arguments(loss, found, path, faults)
+    if LOSS_REGISTRY.is_ours(found["type"]) and not faults.has(path):
+        _try_call(loss, _arguments(found), path, found["type"], faults)
+
+
+def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    import torch
+
+    name = type_name(found, path, faults)
+    if name in OPTIMIZERS:
+        optimizer = getattr(torch.optim, name)
+        check_arguments(optimizer, found, path, faults, given=frozenset({"params"}))
+        if not faults.has(path):
+            _try_call(optimizer, {"params": [torch.zeros(1)], **_arguments(found)}, path, name, faults)
+    elif name is not None:
+        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, OPTIMIZERS)}")
+
+
+def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    found = train["scheduler"]
+    name = type_name(found, path, faults)
+    if name is None:
+        return
+    if name not in SCHEDULES:
+        faults.add((*path, "type"), f"no schedule named {name!r}; {nearest(name, SCHEDULES)}")
+        return
+    complete = validate(SCHEDULES[name], _arguments(found), path, faults)
+    if complete is None:
+        return
+    steps = complete.get("periods", complete.get("restarts"))
+    for key in ("restart_weights", "eta_mins"):
+        if steps is not None and key in complete and len(complete[key]) != len(steps):
+            text = f"found {len(complete[key])} values for {len(steps)} cycles; one value for each is right"
+            faults.add((*path, key), text)
+    train["scheduler"] = {"type": name, **complete}
+
+
+def check_metrics(val: object, faults: FaultList) -> None:
+    """Each of ``val.metrics`` against the signature of its function; ``better`` is BasicSR's note for the log."""
+    metrics = val.get("metrics") if isinstance(val, dict) else None
+    for label, found in metrics.items() if isinstance(metrics, dict) else ():
+        path = ("val", "metrics", label)
+        metric = look_up(METRIC_REGISTRY, found, path, faults) if isinstance(found, dict) else None
+        if metric is None:
+            continue
+        arguments = {key: value for key, value in found.items() if key != "better"}
+        check_arguments(metric, arguments, path, faults, given=frozenset({"img", "img2"}))
+        found.update(arguments)
+        _try_metric(metric, found, path, faults)
+        if found.get("better", "higher") not in ("higher", "lower"):
+            faults.add((*path, "better"), f"found {shown(found['better'])}; higher or lower is right")
+
+
+def _try_metric(metric: Callable[..., Any], found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """Our metrics refuse borders below zero, unknown orders of axes and the like; better now than after hours."""
+    import numpy as np
+
+    border = found.get("crop_border", 0)
+    if METRIC_REGISTRY.is_ours(found["type"]) and isinstance(border, int) and border < 32 and not faults.has(path):
+        arguments = {key: value for key, value in _arguments(found).items() if key != "better"}
+        image = np.zeros((3, 80, 80) if found.get("input_order") == "CHW" else (80, 80, 3), np.uint8)
+        _try_call(metric, {"img": image, "img2": image, **arguments}, path, found["type"], faults)

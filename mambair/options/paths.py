@@ -1,0 +1,87 @@
+"""Where an option file's paths lead: data and weights that are read, folders that are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mambair.options.errors import FaultList, KeyPath, shown
+
+REPOSITORY = Path(__file__).resolve().parents[2]  # of the package in site-packages: the folder it is installed in
+_FORBIDDEN_IN_NAMES = re.compile(r'[\x00-\x1f/\\<>:"|?*]')
+
+
+def check_name(name: str, faults: FaultList) -> None:
+    """The experiment's name becomes a folder: it must be one plain, portable folder name."""
+    plain = name == name.strip() and name.strip(".") and not _FORBIDDEN_IN_NAMES.search(name) and len(name) <= 120
+    if not plain or name.startswith((".", "-")):
+        faults.add(
+            ("name",),
+            f"found {shown(name)}; a plain folder name is right: letters, digits, '_', '-', '.', no slashes, not '..'",
+        )
+
+
+def find(path: str) -> Path | None:
+    """An existing file or folder: absolute or ``~``, else from the current directory, else from the repository."""
+    expanded = Path(path).expanduser()
+    for candidate in (Path.cwd() / expanded, REPOSITORY / expanded):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: bool) -> str:
+    """The absolute path of something to read; a fault when it is missing.
+
+    Args:
+        path: as written in the option file.
+        key: where it is written.
+        kind: "folder" or "file" of what is asked for; an LMDB is a folder.
+        check: False leaves missing things alone.
+    """
+    if not path.strip() or "\0" in path:
+        faults.add(key, f"found {shown(path)}; the path of a {kind} is right")
+        return path
+    found = find(path)
+    if found is None:
+        if check:
+            places = "" if Path(path).expanduser().is_absolute() else f" (looked in {Path.cwd()} and {REPOSITORY})"
+            faults.add(key, f"there is no {kind} {path}{places}; correct the path or put the data there")
+        return str(Path.cwd() / Path(path).expanduser())
+    if check and (found.is_file() if kind == "folder" else found.is_dir()):
+        other = "file" if kind == "folder" else "folder"
+        faults.add(key, f"{path} is a {other}; the path of a {kind} is right")
+    return str(found)
+
+
+def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:
+    """Fill ``opt["path"]`` with the folders to write, named as BasicSR names them, all below the current directory."""
+    paths, name = opt["path"], opt["name"]
+    root_key, parent = ("experiments_root", "experiments") if is_train else ("results_root", "results")
+    written = paths.get(root_key)
+    # abspath, unlike resolve, leaves links alone: experiments/ may well be a link to a larger disk
+    root = Path.cwd() / parent / name if written is None else Path(os.path.abspath(written))  # noqa: PTH100
+    if written is not None and not any(_inside(root, base) for base in (Path.cwd(), REPOSITORY)):
+        faults.add(("path", root_key), f"found {shown(written)}; a folder inside the current directory is right")
+        return
+    if written is not None and is_train and _is_something_else(root):
+        faults.add(("path", root_key), f"{written} is no experiment's folder and not empty; name a new folder")
+        return
+    paths[root_key] = str(root)
+    paths["log"] = str(root)
+    paths["visualization"] = str(root / "visualization")
+    if is_train:
+        paths["models"] = str(root / "models")
+        paths["training_states"] = str(root / "training_states")
+        paths["tb_logger"] = str(Path.cwd() / "tb_logger" / name)
+
+
+def _is_something_else(root: Path) -> bool:
+    """Whether a folder is in use for anything but an experiment: a new training would rename it."""
+    return root.exists() and not (root / "training_states").is_dir() and (root.is_file() or any(root.iterdir()))
+
+
+def _inside(folder: Path, base: Path) -> bool:
+    return base in folder.parents

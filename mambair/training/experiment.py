@@ -1,0 +1,168 @@
+"""The folder of one training run, laid out as BasicSR lays it out: archived, made, resumed from and pruned here."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambair.system.atomic_file import atomic_path
+
+logger = logging.getLogger(__name__)
+
+# which of these torch.load raises depends on where in the file the damage is
+READER_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+
+
+class ResumeError(ValueError):
+    """The state a run should resume from is missing or damaged."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A loadable pair of training state and network weights.
+
+    Attributes:
+        iteration: iterations finished when it was written.
+        state: what ``model.resume_training`` takes.
+        networks: {"g": path of net_g_<iteration>.pth, ...}.
+    """
+
+    iteration: int
+    state: dict[str, Any]
+    networks: dict[str, Path]
+    source: Path
+
+
+def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_existing: bool) -> None:
+    """Make the experiment's folders and copy the option file there.
+
+    A folder of an earlier run is renamed with a time stamp unless ``keep_existing`` (the run resumes in it).
+    """
+    root = Path(opt["path"]["experiments_root"])
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    if not keep_existing:
+        for folder in (root, tensorboard_folder(opt)):
+            if folder.exists():
+                archived = folder.with_name(f"{folder.name}_archived_{stamp}")
+                folder.rename(archived)
+                logger.info("%s existed already; it is now %s", folder, archived.name)
+    for key in ("experiments_root", "models", "training_states", "log", "visualization"):
+        folder = Path(opt["path"][key])
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*.tmp.*"):  # what a killed process was writing, see `atomic_path`
+            left_over.unlink(missing_ok=True)
+    if option_file is not None and option_file.is_file():
+        with atomic_path(root / option_file.name) as temporary:
+            shutil.copyfile(option_file, temporary)
+
+
+def tensorboard_folder(opt: Mapping[str, Any]) -> Path:
+    """BasicSR's place for TensorBoard's files: tb_logger/<name> beside experiments/."""
+    named = opt["path"].get("tb_logger")
+    return Path(named) if named else Path(opt["path"]["experiments_root"]).parent.parent / "tb_logger" / opt["name"]
+
+
+def find_resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | None:
+    """With ``auto_resume`` the newest loadable state of this experiment, else what ``path.resume_state`` names.
+
+    A newest state that is damaged, or whose weights are, is passed over with a warning for the one before.
+
+    Raises:
+        ResumeError: ``path.resume_state`` cannot be used, or no state of several can be.
+    """
+    states = list_states(Path(opt["path"]["training_states"])) if auto_resume else []
+    for state in reversed(states):
+        try:
+            return read_resume_point(state, Path(opt["path"]["models"]))
+        except ResumeError as error:
+            logger.warning("%s; trying the one before", error)
+    if states:
+        raise ResumeError(
+            f"none of the {len(states)} training states in {states[0].parent} can be loaded; "
+            "start without --auto_resume (the folder is archived), or from weights by path.pretrain_network_g"
+        )
+    named = opt["path"].get("resume_state")
+    if named:
+        return read_resume_point(Path(named), Path(opt["path"]["models"]))
+    if auto_resume:
+        logger.info("--auto_resume: no training state yet, starting from the beginning")
+    return None
+
+
+def list_states(folder: Path) -> list[Path]:
+    """The ``<iteration>.state`` files of a folder, oldest first."""
+    found = [path for path in folder.glob("*.state") if path.stem.isdecimal()]
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+def read_resume_point(state_path: Path, models: Path) -> ResumePoint:
+    """Load a training state, and check that the weights that belong to it can be loaded.
+
+    The weights are looked for in ``models`` beside the state's folder, else in ``models`` of this experiment.
+
+    Raises:
+        ResumeError: with the file and the reason.
+    """
+    state = _load(state_path)
+    if "iter" not in state:
+        raise ResumeError(f"{state_path} holds no 'iter': it is not a training state")
+    beside = state_path.parent.parent / "models"
+    folder = beside if beside.is_dir() else models
+    networks = {path.name.split("_")[1]: path for path in sorted(folder.glob(f"net_*_{state['iter']}.pth"))}
+    if not networks:
+        raise ResumeError(f"the weights that belong to {state_path} are missing: {folder}/net_g_{state['iter']}.pth")
+    for path in networks.values():
+        _load(path)
+    return ResumePoint(int(state["iter"]), state, networks, state_path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """torch.load of plain data; what a truncated or foreign file makes torch raise becomes a ResumeError."""
+    if not path.is_file():
+        raise ResumeError(f"no such file: {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except READER_ERRORS as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ResumeError(f"{path} is damaged ({type(error).__name__}: {reason})") from error
+    if not isinstance(content, dict):
+        raise ResumeError(f"{path} holds a {type(content).__name__}, not a dictionary")
+    return content
+
+
+def point_to_weights(opt: dict[str, Any], point: ResumePoint) -> None:
+    """Make ``opt`` load the weights of a resume point in place of its pre-trained ones, as BasicSR does."""
+    for label, path in point.networks.items():
+        opt["path"][f"pretrain_network_{label}"] = str(path)
+        opt["path"][f"param_key_{label}"] = "params"
+        opt["path"][f"strict_load_{label}"] = True
+
+
+def prune_checkpoints(opt: Mapping[str, Any], keep: int | None) -> None:
+    """Delete all but the newest ``keep`` training states and their weights; None keeps everything.
+
+    The state goes first: weights without a state are never resumed from, a state without weights would be tried.
+    """
+    if keep is None:
+        return
+    for state in list_states(Path(opt["path"]["training_states"]))[: -max(keep, 1)]:
+        state.unlink(missing_ok=True)
+        for weights in Path(opt["path"]["models"]).glob(f"net_*_{state.stem}.pth"):
+            weights.unlink(missing_ok=True)

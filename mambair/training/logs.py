@@ -1,0 +1,172 @@
+"""What a run tells: the log file, the progress line, metrics.jsonl and, where it is installed, TensorBoard."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambair.system.process_memory import highest_bytes
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "%(asctime)s %(levelname)s: %(message)s"
+
+
+def start_logging(log_file: Path | None, *, is_main: bool) -> list[logging.Handler]:
+    """Send our log to the screen or, with ``log_file``, ours and basicsr's to that file; other ranks only warn.
+
+    Returns:
+        The handlers, for `stop_logging`.
+    """
+    package_log = logging.getLogger("mambair")
+    package_log.setLevel(logging.INFO if is_main else logging.WARNING)
+    if log_file is None:
+        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+    elif is_main:
+        handler = logging.FileHandler(log_file, encoding="utf-8")
+        # basicsr's models write to their own logger, which has a screen handler of its own
+        logging.getLogger("basicsr").addHandler(handler)
+    else:
+        return []
+    handler.setFormatter(logging.Formatter(FORMAT))
+    package_log.addHandler(handler)
+    return [handler]
+
+
+def stop_logging(handlers: list[logging.Handler]) -> None:
+    """Detach and close what `start_logging` attached."""
+    for handler in handlers:
+        for name in ("mambair", "basicsr"):
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+
+
+def open_tensorboard(folder: Path) -> Any | None:
+    """A SummaryWriter for ``folder``, or None with one warning where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        logger.warning(
+            "use_tb_logger is set, but TensorBoard is not installed (pip install tensorboard): no TensorBoard log"
+        )
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(log_dir=str(folder))
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory used so far in MiB: torch's on a GPU, this process's on a CPU (0 where the OS does not tell)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return (highest_bytes() or 0) / 2**20
+
+
+class Stopwatch:
+    """Mean seconds per iteration, and how much of them was waiting for data, since the last report."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new window (after a report, a validation or a checkpoint)."""
+        self._began = time.perf_counter()
+        self.iterations = 0
+        self.waited = 0.0
+
+    def iteration_done(self, waited: float) -> None:
+        """Count one iteration that waited ``waited`` seconds for its data."""
+        self.iterations += 1
+        self.waited += waited
+
+    def means(self) -> tuple[float, float]:
+        """Seconds per iteration and seconds of waiting for data per iteration."""
+        count = max(self.iterations, 1)
+        return (time.perf_counter() - self._began) / count, self.waited / count
+
+
+class RunLog:
+    """Writes one record per report to the log, metrics.jsonl and TensorBoard.
+
+    Args:
+        name: of the experiment, in front of each line.
+        total_iterations: for the time left.
+        batch_size: images of an iteration over all processes, for images/s.
+        metrics_file: appended to; one JSON object a line.
+        tensorboard: a SummaryWriter or None.
+    """
+
+    def __init__(
+        self, name: str, total_iterations: int, batch_size: int, metrics_file: Path | None, tensorboard: Any | None
+    ) -> None:
+        self.name = name
+        self.total_iterations = total_iterations
+        self.batch_size = batch_size
+        self.tensorboard = tensorboard
+        self._metrics_file = metrics_file
+
+    def report(
+        self,
+        iteration: int,
+        epoch: int,
+        losses: Mapping[str, float],
+        learning_rates: list[float],
+        seconds: float,
+        waited: float,
+        memory_mib: float,
+    ) -> None:
+        """Log a finished iteration; times in seconds, means since the last report."""
+        rates = sorted(set(learning_rates), reverse=True)
+        left = datetime.timedelta(seconds=int(seconds * (self.total_iterations - iteration)))
+        images_per_second = self.batch_size / seconds if seconds > 0 else math.inf
+        logger.info(
+            "[%s] iter %d/%d, epoch %d, lr %s, %s | %.3f s/iter (data %.3f), %.1f images/s, left %s, peak %.0f MiB",
+            self.name,
+            iteration,
+            self.total_iterations,
+            epoch,
+            " ".join(f"{rate:.2e}" for rate in rates),
+            ", ".join(f"{key} {value:.4e}" for key, value in losses.items()),
+            seconds,
+            waited,
+            images_per_second,
+            left,
+            memory_mib,
+        )
+        record = {"iter": iteration, "epoch": epoch, "lr": rates[0], **losses}
+        speed = {"seconds": round(seconds, 4), "data_seconds": round(waited, 4)}
+        self._append({**record, **speed, "images_per_second": round(images_per_second, 2), "memory_mib": memory_mib})
+        if self.tensorboard is not None:
+            for key, value in losses.items():
+                self.tensorboard.add_scalar(f"losses/{key}", value, iteration)
+            self.tensorboard.add_scalar("lr", rates[0], iteration)
+
+    def record_validation(self, iteration: int, dataset: str, metrics: Mapping[str, float]) -> None:
+        """Add the metrics of one data set to metrics.jsonl (the model itself logs and draws them)."""
+        self._append({"iter": iteration, "validation": dataset, **metrics})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        if self._metrics_file is not None:
+            with self._metrics_file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(finite_or_text(record)) + "\n")
+
+    def close(self) -> None:
+        """Flush and close TensorBoard's file."""
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+
+def finite_or_text(record: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN or infinity: such numbers become text."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }

@@ -1,0 +1,178 @@
+"""From a checked option dictionary to a finished training run: processes, folders, data, model, loop, exit code."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambair.data import DatasetError
+from mambair.images.decoded_image import ImageFileError
+from mambair.layers.activation_checkpoint import RecomputationError
+from mambair.models import build_model
+from mambair.models.nonfinite_guard import TrainingDiverged
+from mambair.models.optimizers import OptimizerError
+from mambair.models.restoration_model import LossError
+from mambair.models.schedules import ScheduleError
+from mambair.system.distributed import LaunchError, Processes, start_processes
+from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
+from mambair.training.batches import build_batches, build_validation_loaders
+from mambair.training.experiment import (
+    ResumeError,
+    ResumePoint,
+    find_resume_point,
+    point_to_weights,
+    prepare_folders,
+    tensorboard_folder,
+)
+from mambair.training.logs import RunLog, open_tensorboard, start_logging, stop_logging
+from mambair.training.loop import Loop
+from mambair.training.seeding import draw_seed, seed_everything
+from mambair.training.signals import GracefulShutdown
+from mambair.weights.checkpoint import CheckpointError, CheckpointWriteError
+
+logger = logging.getLogger(__name__)
+
+# what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
+SETUP_FAULTS = (
+    BatchError,
+    CheckpointError,
+    DatasetError,
+    LaunchError,
+    LossError,
+    OptimizerError,
+    RecomputationError,
+    ResumeError,
+    ScheduleError,
+)
+# what ends a run that had begun
+RUN_FAILURES = (CheckpointWriteError, DatasetError, ImageFileError, TrainingDiverged)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def train(
+    opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False, launcher: str = "none"
+) -> int:
+    """Run (or go on with) the training that ``opt`` describes.
+
+    Args:
+        opt: checked options, as `mambair.options.load_options` returns them; not changed.
+        option_file: copied into the experiment's folder and named in messages.
+        auto_resume: go on from the newest loadable state of this experiment, if there is one.
+        launcher: "slurm" reads the group of processes from slurm's variables, otherwise torchrun's count.
+
+    Returns:
+        The exit code: 0 finished, 1 stopped by a failure that is explained in the log, 143 or 130 ended by a signal.
+
+    Raises:
+        ValueError: one of SETUP_FAULTS: options that only show to be wrong here.
+    """
+    opt = copy.deepcopy(opt)
+    use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
+    processes = start_processes(use_gpu, launcher=launcher)
+    handlers = start_logging(None, is_main=processes.is_main)
+    try:
+        describe_processes(opt, processes, use_gpu)
+        plan = plan_batch(opt, processes.world_size)
+        point = find_resume_point(opt, auto_resume=auto_resume)
+        if processes.is_main:
+            prepare_folders(opt, option_file, keep_existing=point is not None)
+        processes.barrier()
+        log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
+        handlers += start_logging(log_file, is_main=processes.is_main)
+        loop = build_loop(opt, plan, processes, point)
+        try:
+            return run_to_exit_code(loop, option_file)
+        finally:
+            loop.close()
+    finally:
+        stop_logging(handlers)
+        processes.close()
+
+
+def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:
+    """Put the resolved device and this process's place into ``opt``, in BasicSR's keys, which models read."""
+    asked = opt.get("num_gpu", "auto")
+    if isinstance(asked, int) and asked > 1 and asked != processes.world_size:
+        logger.warning(
+            "num_gpu: %d, but this is 1 of %d process(es), and each uses one GPU; start with "
+            "torchrun --nproc_per_node=%d mambair/train.py ... to use %d",
+            asked,
+            processes.world_size,
+            asked,
+            asked,
+        )
+    if isinstance(asked, int) and asked > 0 and not use_gpu:
+        logger.warning("num_gpu: %d, but torch finds no CUDA GPU: training on the CPU", asked)
+    opt["num_gpu"] = 1 if use_gpu else 0
+    opt["dist"] = processes.distributed
+    opt["rank"], opt["world_size"], opt["local_rank"] = processes.rank, processes.world_size, processes.local_rank
+
+
+def build_loop(opt: dict[str, Any], plan: BatchPlan, processes: Processes, point: ResumePoint | None = None) -> Loop:
+    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed and passes in use."""
+    start, state = (point.iteration, point.state) if point else (0, {})
+    seed = state.get("seed")
+    if seed is None:
+        seed = opt["manual_seed"] if opt.get("manual_seed") is not None else draw_seed()
+    opt["manual_seed"] = seed
+    opt["train"]["accumulation"] = plan.passes
+    logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
+    logger.info("batch: %s", plan)
+    seed_everything(seed, 0, 0)  # the same first weights in every process
+    batches, epoch_iterations = build_batches(opt, plan, processes, seed, start)
+    validation_loaders = build_validation_loaders(opt)
+    if point:
+        point_to_weights(opt, point)
+    model = build_model(copy.deepcopy(opt))
+    if point:
+        model.resume_training(state)
+        logger.info("going on from %s, iteration %d", point.source, start)
+    run_log = open_run_log(opt, plan, processes)
+    return Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
+
+
+def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:
+    """Where this process's progress goes: the main one writes metrics.jsonl and, if asked to, TensorBoard's files."""
+    total, tensorboard, metrics_file = int(opt["train"]["total_iter"]), None, None
+    if processes.is_main:
+        metrics_file = Path(opt["path"]["experiments_root"]) / "metrics.jsonl"
+        if opt["logger"].get("use_tb_logger"):
+            tensorboard = open_tensorboard(tensorboard_folder(opt))
+    return RunLog(opt["name"], total, plan.total, metrics_file, tensorboard)
+
+
+def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
+    """Run the loop under signal handling and say in the log how it ended."""
+    if loop.start >= loop.total:
+        logger.info("nothing to do: iteration %d of train: total_iter: %d is done", loop.start, loop.total)
+        return 0
+    began = time.monotonic()
+    with GracefulShutdown() as interruption:
+        try:
+            finished = loop.run(interruption)
+            if finished:
+                loop.finish()
+        except RUN_FAILURES as error:
+            logger.error("training stopped: %s", error)
+            return 1
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            logger.error("training stopped: %s; make room and go on with --auto_resume", error)
+            return 1
+    if not finished:
+        named = option_file or "<option file>"
+        logger.warning(
+            "stopped by signal %d; the state is saved. Go on with: python mambair/train.py -opt %s --auto_resume",
+            interruption.signal_number,
+            named,
+        )
+        return interruption.exit_code
+    logger.info("training finished after %.0f s; weights: %s", time.monotonic() - began, loop.opt["path"]["models"])
+    return 0

@@ -1,0 +1,271 @@
+"""Weights in and out: .pth (never unpickling objects) and .safetensors, with every fault of a file in one message."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mambair.system.atomic_file import atomic_path
+
+PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
+SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
+PARAM_KEYS = ("params_ema", "params", "model", "state_dict")  # where published files keep the weights; first one wins
+METADATA_KEY = "metadata"
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+SHOWN = 12  # faults of one kind that are written out
+
+T = TypeVar("T")
+
+
+class CheckpointError(ValueError):
+    """A file with weights that cannot be read, or does not fit the network; the message says what and why."""
+
+
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint could not be written; the ones before it are intact."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as they stand in a file.
+
+    Attributes:
+        state_dict: name -> tensor on the CPU, dtype as stored, without wrapper prefixes.
+        metadata: what the file says of itself; empty for most .pth files.
+        source: the path, for messages.
+    """
+
+    state_dict: dict[str, Tensor]
+    metadata: dict[str, str]
+    source: str
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What did not fit: names, and for mis-shaped ones (name, what the network has, what the file has)."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to report."""
+        return bool(self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        sections = (
+            _section("of another shape", self.mismatched, lambda e: f"{e[0]}: the network has {e[1]}, the file {e[2]}"),
+            _section("missing from the file", self.missing, self._with_near_name),
+            _section("unknown to the network", self.unexpected, str),
+        )
+        return "\n".join(line for section in sections for line in section)
+
+    def _with_near_name(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.unexpected, n=1, cutoff=0.8)
+        return f"{name} (the file has {near[0]})" if near else name
+
+
+def _section(title: str, entries: Sequence[T], write: Callable[[T], str]) -> list[str]:
+    if not entries:
+        return []
+    more = [f"  and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
+    return [f"{len(entries)} {title}:", *(f"  {write(entry)}" for entry in entries[:SHOWN]), *more]
+
+
+def read_checkpoint(path: str | PathLike[str], param_key: str | None = None) -> Checkpoint:
+    """Read the weights of a network.
+
+    Args:
+        path: a .safetensors, .pth, .pt or .ckpt file.
+        param_key: which entry of a .pth holds the weights; None takes the first present of params_ema, params, model,
+            state_dict, and the file itself when it is a plain table of tensors. A .safetensors file has one table.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: another suffix; a broken file; objects other than tensors, numbers and text in a pickle
+            (nothing of it is executed); no weights under ``param_key``; a tensor that claims more elements than the
+            file stores.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)} files, not from {suffix!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if suffix == ".safetensors":
+        if param_key is not None:
+            raise CheckpointError(
+                f"{path}: param_key {param_key!r} has no meaning in a .safetensors file; leave it out"
+            )
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _unwrap(_read_pickle(path), param_key, path)
+    if not tensors:
+        raise CheckpointError(f"{path}: the file holds no tensors")
+    return Checkpoint(_checked(tensors, path), metadata, str(path))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole .safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        asks = f"its pickle asks for {wanted.group(1)}" if wanted else "it is damaged, or its pickle asks for objects"
+        raise CheckpointError(
+            f"{path}: refused, nothing of it was executed: {asks}, and only tensors, numbers and text are safe to "
+            "read. If you trust where it comes from, load it there and save only the state dict."
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _unwrap(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The table of tensors in a .pth file's content, and the metadata beside it."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: a table of tensors is wanted, the file holds a {type(content).__name__}")
+    beside = content.get(METADATA_KEY)
+    metadata = {str(k): v for k, v in beside.items() if isinstance(v, str)} if isinstance(beside, Mapping) else {}
+    candidates = PARAM_KEYS if param_key is None else (param_key,)
+    for key in candidates:
+        if isinstance(content.get(key), Mapping):
+            return dict(content[key]), metadata
+    if param_key is None and all(isinstance(value, Tensor) for value in content.values()):
+        return dict(content), {}
+    wanted = f"no weights under {' or '.join(map(repr, candidates))}"
+    raise CheckpointError(f"{path}: {wanted}; the file has {_some(content)}")
+
+
+def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors with wrapper prefixes off, all of them real."""
+    checked: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {name!r} is a {type(tensor).__name__}, only tensors belong here")
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise CheckpointError(f"{path}: {name} is sparse or quantised; save it as a plain tensor")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f"{path}: {name} claims the shape {list(tensor.shape)}, but the file stores less")
+        checked[_without_wrappers(name)] = tensor
+    if len(checked) < len(tensors):
+        raise CheckpointError(f"{path}: some names are there both with and without {' or '.join(WRAPPER_PREFIXES)}")
+    return checked
+
+
+def _without_wrappers(name: str) -> str:
+    while name.startswith(WRAPPER_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _some(names: Iterable[Any]) -> str:
+    names = list(names)
+    return ", ".join(map(str, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def compare(net: nn.Module, state_dict: Mapping[str, Tensor]) -> LoadReport:
+    """What of ``state_dict`` does not fit ``net``; no tensor is read, either may lie on the meta device."""
+    ours = net.state_dict()
+    mismatched = [
+        (name, _describe(ours[name]), _describe(tensor))
+        for name, tensor in state_dict.items()
+        if name in ours and not _fits(ours[name], tensor)
+    ]
+    return LoadReport(
+        missing=[name for name in ours if name not in state_dict],
+        unexpected=[name for name in state_dict if name not in ours],
+        mismatched=mismatched,
+    )
+
+
+def _fits(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape == theirs.shape and ours.is_floating_point() == theirs.is_floating_point()
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{list(tensor.shape)}{kind}"
+
+
+def load_weights(net: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
+    """Copy weights into a network, in the network's dtypes and on its devices.
+
+    Args:
+        net: the network; unchanged when an error is raised.
+        state_dict: name -> tensor, as from ``read_checkpoint``.
+        strict: everything must fit. Otherwise what fits is copied and the rest is left as it was.
+
+    Returns:
+        What did not fit (empty when strict).
+
+    Raises:
+        CheckpointError: strict, and something does not fit; all of it is listed.
+    """
+    report = compare(net, state_dict)
+    if strict and report:
+        raise CheckpointError(f"the weights do not fit {type(net).__name__}:\n{report}")
+    left_out = {*report.unexpected, *(name for name, _, _ in report.mismatched)}
+    net.load_state_dict({k: v for k, v in state_dict.items() if k not in left_out}, strict=False)
+    return report
+
+
+def write_checkpoint(
+    path: str | PathLike[str], state_dict: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write weights, all or nothing (never half a file).
+
+    Args:
+        path: .safetensors, or .pth / .pt / .ckpt, which become {"params": state_dict, "metadata": metadata} (the second
+            only when there is metadata) and can be read by BasicSR.
+        state_dict: name -> tensor, any device; stored in their dtypes.
+        metadata: text about the weights, e.g. {"mambair.arch": "MambaIR", "mambair.kwargs": "<json>"}.
+
+    Raises:
+        CheckpointError: another suffix.
+    """
+    path = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+    if path.suffix.lower() == ".safetensors":
+        own = {name: tensor.clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
+        with atomic_path(path) as temporary:
+            save_file(own, temporary, metadata=dict(metadata or {}))
+    elif path.suffix.lower() in PICKLE_SUFFIXES:
+        content: dict[str, Any] = {"params": tensors}
+        if metadata:
+            content[METADATA_KEY] = dict(metadata)
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    else:
+        raise CheckpointError(f"{path}: weights are written to {', '.join(SUFFIXES)} files, not to {path.suffix!r}")
+
+
+def write_checkpoint_file(path: Path, content: Mapping[str, Any]) -> None:
+    """torch.save, all or nothing: on the disk and renamed, or the file before it untouched.
+
+    Raises:
+        CheckpointWriteError: the disk is full or not writable.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    # torch's writer turns the operating system's errors into RuntimeError
+    except (OSError, RuntimeError) as error:
+        raise CheckpointWriteError(f"{path}: {str(error).partition(chr(10))[0]}") from error

@@ -1,0 +1,345 @@
+"""mambair/test.py from the option file to the tables, its exit codes, and the same file with and without BasicSR."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from mambair.archs import MambaIR
+from mambair.data import build_dataset
+from mambair.evaluation.evaluate import evaluate
+from mambair.evaluation.set_tables import FILES
+from mambair.registry import basicsr_installed
+from mambair.test import main
+from mambair.weights.checkpoint import write_checkpoint
+
+NETWORK = {"embed_dim": 8, "depths": [1], "d_state": 2, "upscale": 2, "upsampler": "pixelshuffledirect"}
+METRICS = {
+    "psnr": {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": True, "better": "higher"},
+    "ssim": {"type": "calculate_ssim", "crop_border": 2, "test_y_channel": True, "better": "higher"},
+}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of two small images, and weights of a tiny network for x2."""
+    folder = tmp_path_factory.mktemp("material")
+    rng = np.random.default_rng(0)
+    sizes = {"one/b.png": (40, 36), "one/a.png": (33, 47), "two/c.png": (32, 32), "two/d.png": (24, 40)}
+    for name, size in sizes.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        smooth = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(smooth).resize(size, Image.Resampling.BICUBIC).save(folder / name)
+    torch.manual_seed(0)
+    net = MambaIR(**NETWORK)
+    metadata = {"mambair.arch": "MambaIR", "mambair.kwargs": json.dumps(NETWORK), "mambair.task": "sr"}
+    write_checkpoint(folder / "tiny.safetensors", net.state_dict(), metadata)
+    return folder
+
+
+@pytest.fixture
+def options(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Options that work, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return {
+        "name": "tiny",
+        "model_type": "RestorationModel",
+        "scale": 2,
+        "num_gpu": 0,
+        "manual_seed": 0,
+        "datasets": {
+            "test_1": {"name": "One", "type": "BicubicDataset", "dataroot_gt": str(material / "one")},
+            "test_2": {"name": "Two", "type": "BicubicDataset", "dataroot_gt": str(material / "two")},
+        },
+        "network_g": {"type": "MambaIR", **NETWORK},
+        "path": {"pretrain_network_g": str(material / "tiny.safetensors"), "strict_load_g": True},
+        "val": {"save_img": False, "metrics": METRICS},
+    }
+
+
+@pytest.fixture
+def run_test(options: dict[str, Any], tmp_path: Path) -> Callable[..., int]:
+    """Write the options, run the command in this process; returns the exit code."""
+
+    def run(*arguments: str) -> int:
+        (tmp_path / "tiny.yml").write_text(yaml.safe_dump(options), encoding="utf-8")
+        return main(["-opt", "tiny.yml", *arguments])
+
+    return run
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results" / "tiny" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def means(folder: Path) -> dict[str, dict[str, float]]:
+    return {each["dataset"]: each["mean"] for each in results(folder)["sets"]}
+
+
+def test_tables_hold_what_the_network_does(
+    run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_test() == 0
+    torch.manual_seed(0)
+    net = MambaIR(**NETWORK).eval()  # the weights of ``material``
+    written = results(tmp_path)
+    assert [each["dataset"] for each in written["sets"]] == ["One", "Two"]
+    for label, each in zip(("test_1", "test_2"), written["sets"], strict=True):
+        dataset = build_dataset({**options["datasets"][label], "phase": "test", "scale": 2})
+        expected = evaluate(net, dataset, METRICS, progress=False)
+        assert each["per_image"] == expected.per_image
+        assert each["mean"] == expected.mean
+    assert [image["name"] for image in written["sets"][0]["per_image"]] == ["a", "b"]
+
+    folder = tmp_path / "results" / "tiny"
+    assert {path.name for path in folder.iterdir()} == {*FILES, "journal.jsonl"}, "no temporary file, no images"
+    screen = capsys.readouterr().out
+    for shown in (screen, (folder / "metrics.md").read_text(encoding="utf-8")):
+        assert f"{written['sets'][0]['mean']['psnr']:.4f}" in shown
+        assert "psnr: Y channel, crop border 2" in shown
+        assert "11x11 Gaussian window, sigma 1.5, valid region" in shown
+        assert "tiles: none (whole images)" in shown
+        assert "weights: tiny.safetensors" in shown
+    with (folder / "metrics_per_image.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["dataset"], row["image"]) for row in rows] == [("One", "a"), ("One", "b"), ("Two", "c"), ("Two", "d")]
+    assert float(rows[0]["psnr"]) == written["sets"][0]["per_image"][0]["psnr"]
+    with (folder / "metrics_per_set.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    facts = [(row["dataset"], row["images"], row["metric"]) for row in rows]
+    assert facts == [("One", "2", "psnr"), ("One", "2", "ssim"), ("Two", "2", "psnr"), ("Two", "2", "ssim")]
+    assert rows[0]["protocol"].startswith("Y channel, crop border 2")
+
+
+def test_what_was_measured_is_not_measured_again(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = options["datasets"].pop("test_2")
+    assert run_test() == 0
+    options["datasets"]["test_2"] = second
+    before = means(tmp_path)["One"]
+    asked: list[int] = []
+    forward = MambaIR.forward
+    monkeypatch.setattr(MambaIR, "forward", lambda net, x: (asked.append(1), forward(net, x))[1])
+    assert run_test() == 0
+    assert len(asked) == 2, "the images of the set that was not measured"
+    assert means(tmp_path)["One"] == before
+    assert run_test("--force_yml", "val:metrics:psnr:crop_border=3") == 0
+    assert len(asked) == 6, "another protocol is another measurement"
+
+
+def test_the_network_can_come_from_the_weights(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path
+) -> None:
+    assert run_test() == 0
+    named = means(tmp_path)
+    del options["network_g"]
+    assert run_test() == 0
+    assert means(tmp_path) == named
+
+
+def test_tiles(run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path) -> None:
+    del options["datasets"]["test_2"]
+    assert run_test() == 0
+    whole = means(tmp_path)["One"]["psnr"]
+    assert run_test("--force_yml", "val:tile=64") == 0
+    assert means(tmp_path)["One"]["psnr"] == whole, "an image that fits into one tile is restored as a whole"
+    assert run_test("--force_yml", "val:tile=12", "val:overlap=4") == 0
+    assert means(tmp_path)["One"]["psnr"] == pytest.approx(whole, abs=1.0)
+    assert results(tmp_path)["conditions"]["tiles"] == "12 input pixels, overlap 4"
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(None, "a_tiny.png"), ("x2", "a_x2.png")])
+def test_images_are_saved(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, suffix: str | None, name: str
+) -> None:
+    del options["datasets"]["test_2"]
+    options["val"] |= {"save_img": True, "suffix": suffix}
+    assert run_test() == 0
+    saved = Image.open(tmp_path / "results" / "tiny" / "visualization" / "One" / name)
+    assert saved.size == (32, 46), "the ground truth, cut to a multiple of the scale"
+
+
+def test_a_denoiser_states_its_noise(
+    run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    grey = {"embed_dim": 8, "depths": [1], "d_state": 2, "in_chans": 1, "upscale": 1, "upsampler": ""}
+    torch.save({"params": MambaIR(**grey).state_dict()}, tmp_path / "grey.pth")
+    options |= {"scale": 1, "network_g": {"type": "MambaIR", **grey}}
+    options["path"] |= {"pretrain_network_g": str(tmp_path / "grey.pth"), "param_key_g": "params"}
+    options["datasets"] = {
+        "test": {
+            "name": "Noisy",
+            "type": "GaussianDenoisingDataset",
+            "dataroot_gt": str(material / "one"),
+            "color": "gray",
+            "sigma": 25,
+        }
+    }
+    assert run_test() == 0
+    first = means(tmp_path)
+    assert results(tmp_path)["sets"][0]["conditions"] == {
+        "type": "GaussianDenoisingDataset",
+        "sigma": "25",
+        "noise_seed": "0",
+        "color": "gray",
+    }
+    assert run_test() == 0
+    assert means(tmp_path) == first, "the noise of a test image never changes"
+
+
+def test_faults_of_the_options_end_with_two(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options["val"]["metrics"] = {"psnr": {"type": "calculate_psnr", "crop_boarder": 2}}
+    options["scale"] = 3
+    assert run_test() == 2
+    told = capsys.readouterr().err
+    assert "crop_boarder" in told
+    assert "scale" in told
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_option_file_ends_with_two(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "-opt" in capsys.readouterr().err
+
+
+def test_a_set_that_cannot_be_measured_is_named_and_the_others_are_done(
+    run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tiny = tmp_path / "tiny images"
+    tiny.mkdir()
+    Image.open(material / "one" / "a.png").crop((0, 0, 12, 12)).save(tiny / "small.png")
+    options["datasets"]["test_1"]["dataroot_gt"] = str(tiny)
+    assert run_test() == 1
+    assert list(means(tmp_path)) == ["Two"]
+    reason = "small: img: must keep at least 11x11 pixels after cropping, found 12x12 with crop_border 2"
+    assert f"One was not measured: {reason}" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_end_with_one(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options["network_g"]["embed_dim"] = 12
+    assert run_test() == 1
+    assert "of another shape" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_weights_of_another_scale_end_with_one(
+    run_test: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture
+) -> None:
+    del options["network_g"]
+    options["scale"] = 3
+    assert run_test() == 1
+    assert "enlarges by 2, but scale is 3" in capsys.readouterr().err
+
+
+# Runs the commands as the interpreter runs a script (its folder comes first on the path), from a folder without the
+# package; with BLOCKED, basicsr cannot be imported, as where it is not installed.
+SCRIPTS = """
+import runpy, sys
+sys.path = [entry for entry in sys.path if entry != ""]
+if BLOCKED:
+    sys.modules["basicsr"] = None
+for script, options in ((TRAIN, "train.yml"), (TEST, "tiny.yml")):
+    sys.path.insert(0, SCRIPTS_FOLDER)
+    sys.argv = [script, "-opt", options]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        assert ended.code == 0, (script, ended.code)
+    assert SCRIPTS_FOLDER not in sys.path
+assert (sys.modules.get("basicsr") is not None) == (INSTALLED and not BLOCKED)
+"""
+
+
+def run_scripts(folder: Path, *, blocked: bool) -> None:
+    """train.py with train.yml and test.py with tiny.yml in ``folder``, in a fresh interpreter."""
+    scripts = Path(__file__).resolve().parents[2] / "mambair"
+    settings = {
+        "SCRIPTS_FOLDER": str(scripts),
+        "TRAIN": str(scripts / "train.py"),
+        "TEST": str(scripts / "test.py"),
+        "BLOCKED": blocked,
+        "INSTALLED": basicsr_installed(),
+    }
+    code = "\n".join(f"{name} = {value!r}" for name, value in settings.items()) + SCRIPTS
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def training_options(options: dict[str, Any], material: Path) -> dict[str, Any]:
+    """Two steps on one folder, validated on the other."""
+    return {
+        **options,
+        "name": "trained",
+        "datasets": {
+            "train": {
+                "name": "One",
+                "type": "BicubicDataset",
+                "dataroot_gt": str(material / "one"),
+                "gt_size": 16,
+                "use_hflip": True,
+                "use_rot": True,
+                "total_batch_size": 2,
+                "num_worker_per_gpu": 0,
+            },
+            "val": {"name": "Two", "type": "BicubicDataset", "dataroot_gt": str(material / "two")},
+        },
+        "train": {
+            "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "MultiStepLR", "milestones": [1], "gamma": 0.5},
+            "total_iter": 2,
+            "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
+        },
+        "val": {"val_freq": 2, "save_img": False, "metrics": METRICS},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False},
+    }
+
+
+def test_scripts_run_from_anywhere_and_alike_without_basicsr(
+    options: dict[str, Any], material: Path, tmp_path: Path
+) -> None:
+    """The same option files give the same bits, whether basicsr has the same names to offer or is not there at all."""
+    outcomes = []
+    for blocked in (True, False) if basicsr_installed() else (False,):
+        folder = tmp_path / f"blocked-{blocked}"
+        folder.mkdir()
+        weights = Path("experiments", "trained", "models", "net_g_2.pth")
+        tested = {**options, "path": {"pretrain_network_g": str(weights)}}
+        for name, content in (("train.yml", training_options(options, material)), ("tiny.yml", tested)):
+            (folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+        run_scripts(folder, blocked=blocked)
+        assert list(means(folder)) == ["One", "Two"]
+        outcomes.append((torch.load(folder / weights, weights_only=True)["params"], results(folder)["sets"]))
+    first_weights, first_sets = outcomes[0]
+    for weights, sets in outcomes[1:]:
+        assert sets == first_sets
+        assert weights.keys() == first_weights.keys()
+        for name, tensor in weights.items():
+            assert torch.equal(tensor, first_weights[name]), name

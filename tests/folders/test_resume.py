@@ -1,0 +1,296 @@
+"""What is done is not done again, what has changed is, and who shares the work is not in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mambair.folders import file_locks
+from mambair.folders.file_locks import try_claim
+from mambair.folders.manifest import Manifest, ManifestError
+from mambair.folders.pipeline import Report, restore_files
+from mambair.folders.plan import Job, plan_jobs
+from mambair.folders.resume import Ledger, State
+from mambair.inference.restorer import Restorer
+
+SETTINGS = {"weights": "abc", "tile_asked": 32}
+
+
+def run(restorer: Restorer, photos: Path, settings: dict[str, Any] = SETTINGS, **options: Any) -> Report:
+    """Restore ``photos`` into the folder ``out`` beside it."""
+    out = photos.parent / "out"
+    ledger = Ledger(out, settings, overwrite=options.pop("overwrite", False))
+    return restore_files(restorer, plan_jobs(photos, out), ledger=ledger, quiet=True, **options)
+
+
+def records(photos: Path) -> list[dict[str, Any]]:
+    """In the order of their names: several threads write."""
+    lines = (photos.parent / "out" / "manifest.jsonl").read_text().splitlines()
+    return sorted(map(json.loads, lines), key=lambda record: record["output"])
+
+
+def test_a_second_run_does_nothing(photos: Path, restorer: Restorer) -> None:
+    first = run(restorer, photos)
+    assert first.complete and len(first.written) == 5
+    stamps = {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
+    second = run(restorer, photos)
+    assert second.complete and not second.written and len(second.skipped) == 5
+    assert {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()} == stamps
+    assert len(records(photos)) == 5
+    assert sorted(path.name for path in (photos.parent / "out").iterdir()) == [
+        *(f"{letter}.png" for letter in "abcde"),
+        "manifest.jsonl",
+    ], "claims are tidied up"
+
+
+def test_a_record_says_how_it_was_made(photos: Path, restorer: Restorer) -> None:
+    run(restorer, photos)
+    record = records(photos)[0]
+    expected = {"input": str(photos / "a.png"), "output": "a.png", "status": "done", "size": [6, 4]}
+    expected |= {"output_size": [12, 8], "tile": 32, "overlap": 8, "tiles": 1, "tiles_redone_in_float32": 0, **SETTINGS}
+    assert {key: record[key] for key in expected} == expected
+    assert record["seconds"] >= 0 and record["process"] == os.getpid()
+    assert record["bytes"] == (photos.parent / "out" / "a.png").stat().st_size
+
+
+CHANGES = {
+    "input": lambda folder: Image.new("RGB", (3, 3)).save(folder / "in" / "b.png"),
+    "result-removed": lambda folder: (folder / "out" / "b.png").unlink(),
+    "result-cut": lambda folder: os.truncate(folder / "out" / "b.png", 20),
+    "record-lost": lambda folder: (folder / "out" / "manifest.jsonl").write_text(
+        "".join(
+            line
+            for line in (folder / "out" / "manifest.jsonl").read_text().splitlines(keepends=True)
+            if '"b.png"' not in line
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_has_changed_is_done_again(photos: Path, restorer: Restorer, change: Any) -> None:
+    run(restorer, photos)
+    change(photos.parent)
+    report = run(restorer, photos)
+    assert [path.name for path in report.written] == ["b.png"] and len(report.skipped) == 4
+
+
+def test_other_settings_do_all_again(photos: Path, restorer: Restorer) -> None:
+    run(restorer, photos)
+    assert len(run(restorer, photos, {**SETTINGS, "weights": "other"}).written) == 5
+    assert len(run(restorer, photos, {**SETTINGS, "weights": "other"}).skipped) == 5
+
+
+def test_overwriting_and_skipping_whatever_is_there(photos: Path, restorer: Restorer) -> None:
+    run(restorer, photos)
+    assert len(run(restorer, photos, overwrite=True).written) == 5
+    assert len(run(restorer, photos, {"weights": "other"}, skip_existing=True).skipped) == 5
+
+
+def test_failures_are_recorded_with_traceback_and_tried_again(photos: Path, restorer: Restorer) -> None:
+    whole = (photos / "c.png").read_bytes()
+    (photos / "c.png").write_bytes(whole[:60])
+    report = run(restorer, photos)
+    assert not report.complete and len(report.written) == 4
+    (record,) = [record for record in records(photos) if record["status"] == "failed"]
+    assert record["output"] == "c.png" and "truncated" in record["error"] and "tile" not in record
+    assert record["traceback"].startswith("Traceback") and "ImageFileError" in record["traceback"]
+    (photos / "c.png").write_bytes(whole)
+    report = run(restorer, photos)
+    assert report.complete and [path.name for path in report.written] == ["c.png"]
+
+
+class Hungry(nn.Module):
+    """Repeats pixels; from its fourth call on, memory ends at tiles of 32."""
+
+    in_chans, upscale = 3, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 3 and x.shape[-1] * x.shape[-2] > 32 * 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_memory_that_runs_out_half_way_is_recorded(tmp_path: Path, ending: str) -> None:
+    """Strips were written already: the file begins anew, in smaller tiles, and is whole."""
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (300, 60, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "in" / "a.png")
+    restorer = Restorer(Hungry(), device="cpu", tile=64)
+    out = tmp_path / "out"
+    plan = plan_jobs(tmp_path / "in", out, format=ending)
+    assert restore_files(restorer, plan, ledger=Ledger(out, {"tile_asked": 64}), quiet=True).complete
+    (record,) = records(tmp_path / "in")
+    assert (record["tile"], record["overlap"], record["tile_asked"]) == (32, 8, 64)
+    assert np.array_equal(np.array(Image.open(out / f"a.{ending}")), values.repeat(2, 0).repeat(2, 1))
+    assert sorted(path.name for path in out.iterdir()) == [f"a.{ending}", "manifest.jsonl"]
+
+
+def test_what_others_do_meanwhile_is_waited_for(photos: Path, restorer: Restorer) -> None:
+    out = photos.parent / "out"
+    other = Ledger(out, SETTINGS)
+    jobs = plan_jobs(photos, out).jobs
+    held = [other.claim(job) for job in jobs[:3]]
+    assert None not in held
+    reports: list[Report] = []
+    thread = threading.Thread(target=lambda: reports.append(run(restorer, photos)))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (out / "e.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert thread.is_alive() and not (out / "a.png").exists()
+    # the first is done by the other, the second failed there, the third is given up
+    Image.new("RGB", (12, 8)).save(out / "a.png")
+    record = other.intend(held[0], jobs[0], out / "a.png", {})
+    other.manifest.append(record)
+    other.failed(jobs[1], {"error": "a reason of its own"})
+    for claim in held:
+        claim.release()
+    thread.join(20)
+    (report,) = reports
+    assert [path.name for path in report.others] == ["a.png"]
+    assert [(path.name, reason) for path, reason in report.failed] == [("b.png", "a reason of its own")]
+    assert sorted(path.name for path in report.written) == ["c.png", "d.png", "e.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock")
+def test_a_claim_is_exclusive_also_between_threads(tmp_path: Path) -> None:
+    claim = try_claim(tmp_path, "a")
+    assert claim is not None and try_claim(tmp_path, "a") is None
+    other = try_claim(tmp_path, "b")
+    assert other is not None
+    claim.release()
+    again = try_claim(tmp_path, "a")
+    assert again is not None
+    again.release()
+    other.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock")
+def test_many_threads_and_one_claim(tmp_path: Path) -> None:
+    holders, most, done = 0, 0, 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal holders, most, done
+        while True:
+            claim = try_claim(tmp_path / "claims", "a")
+            if claim is not None:
+                break
+        with lock:
+            holders += 1
+            most = max(most, holders)
+        time.sleep(0.001)
+        with lock:
+            holders, done = holders - 1, done + 1
+        claim.release()
+        file_locks.remove_folder(tmp_path / "claims")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (most, done) == (1, 8)
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["not-recorded", "recorded"])
+def test_a_death_between_renaming_and_recording(photos: Path, restorer: Restorer, recorded: bool) -> None:
+    """The claim says what the dead one had finished."""
+    out = photos.parent / "out"
+    out.mkdir()
+    dead, job = Ledger(out, SETTINGS), Job(photos / "a.png", out / "a.png")
+    claim = dead.claim(job)
+    assert claim is not None
+    (out / ".temporary.png").write_bytes(b"the result")
+    record = dead.intend(claim, job, out / ".temporary.png", {})
+    (out / ".temporary.png").rename(out / "a.png")
+    if recorded:
+        dead.manifest.append(record)
+    os.close(claim._descriptor)  # as the system does when a process dies
+    report = run(restorer, photos)
+    assert len(report.written) == 4 and (out / "a.png").read_bytes() == b"the result"
+    assert sorted(record["output"] for record in records(photos)) == [f"{letter}.png" for letter in "abcde"]
+
+
+def test_a_death_before_renaming_leaves_it_open(photos: Path) -> None:
+    out = photos.parent / "out"
+    out.mkdir()
+    dead, job = Ledger(out, SETTINGS), Job(photos / "a.png", out / "a.png")
+    claim = dead.claim(job)
+    assert claim is not None
+    (out / ".temporary.png").write_bytes(b"the result")
+    dead.intend(claim, job, out / ".temporary.png", {})
+    os.close(claim._descriptor)
+    heir = Ledger(out, SETTINGS)
+    claim = heir.claim(job)
+    assert claim is not None and heir.state(job) is State.OPEN
+    claim.release()
+
+
+def test_half_a_line_spoils_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    manifest = Manifest(path)
+    manifest.append({"output": "a", "status": "done"})
+    with path.open("ab") as stream:
+        stream.write(b'{"output": "b", "sta')
+    manifest.append({"output": "c", "status": "done"})
+    manifest.refresh()
+    assert [manifest.last(name) is not None for name in "abc"] == [True, False, True]
+    assert Manifest(path).last("c") is not None and not Manifest(path).is_new("c") and manifest.is_new("c")
+
+
+def test_names_of_any_bytes(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "m")
+    name = os.fsdecode(b"bad\xff\nname.png")
+    manifest.append({"output": name, "status": "done"})
+    again = Manifest(tmp_path / "m")
+    assert again.last(name) == {"output": name, "status": "done"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("my notes\n", "holds something else"), (None, "is a folder")], ids=["text", "folder"]
+)
+def test_a_file_that_is_no_manifest_is_left_alone(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "notes.txt"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    with pytest.raises(ManifestError, match=message):
+        Manifest(path)
+    assert content is None or path.read_text() == content
+
+
+@pytest.mark.parametrize("link", ["manifest.jsonl", ".mambair", ".mambair/claims"])
+def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, link: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / link).parent.mkdir(parents=True)
+    (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ManifestError, match="leads out of"):
+        Ledger(tmp_path / "out", SETTINGS)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_results_stay_exact_through_the_pipeline(photos: Path, restorer: Restorer) -> None:
+    run(restorer, photos)
+    for letter in "abcde":
+        source, target = (np.array(Image.open(photos.parent / side / f"{letter}.png")) for side in ("in", "out"))
+        assert np.array_equal(target, source.repeat(2, 0).repeat(2, 1))

@@ -1,0 +1,58 @@
+"""One meaning of batch size, however many processes share it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
+
+
+def options(data: dict, accumulation: int = 1, images_per_pass: int | None = None) -> dict:
+    train = {"accumulation": accumulation, "images_per_pass": images_per_pass}
+    return {"datasets": {"train": data}, "train": train}
+
+
+@pytest.mark.parametrize(
+    ("data", "accumulation", "world_size", "expected"),
+    [
+        ({"total_batch_size": 32}, 1, 1, BatchPlan(32, 32, 32)),
+        ({"total_batch_size": 32}, 1, 8, BatchPlan(32, 4, 4)),
+        ({"total_batch_size": 32}, 4, 2, BatchPlan(32, 16, 4)),
+        ({"batch_size_per_gpu": 4}, 1, 8, BatchPlan(32, 4, 4)),
+        ({"batch_size_per_gpu": 4, "total_batch_size": 8}, 1, 1, BatchPlan(8, 8, 8)),
+    ],
+    ids=["alone", "eight processes", "accumulated", "BasicSR's key", "the total wins"],
+)
+def test_shares(data: dict, accumulation: int, world_size: int, expected: BatchPlan) -> None:
+    assert plan_batch(options(data, accumulation), world_size) == expected
+
+
+def test_plan_says_what_it_means() -> None:
+    told = str(plan_batch(options({"total_batch_size": 32}, 4), 2))
+    assert told == "32 images a step = 2 process(es) x 4 pass(es) x 4"
+
+
+@pytest.mark.parametrize(
+    ("data", "world_size", "text"),
+    [({"total_batch_size": 6}, 4, "cannot be shared out to 4 process.* multiple of 4"), ({}, 1, "is missing")],
+    ids=["not divisible", "missing"],
+)
+def test_faults(data: dict, world_size: int, text: str) -> None:
+    with pytest.raises(BatchError, match=text):
+        plan_batch(options(data), world_size)
+
+
+@pytest.mark.parametrize(
+    ("total", "world_size", "at_once", "passes"),
+    [(32, 1, 4, 8), (32, 8, 4, 1), (32, 2, 5, 4), (32, 1, 64, 1), (12, 1, 5, 3), (7, 1, 3, 7)],
+    ids=["one of eight", "all eight", "not divisible", "all at once", "thirds", "a prime"],
+)
+def test_accumulation_follows_from_the_processes(total: int, world_size: int, at_once: int, passes: int) -> None:
+    plan = plan_batch(options({"total_batch_size": total}, images_per_pass=at_once), world_size)
+    assert (plan.total, plan.passes) == (total, passes)
+    assert plan.per_pass <= at_once and plan.per_pass * passes * world_size == total
+
+
+def test_both_ways_to_say_the_passes() -> None:
+    with pytest.raises(BatchError, match="keep one"):
+        plan_batch(options({"total_batch_size": 8}, 2, 4), 1)
