@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from mambair.evaluation.score_cache import ScoreJournal
-    from mambair.evaluation.set_tables import Report, SetResult
+    from mambair.evaluation.candidates import Candidate
+    from mambair.evaluation.results import Run, SetResult
+    from mambair.evaluation.score_cache import ScoreCache
 
 SOME_FAILED = 1
 USAGE_FAULT = 2
-DEFAULT_OVERLAP = 32
 
 logger = logging.getLogger("mambair.test")
 
@@ -61,57 +63,152 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_FAULT
     keep_freed_memory()
     try:
-        report, failed = run(opt)
+        measured = run(opt)
     except (ValueError, OSError) as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
         return SOME_FAILED
-    show(report, Path(opt["path"]["results_root"]))
-    for name, reason in failed.items():
-        print(f"{name} was not measured: {reason}", file=sys.stderr)
-    return SOME_FAILED if failed else 0
+    show(measured)
+    for reason in [*measured.missing.values(), *measured.failed()]:
+        print(f"not measured: {reason}", file=sys.stderr)
+    return 0 if measured.is_complete else SOME_FAILED
 
 
-def run(opt: dict[str, Any]) -> tuple[Report, dict[str, str]]:
-    """Measure every test set of checked options; returns the report, and why the sets that failed did.
+def run(opt: dict[str, Any]) -> Run:
+    """Measure every test set of checked options, each beside its unrestored input.
 
-    A set that cannot be read or measured does not keep the others from being done.
+    A set or an image that cannot be read or measured does not keep the others from being done.
 
     Raises:
         ValueError, OSError: the network cannot be built, or its weights do not fit or cannot be read.
     """
-    from mambair.evaluation.set_tables import Report
+    from mambair.evaluation.candidates import input_of
+    from mambair.evaluation.results import Run
+    from mambair.evaluation.score_cache import NAME, ScoreCache
 
-    restore, conditions = build_restoration(opt)
-    results: list[SetResult] = []
-    failed: dict[str, str] = {}
-    for label, dataset_opt in opt["datasets"].items():
-        if not label.startswith("test"):
-            continue
-        name = dataset_opt["name"]
+    candidate = build_candidate(opt)
+    tests = [options for label, options in opt["datasets"].items() if label.startswith("test")]
+    baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests}
+    by_name = {each.name: each for each in baselines.values()}
+    folder = Path(opt["path"]["results_root"])
+    measured = Run(opt["name"], [*by_name.values(), candidate], folder, conditions(opt))
+    cache = ScoreCache(folder / NAME)
+    for options in tests:
+        name = options["name"]
         try:
-            results.append(measure(restore, opt, dataset_opt))
+            measured.sets.append(measure_set(candidate, baselines[name], opt, options, cache))
         except (ValueError, OSError) as error:
-            failed[name] = str(error)
-    return Report(opt["name"], results, conditions), failed
+            measured.missing[name] = f"{name}: {error}"
+    return measured
 
 
-def build_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
-    """The function [1, C, h, w] to [1, C, H, W] that is measured, and the conditions to state beside its numbers.
+def measure_set(
+    candidate: Candidate, baseline: Candidate, opt: dict[str, Any], dataset_opt: dict[str, Any], cache: ScoreCache
+) -> SetResult:
+    """One test set: its metrics, and the restored images in ``visualization/<set>`` where ``val.save_img`` says so.
+
+    Raises:
+        ValueError, OSError: the data set cannot be opened.
+    """
+    from mambair.data import build_dataset
+    from mambair.evaluation.evaluate import Storage, measure
+    from mambair.evaluation.results import SetResult
+
+    val, name, folder = opt["val"], dataset_opt["name"], Path(opt["path"]["results_root"])
+    pictures = os.path.relpath(opt["path"]["visualization"], folder)
+
+    def picture_name(restored_by: str, image: str) -> str | None:
+        is_saved = val.get("save_img") and restored_by == candidate.name
+        return f"{pictures}/{name}/{image}_{val.get('suffix') or opt['name']}.png" if is_saved else None
+
+    metrics = val.get("metrics") or {}
+    result = SetResult(name, build_dataset(dataset_opt), metrics, opt["scale"], describe_inputs(dataset_opt))
+    candidates = [baseline, candidate] if metrics else [candidate]
+    return measure(result, candidates, storage=Storage(folder, picture_name, cache), progress=name)
+
+
+def build_candidate(opt: dict[str, Any]) -> Candidate:
+    """What is measured, under the name of the experiment.
 
     With ``network_g`` the model type of the file builds it and loads ``path.pretrain_network_g``; without, the weights
-    tell which network they belong to. ``val.tile`` and ``val.overlap`` are pixels of the input; 0 is whole images.
+    tell which network they belong to. In tiles of ``val.tile`` input pixels, if that is set.
     """
+    from mambair.evaluation.candidates import FunctionCandidate, NetworkCandidate, input_of
+
+    weights, val = opt["path"].get("pretrain_network_g"), opt["val"]
+    baselines = [input_of(options["type"], opt["scale"]).name for options in opt["datasets"].values()]
+    name = f"{opt['name']} (network)" if opt["name"] in baselines else opt["name"]
+    if opt.get("network_g"):
+        restore, net = _model_restoration(opt)
+        if weights is None:
+            logger.warning("path.pretrain_network_g is empty: an untrained network is measured")
+        return FunctionCandidate(name, restore, identity=_identity(opt), net=net)
+    if weights is None:
+        raise ValueError("nothing to test: give network_g, or path.pretrain_network_g to take the network from")
+    candidate = NetworkCandidate(
+        name,
+        Path(weights),
+        param_key=opt["path"].get("param_key_g"),
+        tile=val.get("tile") or 0,
+        overlap=val.get("overlap"),
+        device=None if opt["num_gpu"] else "cpu",
+    )
+    if candidate.upscale != opt["scale"]:
+        raise ValueError(
+            f"scale: the network of {weights} enlarges by {candidate.upscale}, but scale is {opt['scale']}"
+        )
+    return candidate
+
+
+def _model_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], nn.Module | None]:
+    """Through the protocol every model type of ours and of BasicSR speaks; and the network inside."""
+    from mambair.inference.tiling import default_overlap, tiled_forward
+    from mambair.models.restoration_model import RestorationModel
+    from mambair.registry import MODEL_REGISTRY
+
+    alone = {"dist": False, "rank": 0, "world_size": 1}
+    model = MODEL_REGISTRY.get(opt["model_type"])({**alone, **opt})
+    net = getattr(model, "net_g", None)
+
+    def restore(lq: Tensor) -> Tensor:
+        model.feed_data({"lq": lq})
+        model.test()
+        return model.get_current_visuals()["result"]
+
+    tile, overlap = opt["val"].get("tile") or 0, opt["val"].get("overlap")
+    if isinstance(model, RestorationModel) or not tile:
+        return restore, net  # our model cuts its tiles itself, basicsr's have none
+    grid = {
+        "scale": opt["scale"],
+        "tile": tile,
+        "overlap": default_overlap(tile) if overlap is None else overlap,
+        "multiple": getattr(net, "tile_multiple", 1),
+    }
+    return partial(tiled_forward, restore, **grid), net
+
+
+def _identity(opt: dict[str, Any]) -> str | None:
+    """All that scores depend on beside the images and the metrics; None for random weights."""
+    from mambair import __version__
+
+    weights = opt["path"].get("pretrain_network_g")
+    if weights is None:
+        return None
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    settings = [opt.get("network_g"), opt.get("model_type"), opt["path"].get("param_key_g")]
+    tiles = [opt["val"].get("tile"), opt["val"].get("overlap")]
+    return str([__version__, digest, *settings, *tiles])
+
+
+def conditions(opt: dict[str, Any]) -> dict[str, str]:
+    """What holds for all sets and stands beside the figures."""
     import torch
 
     from mambair import __version__
-    from mambair.inference.tiling import tiled_forward
+    from mambair.inference.tiling import default_overlap
 
-    net = _model_restoration(opt) if opt.get("network_g") else _network_of_weights(opt)
-    weights = opt["path"].get("pretrain_network_g")
-    if weights is None:
-        logger.warning("path.pretrain_network_g is empty: an untrained network is measured")
-    tile, overlap = opt["val"].get("tile") or 0, opt["val"].get("overlap", DEFAULT_OVERLAP)
-    conditions = {
+    weights, tile, overlap = opt["path"].get("pretrain_network_g"), opt["val"].get("tile"), opt["val"].get("overlap")
+    overlap = default_overlap(tile or 0) if overlap is None else overlap
+    return {
         "network": opt["network_g"]["type"] if opt.get("network_g") else "as the weights say",
         "weights": Path(weights).name if weights else "none (untrained)",
         "scale": str(opt["scale"]),
@@ -119,95 +216,27 @@ def build_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], 
         "made with": f"mambair {__version__}, torch {torch.__version__}",
     }
 
-    def restore(lq: Tensor) -> Tensor:
-        return tiled_forward(net, lq, scale=opt["scale"], tile=tile, overlap=overlap) if tile else net(lq)
 
-    return restore, conditions
-
-
-def _model_restoration(opt: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """Through the protocol every model type of ours and of BasicSR speaks."""
-    from mambair.registry import MODEL_REGISTRY
-
-    alone = {"dist": False, "rank": 0, "world_size": 1}
-    model = MODEL_REGISTRY.get(opt["model_type"])({**alone, **opt})
-
-    def restore(lq: Tensor) -> Tensor:
-        model.feed_data({"lq": lq})
-        model.test()
-        return model.get_current_visuals()["result"]
-
-    return restore
-
-
-def _network_of_weights(opt: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    import torch
-
-    import mambair
-
-    weights = opt["path"].get("pretrain_network_g")
-    if weights is None:
-        raise ValueError("nothing to test: give network_g, or path.pretrain_network_g to take the network from")
-    net = mambair.load(weights, param_key=opt["path"].get("param_key_g"))
-    if net.upscale != opt["scale"]:
-        raise ValueError(f"scale: the network of {weights} enlarges by {net.upscale}, but scale is {opt['scale']}")
-    device = torch.device("cuda" if opt["num_gpu"] and torch.cuda.is_available() else "cpu")
-    net.to(device)
-    return lambda lq: net(lq.to(device))
-
-
-def measure(restore: Callable[[Tensor], Tensor], opt: dict[str, Any], dataset_opt: dict[str, Any]) -> SetResult:
-    """One test set: its metrics, and the restored images in ``visualization/<set>`` where ``val.save_img`` says so."""
-    from mambair.data import build_dataset
-    from mambair.evaluation.evaluate import evaluate
-    from mambair.evaluation.set_tables import SetResult
-
-    val = opt["val"]
-    folder = Path(opt["path"]["visualization"]) / dataset_opt["name"] if val.get("save_img") else None
-    evaluation = evaluate(
-        restore,
-        build_dataset(dataset_opt),
-        val.get("metrics") or {},
-        save_folder=folder,
-        suffix=val.get("suffix") or opt["name"],
-        memory=_memory(opt),
-    )
-    return SetResult(evaluation, set_conditions(dataset_opt))
-
-
-def _memory(opt: dict[str, Any]) -> ScoreJournal | None:
-    """What an earlier run with the same weights and settings measured; none for random weights."""
-    from mambair import __version__
-    from mambair.evaluation.score_cache import ScoreJournal
-
-    weights = opt["path"].get("pretrain_network_g")
-    if weights is None:
-        return None
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    val = {key: value for key, value in opt["val"].items() if key not in ("save_img", "suffix")}
-    settings = [__version__, digest, opt.get("network_g"), opt.get("model_type"), opt["path"].get("param_key_g"), val]
-    return ScoreJournal(Path(opt["path"]["results_root"], "journal.jsonl"), [str(each) for each in settings])
-
-
-def set_conditions(dataset_opt: dict[str, Any]) -> dict[str, str]:
+def describe_inputs(dataset_opt: dict[str, Any]) -> str:
     """How a data set's inputs come to be, as far as its options say."""
-    conditions = {"type": dataset_opt["type"]}
-    for key in ("sigma", "noise_seed", "color"):
+    words = [dataset_opt["type"]]
+    for key in ("sigma", "noise_seed", "quality", "color"):
         value = dataset_opt.get(key)
         if value is not None:
-            conditions[key] = f"{value:g}" if isinstance(value, float) else str(value)
-    return conditions
+            words.append(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}")
+    return ", ".join(words)
 
 
-def show(report: Report, folder: Path) -> None:
-    """Print the tables and write them as Markdown, CSV and JSON."""
-    from mambair.evaluation.set_tables import as_text, write_report
+def show(measured: Run) -> None:
+    """Print the tables and write them and the HTML report; nothing is written where nothing was measured."""
+    from mambair.evaluation.html_report import write_html
+    from mambair.evaluation.tables import as_text, write_tables
 
-    if not report.results:
+    if not measured.levels():
         return
-    print(as_text(report), end="")
-    files = write_report(report, folder)
-    print(f"\nwritten to {folder}: {', '.join(path.name for path in files)}")
+    print(as_text(measured, images=True), end="")
+    files = [*write_tables(measured, "metrics"), write_html(measured)]
+    print(f"\nwritten to {measured.folder}: {', '.join(path.name for path in files)}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog="Exit code: 0 all there, 1 some could not be had, 2 usage.",
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="data sets or suites (sr, dn, car); see --list")
+    add("names", nargs="*", metavar="NAME", help="data sets or suites (classic-sr, color-dn, ...); see --list")
     add(
         "--root", type=Path, default=Path("datasets"), metavar="DIR", help="folder of all data sets (default: datasets)"
     )

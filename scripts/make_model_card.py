@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 ZOO = Path(__file__).resolve().parents[1] / "docs" / "model_zoo.md"
 
@@ -48,29 +48,26 @@ def build_set(name: str, folder: str, scale: int, sigma: float) -> Any:
     return build_dataset({**options, "type": "GaussianDenoisingDataset", "sigma": sigma})
 
 
-def bicubic(lq: Tensor, scale: int) -> Tensor:
-    """[1, C, h, w] in [0, 1] -> [1, C, h * scale, w * scale], as MATLAB enlarges a uint8 image."""
-    import torch
-
-    from mambair.evaluation.evaluate import to_uint8
-    from mambair.images.resize import imresize
-
-    enlarged = imresize(to_uint8(lq), scale)
-    return torch.from_numpy(enlarged).permute(2, 0, 1)[None].float() / 255
-
-
 def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float) -> list[str]:
-    """Rows of the card's table: each test set, the baseline and the network."""
-    from mambair.evaluation.evaluate import evaluate
+    """Rows of the card's table: each test set, the baseline and the network.
 
-    baseline = "bicubic" if scale > 1 else "noisy input"
-    rows = ["| test set | images | " + baseline + " | this network | gain |", "|---|---|---|---|---|"]
+    Raises:
+        ValueError: an image could not be measured.
+    """
+    from mambair.evaluation.candidates import FunctionCandidate, input_of
+    from mambair.evaluation.evaluate import measure
+    from mambair.evaluation.results import SetResult
+
+    baseline = input_of("GaussianDenoisingDataset", scale)
+    rows = ["| test set | images | " + baseline.name + " | this network | gain |", "|---|---|---|---|---|"]
     for name, folder in sets:
-        dataset = build_set(name, folder, scale, sigma)
-        before = evaluate(lambda lq: bicubic(lq, scale) if scale > 1 else lq, dataset, metrics_of(scale)).mean
-        after = evaluate(net, dataset, metrics_of(scale)).mean
+        result = SetResult(name, build_set(name, folder, scale, sigma), metrics_of(scale), scale)
+        measure(result, [baseline, FunctionCandidate("network", net)], progress=name)
+        if result.failed:
+            raise ValueError("; ".join(result.failed))
+        before, after = result.mean(baseline.name), result.mean("network")
         rows.append(
-            f"| {name} | {len(dataset)} | {before['psnr']:.2f} dB / {before['ssim']:.4f} | "
+            f"| {name} | {len(result.paths)} | {before['psnr']:.2f} dB / {before['ssim']:.4f} | "
             f"{after['psnr']:.2f} dB / {after['ssim']:.4f} | {after['psnr'] - before['psnr']:+.2f} dB |"
         )
     return rows

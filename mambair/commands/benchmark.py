@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mambair.data_tools.catalogue import suite_name
 from mambair.evaluation.suites import SUITES, Suite
 
 if TYPE_CHECKING:
-    from mambair.evaluation.candidates import Candidate
-    from mambair.evaluation.suite_run import Plan, Results
+    from mambair.evaluation.results import Run
 
 SOME_FAILED = 1
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
@@ -32,23 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(parser, options, suite)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
-    from mambair.evaluation.suite_run import run
-    from mambair.evaluation.summary import Summary
+    from mambair.evaluation.comparison import check_reference
+    from mambair.evaluation.suite_run import run_suite
     from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
     try:
-        plan = _plan(options, suite)
-        Summary(_nothing(plan), options.reference)  # a wrong --reference is told before hours of work
+        run, levels = _prepare(options, suite)
+        check_reference(run, levels)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
-        results = run(plan, progress=not options.quiet)
+        run_suite(run, options.data, options.sets, levels, progress=not options.quiet)
     except KeyboardInterrupt:
         print("\nwhat is measured stays; the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    _conclude(results, options)
-    return 0 if results.is_whole else SOME_FAILED
+    _conclude(run, options)
+    return 0 if run.is_complete else SOME_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Suites: {suites}. Exit code: 0 all measured, 1 sets were missing or images failed, 2 usage.",
     )
     add = parser.add_argument
-    add("--suite", required=True, choices=SUITES, help="which table")
+    add("--suite", required=True, type=suite_name, choices=SUITES, help="which table; sr, dn and car are short names")
     add("--data", required=True, type=Path, metavar="ROOT", help="folder with the test sets under their usual names")
     add(
         "--weights", nargs="+", default=[], metavar="[NAME=]FILE", help="one or more; none: the input alone is measured"
@@ -122,18 +122,18 @@ def _named(text: str) -> tuple[str, Path]:
     return Path(text).stem, Path(text)
 
 
-def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
+def _prepare(options: argparse.Namespace, suite: Suite) -> tuple[Run, list[int]]:
+    """What is to be measured, and at which levels."""
     import torch
 
     from mambair.evaluation.candidates import FolderCandidate, InputCandidate, NetworkCandidate, check_names
-    from mambair.evaluation.suite_run import Plan
+    from mambair.evaluation.results import Run
 
     dtype = getattr(torch, options.dtype)
     networks = [
         NetworkCandidate(
             name,
             path,
-            suite,
             tile=options.tile,
             overlap=options.overlap,
             device=options.device,
@@ -142,40 +142,40 @@ def _plan(options: argparse.Namespace, suite: Suite) -> Plan:
         )
         for name, path in options.weights
     ]
+    for network in networks:
+        network.check_fits(suite)
+    levels = options.levels or sorted({level for network in networks for level in network.levels or ()})
     folders = [
         FolderCandidate(name, Path(path), suite) for name, _, path in (t.partition("=") for t in options.results)
     ]
-    methods: list[Candidate] = [InputCandidate(suite), *networks, *folders]
-    check_names(methods)
-    levels = options.levels or sorted({level for network in networks for level in network.levels or ()})
+    candidates = [InputCandidate(suite.input_name, is_enlarged=suite.task == "sr"), *networks, *folders]
+    check_names(candidates)
     idle = [network.name for network in networks if network.levels and not set(network.levels) & set(levels)]
     if idle:
         raise ValueError(f"--levels leaves out the {suite.level} of {', '.join(idle)}")
     words = [f"tiles of {options.tile} input pixels" if options.tile else "whole images"]
     words += [options.dtype] * (options.dtype != "float32") + ["self-ensemble"] * options.self_ensemble
     folder = options.output or Path("results", "benchmark", suite.name)
-    return Plan(suite, options.data, options.sets, levels, methods, folder, ", ".join(words), options.self_ensemble)
+    run = Run(
+        suite.title, candidates, folder, {"networks": ", ".join(words)}, suite, options.self_ensemble, options.reference
+    )
+    return run, levels
 
 
-def _nothing(plan: Plan) -> Results:
-    from mambair.evaluation.suite_run import Results
+def _conclude(run: Run, options: argparse.Namespace) -> None:
+    from mambair.evaluation.tables import as_text, write_tables
 
-    return Results(plan)
-
-
-def _conclude(results: Results, options: argparse.Namespace) -> None:
-    from mambair.evaluation.suite_tables import as_text, write_tables
-    from mambair.evaluation.summary import Summary
-
-    folder = results.plan.folder
-    summary = Summary(results, options.reference)
-    print(as_text(summary), end="")
-    files = write_tables(summary, folder)
+    print(as_text(run), end="")
+    files = write_tables(run, "results")
     if not options.no_html:
         from mambair.evaluation.html_report import write_html
 
-        files.append(write_html(summary, folder, crop=options.crop))
-    new = len(results.measurements) - results.reused
-    print(f"\n{new} images measured, {results.reused} were there; in {folder}: {', '.join(f.name for f in files)}")
-    for reason in [*results.missing.values(), *results.failed]:
+        files.append(write_html(run, crop=options.crop))
+    images = run.images()
+    reused = sum(image.is_reused for image in images)
+    print(
+        f"\n{len(images) - reused} images measured, {reused} were there; in {run.folder}: "
+        f"{', '.join(file.name for file in files)}"
+    )
+    for reason in [*run.missing.values(), *run.failed()]:
         print(f"not measured: {reason}", file=sys.stderr)

@@ -177,3 +177,9 @@ class RestorationDataset(Dataset[Sample]):
 def to_tensor(pixels: Pixels) -> Tensor:
     """[H, W, C] of any image dtype as a float32 tensor [C, H, W], white being 1."""
     return torch.from_numpy(np.ascontiguousarray(to_float(pixels).transpose(2, 0, 1)))
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """[1, C, H, W] or [C, H, W] float in [0, 1], RGB, to [H, W, C] uint8: clipped, rounded; NaN becomes 0."""
+    image = image.detach().float().nan_to_num().clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).cpu()
+    return np.ascontiguousarray(image.reshape(image.shape[-3:]).permute(1, 2, 0).numpy())

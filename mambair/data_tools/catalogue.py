@@ -277,15 +277,24 @@ DATASETS: dict[str, RemoteDataset] = {
     )
 }
 
+_SUPER_RESOLUTION = ("Set5", "Set14", "B100", "Urban100", "Manga109")
+# the test sets of each suite, for downloads and for `mambair benchmark`; how a suite is measured: evaluation/suites.py
 SUITES: dict[str, tuple[str, ...]] = {
-    "sr": ("Set5", "Set14", "B100", "Urban100", "Manga109"),
-    "dn": ("CBSD68", "Kodak24", "McMaster", "Urban100"),
-    "car": ("Classic5", "LIVE1"),
+    "classic-sr": _SUPER_RESOLUTION,
+    "light-sr": _SUPER_RESOLUTION,
+    "color-dn": ("CBSD68", "Kodak24", "McMaster", "Urban100"),
+    "gray-car": ("Classic5", "LIVE1"),
 }
+SUITE_ALIASES = {"sr": "classic-sr", "dn": "color-dn", "car": "gray-car"}
 
 
 class UnknownDatasetError(ValueError):
     """A name that is neither a data set nor a suite."""
+
+
+def suite_name(name: str) -> str:
+    """The name of a suite in full: ``sr`` is ``classic-sr``; capitals do not matter. Other names are returned as is."""
+    return SUITE_ALIASES.get(name.lower(), name.lower() if name.lower() in SUITES else name)
 
 
 def datasets_of(names: Iterable[str]) -> list[RemoteDataset]:
@@ -298,7 +307,7 @@ def datasets_of(names: Iterable[str]) -> list[RemoteDataset]:
     chosen: dict[str, RemoteDataset] = {}
     unknown = []
     for name in names:
-        members = SUITES.get(name.lower()) or [by_name.get(name.lower(), "")]
+        members = SUITES.get(suite_name(name)) or [by_name.get(name.lower(), "")]
         if not members[0]:
             unknown.append(name)
         chosen.update({member: DATASETS[member] for member in members if member})

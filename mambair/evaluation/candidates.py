@@ -1,22 +1,20 @@
-"""What is compared: networks, results that other programs left in folders, and the unrestored input."""
+"""What can be measured: networks, functions, results that other programs left in folders, and the unrestored input."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mambair import __version__
-from mambair.data.restoration_dataset import to_tensor
+from mambair.data.restoration_dataset import to_pixels, to_tensor
 from mambair.evaluation import published
-from mambair.evaluation.evaluate import to_uint8
-from mambair.evaluation.suites import ROUTING_SEED, Suite
+from mambair.evaluation.suites import Suite
 from mambair.images.files import list_images, read_image
 from mambair.images.lazy_image import in_color
 from mambair.images.resize import imresize
@@ -28,64 +26,93 @@ WARM_UP_SIDE = 16
 
 
 class MethodError(ValueError):
-    """Weights or a folder of results that cannot be measured in this suite; the message says why."""
+    """Weights or a folder of results that cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The image a method is asked for.
+    """The image a candidate is asked for.
 
     Attributes:
         lq: input [C, h, w], float in [0, 1] (noise may leave it).
-        dataset, image: names, for methods that look results up.
-        level: of the suite.
+        dataset, image: names, for candidates that look results up.
+        level: scale of super-resolution, sigma of the noise or quality of the JPEG files.
+        size: (H, W) of the ground truth; None where there is none.
     """
 
     lq: Tensor
     dataset: str
     image: str
-    level: int
+    level: int = 1
+    size: tuple[int, int] | None = None
 
 
-class Candidate(Protocol):
+class Candidate:
     """Anything that gives a result for an image.
 
     Attributes:
         name: in the tables.
-        identity: changes whenever results may.
+        identity: changes whenever results may; None: results are never taken from the score cache.
         parameters: of the network, None where there is none.
-        levels: of the suite that it can be measured at; None for all.
+        levels: that it can be measured at; None for all.
         published_network: name of the published network it is, if so.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def parameters(self) -> int | None: ...
-    @property
-    def levels(self) -> tuple[int, ...] | None: ...
-    @property
-    def published_network(self) -> str | None: ...
+    name: str
+    identity: str | None = None
+    parameters: int | None = None
+    levels: tuple[int, ...] | None = None
+    published_network: str | None = None
+
+    def prepare(self, lq: Tensor) -> None:
+        """Do what the first image needs and the clock must not count; ``lq`` is [C, h, w]."""
 
     def __call__(self, sample: Sample) -> Tensor:
         """The result [C, H, W], float in [0, 1]."""
-        ...
+        raise NotImplementedError
 
 
-class NetworkCandidate:
+class FunctionCandidate(Candidate):
+    """A function of batches.
+
+    Args:
+        name, identity: see `Candidate`.
+        restore: [1, C, h, w] float in [0, 1] to [1, C, H, W], on any device.
+        net: the network inside, for the number of its parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        restore: Callable[[Tensor], Tensor],
+        *,
+        identity: str | None = None,
+        net: torch.nn.Module | None = None,
+    ) -> None:
+        self.name, self.identity, self._restore = name, identity, restore
+        if net is not None:
+            self.parameters = count_parameters(net)
+            self.published_network = published.network_with(self.parameters)
+
+    def prepare(self, lq: Tensor) -> None:
+        """Load libraries and native code, where a network is known."""
+        if self.parameters is not None:
+            self._restore(lq[None, :, :WARM_UP_SIDE, :WARM_UP_SIDE])
+
+    def __call__(self, sample: Sample) -> Tensor:
+        return self._restore(sample.lq.unsqueeze(0))[0]
+
+
+class NetworkCandidate(Candidate):
     """Weights, run on whole images unless a tile is asked for.
 
     Args:
         name: in the tables.
         path: of the weights.
-        suite: that it is measured in; its factor of enlargement and its channels must fit.
-        tile, overlap: in input pixels; 0 for whole images.
-        device, dtype, self_ensemble: as for ``mambair.Restorer``.
+        param_key, tile, overlap, device, dtype, self_ensemble: as for `mambair.Restorer.from_checkpoint`; ``tile`` is
+            0, whole images, by default.
 
     Raises:
-        MethodError: the network does not fit the suite.
         ValueError, OSError: the weights cannot be understood or read, or a setting is wrong.
     """
 
@@ -93,31 +120,53 @@ class NetworkCandidate:
         self,
         name: str,
         path: Path,
-        suite: Suite,
         *,
+        param_key: str | None = None,
         tile: int = 0,
         overlap: int | None = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         self_ensemble: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self._path = name, path
         self._restorer = Restorer.from_checkpoint(
-            path, device=device, tile=tile, overlap=overlap, batch=1, dtype=dtype, self_ensemble=self_ensemble
+            path,
+            param_key=param_key,
+            device=device,
+            tile=tile,
+            overlap=overlap,
+            batch=1,
+            dtype=dtype,
+            self_ensemble=self_ensemble,
         )
-        upscale, channels = self._restorer.scale, self._restorer.in_chans
-        if (upscale == 1) == (suite.task == "sr"):
-            wanted = "networks that enlarge" if suite.task == "sr" else "networks that keep the size"
-            raise MethodError(f"{path}: {suite.name} is for {wanted}, and this one has a factor of {upscale}")
-        if channels != suite.channels:
-            raise MethodError(f"{path}: {suite.name} has images of {suite.channels} channels, the network {channels}")
-        self.levels = (upscale,) if suite.task == "sr" else None
-        self.parameters: int | None = count_parameters(self._restorer.net)
+        self.upscale: int = self._restorer.scale
+        self.parameters = count_parameters(self._restorer.net)
         self.published_network = published.network_with(self.parameters)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        settings = (tile, self._restorer.overlap, str(dtype), self_ensemble, self._restorer.device.type)
-        self.identity = f"{digest} {settings} {__version__}"
-        self._is_warm = False
+        weights = hashlib.sha256(path.read_bytes()).hexdigest()
+        settings = (param_key, tile, self._restorer.overlap, str(dtype), self_ensemble, self._restorer.device.type)
+        self.identity = f"{weights} {settings} {__version__}"
+
+    def check_fits(self, suite: Suite) -> None:
+        """Refuse a suite of another task or other channels, and note the one level it can be measured at.
+
+        Raises:
+            MethodError: the network does not fit the suite.
+        """
+        channels = self._restorer.in_chans
+        if (self.upscale == 1) == (suite.task == "sr"):
+            expected = "networks that enlarge" if suite.task == "sr" else "networks that keep the size"
+            raise MethodError(
+                f"{self._path}: {suite.name} is for {expected}, and this one has a factor of {self.upscale}"
+            )
+        if channels != suite.channels:
+            raise MethodError(
+                f"{self._path}: {suite.name} has images of {suite.channels} channels, the network {channels}"
+            )
+        self.levels = (self.upscale,) if suite.task == "sr" else None
+
+    def prepare(self, lq: Tensor) -> None:
+        """Load libraries and native code."""
+        self._restorer(lq[:, :WARM_UP_SIDE, :WARM_UP_SIDE])
 
     def __call__(self, sample: Sample) -> Tensor:
         """The network's output.
@@ -126,24 +175,17 @@ class NetworkCandidate:
             MethodError: memory is too short for the tile that was asked for, so the result would be another one.
             ArithmeticError: the output is not finite.
         """
-        if not self._is_warm:  # libraries and native code are loaded before the clock counts
-            self._run(sample.lq[:, :WARM_UP_SIDE, :WARM_UP_SIDE])
-            self._is_warm = True
-        return self._run(sample.lq)
-
-    def _run(self, lq: Tensor) -> Tensor:
         stats = TileStats()
-        torch.manual_seed(ROUTING_SEED)  # MambaIRv2 draws noise
         asked = self._restorer.tile
-        result = self._restorer(lq, stats=stats)
+        result = self._restorer(sample.lq, stats=stats)
         if self._restorer.tile != asked:
-            size = f"{lq.shape[-1]}x{lq.shape[-2]}"
+            size = f"{sample.lq.shape[-1]}x{sample.lq.shape[-2]}"
             whole = "as a whole" if asked == 0 else f"in tiles of {asked}"
             raise MethodError(f"{self.name}: {size} pixels do not fit into memory {whole}; ask for a smaller tile")
         return result
 
 
-class FolderCandidate:
+class FolderCandidate(Candidate):
     """Results that another program wrote: ``FOLDER/SET/NAME.png``, or ``FOLDER/SET/x4/NAME.png`` for several levels.
 
     A result is found by the name of its ground truth, or one that begins with it and an underscore or ``x<level>``.
@@ -151,10 +193,6 @@ class FolderCandidate:
     Raises:
         MethodError: there is no such folder.
     """
-
-    parameters: int | None = None
-    levels: tuple[int, ...] | None = None
-    published_network: str | None = None
 
     def __init__(self, name: str, folder: Path, suite: Suite) -> None:
         if not folder.is_dir():
@@ -183,43 +221,46 @@ class FolderCandidate:
         images = list_images(folder)
         exact = [path for path in images if path.stem == sample.image]
         begins = tuple(sample.image + mark for mark in ("_", f"x{sample.level}"))
-        found = exact or [path for path in images if path.stem.startswith(begins)]
-        if len(found) != 1:
-            what = "several results" if found else "no result"
+        candidates = exact or [path for path in images if path.stem.startswith(begins)]
+        if len(candidates) != 1:
+            what = "several results" if candidates else "no result"
             raise MethodError(f"{self.name}: {folder} has {what} for {sample.image}")
-        return found[0]
+        return candidates[0]
 
 
-class InputCandidate:
-    """The input as it is; for super-resolution enlarged bicubically, as MATLAB does."""
+class InputCandidate(Candidate):
+    """The input as it is, where it has the size of the ground truth; else enlarged bicubically, as MATLAB does.
 
-    parameters: int | None = None
-    levels: tuple[int, ...] | None = None
-    published_network: str | None = None
-    identity = "input 1"
+    Args:
+        name: in the tables: "bicubic", "noisy input", ...
+        is_enlarged: whether inputs are smaller than results, by the factor ``level`` of the sample.
+    """
 
-    def __init__(self, suite: Suite) -> None:
-        self.name, self._suite = suite.input_name, suite
+    def __init__(self, name: str, *, is_enlarged: bool) -> None:
+        self.name, self._is_enlarged = name, is_enlarged
+        self.identity = f"input, enlarged: {is_enlarged}"
 
     def __call__(self, sample: Sample) -> Tensor:
         """The input at the size of the output, as 8 bits where it is enlarged."""
-        if self._suite.task != "sr":
+        if not self._is_enlarged or sample.lq.shape[-2:] == sample.size:
             return sample.lq.clamp(0, 1)
-        return to_tensor(enlarge(to_uint8(sample.lq), sample.level))
+        return to_tensor(np.asarray(imresize(to_pixels(sample.lq), sample.level)))
 
 
-def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """uint8 [H, W, C] -> uint8 [H * scale, W * scale, C], bicubic."""
-    return np.asarray(imresize(image, scale))
+def input_of(dataset_type: str, scale: int) -> InputCandidate:
+    """The baseline of an option file's data set: bicubic enlargement, or the input named by the ``type`` of the set."""
+    names = {"GaussianDenoisingDataset": "noisy input", "JPEGArtifactsDataset": "JPEG input"}
+    name = "bicubic" if scale > 1 else names.get(dataset_type, "input")
+    return InputCandidate(name, is_enlarged=scale > 1)
 
 
-def check_names(methods: Sequence[Candidate]) -> None:
-    """Refuse two methods of one name.
+def check_names(candidates: Sequence[Candidate]) -> None:
+    """Refuse two candidates of one name.
 
     Raises:
         MethodError: naming it.
     """
-    names = [method.name for method in methods]
+    names = [candidate.name for candidate in candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise MethodError(f"several methods are called {', '.join(twice)}; name them: --weights NAME=FILE")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
 
-from mambair.evaluation.evaluate import NAME, Evaluation, evaluate, unique_name
+from mambair.evaluation.candidates import Candidate
+from mambair.evaluation.evaluate import Storage, measure, unique_name
+from mambair.evaluation.results import ImageResult, SetResult
 from mambair.system.distributed import Processes
 
 
@@ -18,61 +20,52 @@ class DistributedSubset:
 
     Attributes:
         opt: the data set's own options, which name it.
-        taken_paths: ``lq_path`` of the images taken so far, in the order they were taken.
     """
 
     def __init__(self, dataset: Any, first: int, step: int) -> None:
         self.dataset = dataset
         self.opt = getattr(dataset, "opt", {})
-        self.taken_paths: list[str] = []
         self._numbers = range(first, len(dataset), step)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        item = self.dataset[self._numbers[index]]
-        if isinstance(item, Mapping) and "lq_path" in item:
-            self.taken_paths.append(item["lq_path"])
-        return item
+        return self.dataset[self._numbers[index]]
 
 
-def evaluate_shared(
-    restore: Callable[[Tensor], Tensor],
-    dataset: Any,
-    metrics: Mapping[str, Mapping[str, Any]],
-    processes: Processes,
-    *,
-    save_folder: Path | None = None,
-    suffix: str | None = None,
-) -> Evaluation:
-    """`mambair.evaluation.evaluate.evaluate` over all processes; each returns the whole, in the order of the data set.
+def measure_shared(
+    result: SetResult, candidates: Sequence[Candidate], processes: Processes, *, storage: Storage
+) -> SetResult:
+    """`mambair.evaluation.evaluate.measure` over all processes; each returns the whole, in the order of the data set.
 
-    The names of images, also those of the files saved, are what one process alone would give them.
+    The names of images, also those of the files written, are what one process alone would give them.
     """
     if not processes.distributed:
-        return evaluate(restore, dataset, metrics, save_folder=save_folder, suffix=suffix, progress=False)
-    share = DistributedSubset(dataset, processes.rank, processes.world_size)
+        return measure(result, candidates, storage=storage)
+    rank, step = processes.rank, processes.world_size
     # two processes may meet images of one stem, so each writes apart until all names are known
-    apart = save_folder / f".rank{processes.rank}" if save_folder else None
-    own = evaluate(restore, share, metrics, save_folder=apart, suffix=suffix, progress=False)
-    gathered: list[Any] = [None] * processes.world_size
-    dist.all_gather_object(gathered, (share.taken_paths, own.per_image))
-    count, step = len(dataset), processes.world_size
+    apart = storage.folder / f".rank{rank}"
+    share = replace(result, dataset=DistributedSubset(result.dataset, rank, step), paths=[], names=[], failed=[])
+    own = measure(share, candidates, storage=replace(storage, folder=apart))
+    gathered: list[Any] = [None] * step
+    dist.all_gather_object(gathered, (own.paths, own.images, own.failed))
+    result.failed = list(dict.fromkeys(line for _, _, failed in gathered for line in failed))
+    result.images = {candidate.name: {} for candidate in candidates}
     taken: set[str] = set()
-    in_order: list[dict[str, Any]] = []
-    for number in range(count):
-        paths, images = gathered[number % step]
-        image = dict(images[number // step])
-        before, image[NAME] = image[NAME], unique_name(Path(paths[number // step]), taken)
-        if save_folder and apart and number % step == processes.rank:
-            (apart / _file_name(before, suffix)).replace(save_folder / _file_name(image[NAME], suffix))
-        in_order.append(image)
-    if apart and apart.is_dir():
+    for number in range(len(result.dataset)):
+        paths, images, _ = gathered[number % step]
+        path: Path | None = paths[number // step]
+        name = None if path is None else unique_name(path, taken)
+        result.paths.append(path)
+        result.names.append(name)
+        for candidate, by_number in images.items():
+            if name is not None and number // step in by_number:
+                image: ImageResult = by_number[number // step]
+                picture = storage.picture_name(candidate, name)
+                if image.picture and picture and number % step == rank:
+                    (apart / image.picture).replace(storage.folder / picture)
+                result.images[candidate][number] = replace(image, image=name, picture=picture)
+    if apart.is_dir():
         apart.rmdir()
-    return Evaluation(own.dataset, own.metrics, in_order)
-
-
-def _file_name(name: str, suffix: str | None) -> str:
-    """As `mambair.evaluation.evaluate.evaluate` names files."""
-    return f"{name}_{suffix}.png" if suffix else f"{name}.png"
+    return result

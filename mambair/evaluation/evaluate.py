@@ -1,138 +1,85 @@
-"""Measuring a restoration function on a data set: the one loop behind training validation and mambair/test.py."""
+"""The one evaluation loop, behind validation in training, test and benchmark."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mambair.data.restoration_dataset import to_pixels
+from mambair.evaluation.candidates import Candidate, Sample
+from mambair.evaluation.results import ImageResult, SetResult
+from mambair.evaluation.score_cache import ScoreCache, digest, key_of
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.metrics import calculate_metric
+from mambair.system.machine import describe_machine
 
 logger = logging.getLogger(__name__)
 
-NAME = "name"  # the key of an image's name among its metrics
+ROUTING_SEED = 0  # MambaIRv2 draws noise, from this seed for every image
+# what networks, torch and files raise, memory included; a fault of the program is none of these
+FAILURES = (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError)
 
-
-class EvaluationDataset(Protocol):
-    """What can be evaluated: a map-style data set; BasicSR's are, too."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
-
-
-class ScoreCache(Protocol):
-    """Scores that were measured before, by the pixels of input and ground truth."""
-
-    def find(self, lq: Tensor, gt: Tensor, /) -> Mapping[str, float] | None: ...
-
-    def add(self, lq: Tensor, gt: Tensor, scores: Mapping[str, float], /) -> None: ...
+PictureName = Callable[[str, str], str | None]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Metrics of every image of one data set.
+class Storage:
+    """Where an evaluation keeps things.
 
     Attributes:
-        dataset: the data set's name.
-        metrics: the options of each metric, by the name it has in the results: what the numbers mean.
-        per_image: one ``{"name": ..., metric: value, ...}`` per image, in the order of the data set. A value is NaN
-            where the network's output was not finite.
+        folder: that ``picture_name`` is relative to.
+        picture_name: the file of a restored image, by the names of candidate and image; None: it is not written.
+        cache: results it has are not measured again, unless a restored image is to be written and is not there.
     """
 
-    dataset: str
-    metrics: Mapping[str, Mapping[str, Any]]
-    per_image: list[dict[str, Any]]
-
-    @property
-    def mean(self) -> dict[str, float]:
-        """Mean of each metric over the images, as the papers average; NaN for an empty data set."""
-        count = len(self.per_image)
-        return {
-            metric: math.fsum(image[metric] for image in self.per_image) / count if count else math.nan
-            for metric in self.metrics
-        }
+    folder: Path = Path()
+    picture_name: PictureName = lambda candidate, image: None
+    cache: ScoreCache | None = None
 
 
-def evaluate(
-    restore: Callable[[Tensor], Tensor],
-    dataset: EvaluationDataset,
-    metrics: Mapping[str, Mapping[str, Any]],
+def measure(
+    result: SetResult,
+    candidates: Sequence[Candidate],
     *,
-    save_folder: str | os.PathLike[str] | None = None,
-    suffix: str | None = None,
-    progress: bool = True,
-    memory: ScoreCache | None = None,
-) -> Evaluation:
-    """Restore every image of ``dataset`` and measure it against its ground truth, as 8-bit images.
+    storage: Storage | None = None,
+    progress: str | None = None,
+    name_key: str = "lq_path",
+) -> SetResult:
+    """Restore every image of a data set by every candidate and measure it against its ground truth, as 8-bit images.
+
+    An image that cannot be read or restored, and a metric that raises, do not keep the others from being measured;
+    ``result.failed`` says why.
 
     Args:
-        restore: [1, C, h, w] RGB or grey float in [0, 1] to [1, C, H, W]; any device.
-        dataset: items ``{"lq": [C, h, w], "gt": [C, H, W], "lq_path": str}``; ``gt`` is needed for metrics only. Its
-            ``opt["name"]`` names it, else its class does.
-        metrics: an option file's ``val.metrics``: {name: {type, crop_border, test_y_channel, better, ...}}.
-        save_folder: where restored images go, as ``<name>.png`` or ``<name>_<suffix>.png``; nowhere by default.
-        suffix: see ``save_folder``.
-        progress: show a progress bar on stderr.
-        memory: images it knows are not restored again, unless a restored image is to be saved and is not there.
+        result: what to measure, without results; its items are ``{"lq": [C, h, w], "gt": [C, H, W], "lq_path": str}``,
+            float in [0, 1]. ``gt`` is needed for metrics only.
+        candidates: see `Candidate`.
+        storage: keeps nothing by default.
+        progress: label of a progress bar on stderr; None shows none.
+        name_key: the key of an item's path that names the image.
 
-    Raises:
-        KeyError: nobody knows a metric.
-        ValueError: an image cannot be measured, or no ground truth is there; the message names the image.
+    Returns:
+        ``result``, filled in.
     """
-    if NAME in metrics:
-        raise ValueError(f"metrics: {NAME!r} cannot be a metric's name, as it is the column of the images' names")
-    per_image = []
-    taken: set[str] = set()
-    for item in _items(dataset, progress=progress):
-        name = unique_name(Path(item["lq_path"]), taken)
-        target = None
-        if save_folder is not None:
-            target = Path(save_folder) / (f"{name}_{suffix}.png" if suffix else f"{name}.png")
-        scores = _remembered(memory, item, metrics) if target is None or target.is_file() else None
-        if scores is None:
-            # not inference_mode: what a network caches here must serve its next training step, too
-            with torch.no_grad():
-                restored = restore(item["lq"].unsqueeze(0))
-            if target is not None:
-                write_image(target, DecodedImage(to_uint8(restored)))
-            scores = _measure(name, restored, item.get("gt"), metrics)
-            if memory is not None and "gt" in item:
-                memory.add(item["lq"], item["gt"], scores)
-        per_image.append({NAME: name, **scores})
-    return Evaluation(dataset_name(dataset), {name: dict(options) for name, options in metrics.items()}, per_image)
-
-
-def dataset_name(dataset: object) -> str:
-    """The name an option file gives the data set, else its class name."""
-    return str(getattr(dataset, "opt", {}).get("name") or type(dataset).__name__)
-
-
-def to_uint8(image: Tensor) -> np.ndarray:
-    """[1, C, H, W] or [C, H, W] float in [0, 1], RGB, to [H, W, C] uint8: clipped, rounded; NaN becomes 0."""
-    image = image.detach().float().nan_to_num().clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).cpu()
-    return np.ascontiguousarray(image.reshape(image.shape[-3:]).permute(1, 2, 0).numpy())
-
-
-def _items(dataset: EvaluationDataset, *, progress: bool) -> Iterator[Mapping[str, Any]]:
-    """The items in order; indices are counted, as a map-style data set need not end an iteration by itself."""
-    indices: Any = range(len(dataset))
-    if progress:
+    run = _Measuring(result, candidates, storage or Storage(), name_key)
+    indices: Iterable[int] = range(len(result.dataset))
+    if progress is not None:
         from tqdm import tqdm
 
-        indices = tqdm(indices, desc=dataset_name(dataset), unit="image")
-    for index in indices:
-        yield dataset[index]
+        indices = tqdm(indices, desc=progress, unit="image")
+    for index in indices:  # counted, as a map-style data set need not end an iteration by itself
+        run.measure_image(index)
+    result.failed += run.failures.lines(result.name, len(result.paths))
+    return result
 
 
 def unique_name(path: Path, taken: set[str]) -> str:
@@ -146,31 +93,113 @@ def unique_name(path: Path, taken: set[str]) -> str:
     return name
 
 
-def _remembered(
-    memory: ScoreCache | None, item: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
-) -> dict[str, float] | None:
-    found = memory.find(item["lq"], item["gt"]) if memory is not None and "gt" in item else None
-    return None if found is None or set(found) != set(metrics) else {name: found[name] for name in metrics}
+@dataclass
+class _MetricFailures:
+    """Metrics that raised: for each candidate and metric the number of images, the first of them and its reason."""
+
+    found: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
+
+    def add(self, candidate: str, metric: str, image: str, reason: str) -> None:
+        count, first, its_reason = self.found.get((candidate, metric), (0, image, reason))
+        self.found[candidate, metric] = (count + 1, first, its_reason)
+
+    def lines(self, dataset: str, total: int) -> Iterator[str]:
+        for (candidate, metric), (count, image, reason) in self.found.items():
+            yield f"{dataset}, {candidate}: {metric} failed on {count} of {total} images; {image}: {reason}"
 
 
-def _measure(
-    name: str, restored: Tensor, gt: Tensor | None, metrics: Mapping[str, Mapping[str, Any]]
-) -> dict[str, float]:
-    if not metrics:
-        return {}
-    if gt is None:
-        raise ValueError(f"{name}: metrics need the ground truth, and the data set gives none; set dataroot_gt")
-    if restored.shape[-3:] != gt.shape[-3:]:
-        found, wanted = tuple(restored.shape[-3:]), tuple(gt.shape[-3:])
-        raise ValueError(
-            f"{name}: the result is {found} and its ground truth {wanted} (C, H, W); check the scale of the network "
-            "and of the data set"
-        )
-    if not bool(torch.isfinite(restored).all()):
-        logger.warning("%s: the network's output has values that are not finite; its metrics are NaN", name)
-        return dict.fromkeys(metrics, math.nan)
-    bgr, bgr_gt = (to_uint8(image)[:, :, ::-1] for image in (restored, gt))
-    try:
-        return {metric: calculate_metric(bgr, bgr_gt, options) for metric, options in metrics.items()}
-    except ValueError as fault:
-        raise ValueError(f"{name}: {fault}") from fault
+class _Measuring:
+    """The state of one call of `measure`."""
+
+    def __init__(self, result: SetResult, candidates: Sequence[Candidate], storage: Storage, name_key: str) -> None:
+        self.result, self.candidates, self.storage, self.name_key = result, candidates, storage, name_key
+        self.failures = _MetricFailures()
+        self.machine = describe_machine()
+        self._taken: set[str] = set()
+        self._prepared: set[str] = set()
+        result.images = {candidate.name: {} for candidate in candidates}
+
+    def measure_image(self, index: int) -> None:
+        result = self.result
+        try:
+            item = result.dataset[index]
+        except FAILURES as error:
+            result.paths.append(None)
+            result.names.append(None)
+            result.failed.append(f"{result.name}, image {index + 1}: {_reason(error)}")
+            return
+        path = Path(item[self.name_key])
+        image = unique_name(path, self._taken)
+        result.paths.append(path)
+        result.names.append(image)
+        gt = item.get("gt")
+        sample = Sample(item["lq"], result.name, image, result.level, None if gt is None else tuple(gt.shape[-2:]))
+        for candidate in self.candidates:
+            try:
+                result.images[candidate.name][index] = self._find_or_measure(candidate, sample, gt)
+            except FAILURES as error:
+                result.failed.append(f"{result.name}, {image}, {candidate.name}: {_reason(error)}")
+
+    def _find_or_measure(self, candidate: Candidate, sample: Sample, gt: Tensor | None) -> ImageResult:
+        picture = self.storage.picture_name(candidate.name, sample.image)
+        cache, key = self.storage.cache, ""
+        if cache is not None and candidate.identity is not None and gt is not None:
+            metrics = {name: dict(options) for name, options in self.result.metrics.items()}
+            place = [sample.dataset, sample.image, sample.level]
+            key = key_of([candidate.identity, metrics, place, digest(sample.lq), digest(gt)])
+            entry = cache.find(key)
+            if entry is not None and (picture is None or (self.storage.folder / picture).is_file()):
+                scores = {name: float(entry["scores"][name]) for name in metrics}
+                return ImageResult(sample.image, scores, entry["seconds"], entry["machine"], picture, is_reused=True)
+        restored, seconds = self._restore(candidate, sample)
+        if picture is not None:
+            write_image(self.storage.folder / picture, DecodedImage(to_pixels(restored)))
+        scores = self._scores(candidate.name, sample.image, restored, gt)
+        if cache is not None and key and scores.keys() == self.result.metrics.keys():
+            cache.add(key, {"image": sample.image, "scores": scores, "seconds": seconds, "machine": self.machine})
+        return ImageResult(sample.image, scores, seconds, self.machine, picture)
+
+    def _restore(self, candidate: Candidate, sample: Sample) -> tuple[Tensor, float]:
+        """The result and the seconds it took."""
+        gpu = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        # not inference_mode: what a network caches here must serve its next training step, too
+        with torch.no_grad(), torch.random.fork_rng(gpu):
+            if candidate.name not in self._prepared:
+                candidate.prepare(sample.lq)
+                self._prepared.add(candidate.name)
+            torch.manual_seed(ROUTING_SEED)
+            began = time.perf_counter()
+            restored = candidate(sample)
+            if restored.is_cuda:
+                torch.cuda.synchronize()
+            return restored, time.perf_counter() - began
+
+    def _scores(self, candidate: str, image: str, restored: Tensor, gt: Tensor | None) -> dict[str, float]:
+        metrics = self.result.metrics
+        if not metrics:
+            return {}
+        if gt is None:
+            raise ValueError("metrics need the ground truth, and the data set gives none; set dataroot_gt")
+        if restored.shape != gt.shape:
+            raise ValueError(
+                f"the result is {tuple(restored.shape)}, its ground truth {tuple(gt.shape)} (C, H, W); "
+                "check the scale of the network and of the data set"
+            )
+        if not bool(torch.isfinite(restored).all()):
+            logger.warning("%s: the output of %s has values that are not finite; its metrics are NaN", image, candidate)
+            return dict.fromkeys(metrics, math.nan)
+        bgr, bgr_gt = (to_pixels(each)[:, :, ::-1] for each in (restored, gt))
+        return self._calculated(candidate, image, bgr, bgr_gt)
+
+    def _calculated(self, candidate: str, image: str, bgr: np.ndarray, bgr_gt: np.ndarray) -> dict[str, float]:
+        scores = {}
+        for metric, options in self.result.metrics.items():
+            try:
+                scores[metric] = calculate_metric(bgr, bgr_gt, options)
+            except Exception as error:  # a metric may be anyone's code
+                self.failures.add(candidate, metric, image, _reason(error))
+        return scores
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

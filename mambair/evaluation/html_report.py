@@ -8,12 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from mambair.data.restoration_dataset import to_pixels
+from mambair.evaluation.candidates import Candidate, InputCandidate, Sample
+from mambair.evaluation.comparison import parameters_of, printed_rows
 from mambair.evaluation.crops import as_data_uri, busiest_place, cut, thumbnail
-from mambair.evaluation.evaluate import to_uint8
 from mambair.evaluation.plots import Point, scatter
-from mambair.evaluation.suite_tables import difference_rows, image_rows, level_rows, protocol, remarks, time_rows, title
-from mambair.evaluation.summary import Summary, parameters_of
-from mambair.evaluation.test_sets import ImageSet
+from mambair.evaluation.results import ImageResult, Run, SetResult
+from mambair.evaluation.tables import (
+    conditions,
+    difference_rows,
+    image_rows,
+    level_rows,
+    protocol,
+    remarks,
+    time_rows,
+    title,
+)
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.files import read_image
 from mambair.system.atomic_file import atomic_path
@@ -43,101 +53,118 @@ details { margin: .6rem 0; }
 """.strip()
 
 
-def write_html(summary: Summary, folder: Path, *, crop: int = 96) -> Path:
-    """Write ``report.html`` into ``folder``; returns its path.
+def write_html(run: Run, *, crop: int = 96) -> Path:
+    """Write ``report.html`` into the run's folder; returns its path.
 
     Args:
         crop: side of the crops in pixels of the ground truth.
     """
-    path = folder / NAME
+    path = run.folder / NAME
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for part in html_parts(summary, folder, crop=crop):
+        for part in html_parts(run, crop=crop):
             file.write(part + "\n")
     return path
 
 
-def html_parts(summary: Summary, folder: Path, *, crop: int) -> Iterator[str]:
+def html_parts(run: Run, *, crop: int) -> Iterator[str]:
     """The report from top to bottom, image by image, so that memory does not hold them all."""
-    head = escape(f"{summary.plan.suite.title}: measured results")
+    head = escape(f"{run.title}: measured results")
     yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{head}</title>'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>{head}</h1>"
-    for level in summary.levels():
-        yield f"<h2>{escape(title(summary, level))}</h2>"
-        yield _table(level_rows(summary, level), protocol(summary, level))
+    for level in run.levels():
+        told = "; ".join(filter(None, (protocol(run, level), conditions(run))))
+        yield f"<h2>{escape(title(run, level))}</h2>"
+        yield _table(level_rows(run, level), told)
         for rows, caption in (
-            (difference_rows(summary, level), "ours beside the printed numbers; " + protocol(summary, level)),
-            (time_rows(summary, level), "mean time of an image, decoding and encoding not counted"),
+            (difference_rows(run, level), "ours beside the printed figures; " + told),
+            (time_rows(run, level), "mean time of an image, decoding and encoding not counted"),
         ):
             if len(rows) > 1:
                 yield _table(rows, caption)
-        for name in summary.sets(level):
-            yield from _set_parts(summary, folder, level, name, crop)
-    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(summary))
+        for result in run.sets_at(level):
+            yield from _set_parts(run, result, told, crop)
+    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(run))
     yield f"<h2>Remarks</h2>\n<ul>{notes}</ul>\n</body>\n</html>"
 
 
-def plot_points(summary: Summary, level: int, name: str) -> tuple[list[Point], list[Point]]:
-    """PSNR against parameters (printed networks too, where the set is complete), and against seconds an image."""
+def plot_points(run: Run, result: SetResult) -> tuple[list[Point], list[Point]]:
+    """The first metric against parameters, with printed networks where they belong, and against seconds an image."""
     by_parameters, by_seconds = [], []
-    is_complete = summary.results.image_sets[level, name].is_complete
-    for method in summary.methods(level):
-        cell = summary.cell(level, name, method.name)
-        if cell is not None and method.parameters is not None:
-            by_parameters.append(Point(method.name, method.parameters, cell.psnr))
-            by_seconds.append(Point(method.name, cell.seconds, cell.psnr))
-    for row in summary.printed(level) if is_complete else []:
-        parameters = parameters_of(row, summary.plan.suite.upscale(level))
-        if parameters is not None and name in row.scores:
-            by_parameters.append(Point(row.name, parameters, row.scores[name].psnr, printed=True))
+    metric = next(iter(result.metrics), "")
+    for candidate in run.candidates_at(result.level):
+        mean = result.mean(candidate.name)
+        if candidate.parameters is not None and metric in mean:
+            by_parameters.append(Point(candidate.name, candidate.parameters, mean[metric]))
+            by_seconds.append(Point(candidate.name, result.seconds(candidate.name), mean[metric]))
+    for row in printed_rows(run, result):
+        parameters = parameters_of(row, run.suite.upscale(result.level)) if run.suite else None
+        if parameters is not None:
+            by_parameters.append(Point(row.name, parameters, row.scores[result.name].psnr, printed=True))
     return by_parameters, by_seconds
 
 
-def _set_parts(summary: Summary, folder: Path, level: int, name: str, crop: int) -> Iterator[str]:
-    heading = f"{name}, {title(summary, level)}"
-    yield f"<h3>{escape(heading)}</h3>"
-    by_parameters, by_seconds = plot_points(summary, level, name)
-    shared = {"y_label": "PSNR in dB"}
+def _set_parts(run: Run, result: SetResult, told: str, crop: int) -> Iterator[str]:
+    yield f"<h3>{escape(f'{result.name}, {title(run, result.level)}')}</h3>"
+    by_parameters, by_seconds = plot_points(run, result)
+    metric = next(iter(result.metrics), "")
+    name = "PSNR in dB" if metric == "psnr" else metric
     plots = [
-        scatter(by_parameters, title=f"{name}: PSNR and size", x_label="parameters (hollow: printed)", **shared),
-        scatter(by_seconds, title=f"{name}: PSNR and time", x_label="seconds an image", **shared),
+        scatter(by_parameters, title=f"{result.name}: size", x_label="parameters (hollow: printed)", y_label=name),
+        scatter(by_seconds, title=f"{result.name}: time", x_label="seconds an image", y_label=name),
     ]
     yield f'<div class="plots">{"".join(plots)}</div>'
-    rows = _table(image_rows(summary, level, name), protocol(summary, level))
-    yield f"<details><summary>every image of {escape(name)}</summary>{rows}</details>"
-    image_set = summary.results.image_sets[level, name]
-    for index in range(len(image_set.paths)):
-        yield _image_part(summary, folder, level, image_set, index, crop)
+    rows = _table(image_rows(run, result), told)
+    yield f"<details><summary>every image of {escape(result.name)}</summary>{rows}</details>"
+    for index, image in enumerate(result.names):
+        if image is not None:
+            yield f"<h4>{escape(printable(image))}</h4>{_image_part(run, result, index, crop)}"
 
 
-def _image_part(summary: Summary, folder: Path, level: int, image_set: ImageSet, index: int, crop: int) -> str:
-    image = image_set.names[index]
-    heading = f"<h4>{escape(printable(image))}</h4>"
-    found = {
-        m.method: m
-        for method in summary.methods(level)
-        for m in summary.images(level, image_set.name, method.name)
-        if m.image == image
-    }
+def _image_part(run: Run, result: SetResult, index: int, crop: int) -> str:
     try:
-        lq, gt = (to_uint8(tensor) for tensor in image_set.pair(index))
+        item = result.dataset[index]
     except (ValueError, OSError) as error:
-        return f"{heading}<p>{escape(str(error))}</p>"
+        return f"<p>{escape(str(error))}</p>"
+    lq, gt = to_pixels(item["lq"]), to_pixels(item["gt"] if "gt" in item else item["lq"])
     place = busiest_place(gt, crop)
-    scale = summary.plan.suite.upscale(level)
+    scale = max(1, gt.shape[0] // lq.shape[0])
     figures = [_figure(thumbnail(gt, place), "whole image", whole=True)]
     if scale > 1:
         figures.append(_figure(as_data_uri(cut(lq, place, scale)), f"input, {scale} times smaller"))
-    for measurement in found.values():
-        caption = f"{measurement.method}: {measurement.psnr:.2f} dB / {measurement.ssim:.4f}"
-        try:
-            picture = read_image(folder / measurement.picture).pixels
-        except ImageFileError as error:
-            figures.append(f"<figure><figcaption>{escape(f'{caption}; {error}')}</figcaption></figure>")
-            continue
-        figures.append(_figure(as_data_uri(cut(np.asarray(picture), place)), caption))
-    figures.append(_figure(as_data_uri(cut(gt, place)), "ground truth"))
-    return f'{heading}<div class="crops">{"".join(figures)}</div>'
+    for candidate in run.candidates_at(result.level):
+        found = result.images.get(candidate.name, {}).get(index)
+        if found is not None:
+            figures.append(
+                _restored(run, candidate, found, Sample(item["lq"], result.name, found.image, result.level), place)
+            )
+    if "gt" in item:
+        figures.append(_figure(as_data_uri(cut(gt, place)), "ground truth"))
+    return f'<div class="crops">{"".join(figures)}</div>'
+
+
+def _restored(
+    run: Run, candidate: Candidate, found: ImageResult, sample: Sample, place: tuple[int, int, int, int]
+) -> str:
+    """The crop of a restored image, read from where it was kept; that of the unrestored input is made again."""
+    values = " / ".join(
+        f"{value:.2f} dB" if metric == "psnr" else f"{value:.4f}" for metric, value in found.scores.items()
+    )
+    caption = f"{candidate.name}: {values}"
+    try:
+        if found.picture is not None:
+            pixels = np.asarray(read_image(run.folder / found.picture).pixels)
+        elif isinstance(candidate, InputCandidate):
+            pixels = to_pixels(candidate(sample))
+        else:
+            return _without_image(f"{caption}; set val: save_img to see it")
+    except ImageFileError as error:
+        return _without_image(f"{caption}; {error}")
+    return _figure(as_data_uri(cut(pixels, place)), caption)
+
+
+def _without_image(caption: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _figure(source: str, caption: str, *, whole: bool = False) -> str:

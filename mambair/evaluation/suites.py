@@ -1,4 +1,4 @@
-"""The suites of the papers: which test sets, made how, and measured how."""
+"""The suites of the papers: which test sets, made how, and measured how. Their names and sets: the data catalogue."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-SSIM_WINDOW = "11x11 Gaussian window, sigma 1.5, valid region"
+from mambair.data_tools.catalogue import SUITES as SETS
+
 NOISE_SEED = 0
-ROUTING_SEED = 0
 
 Task = Literal["sr", "denoise", "jpeg"]
 
@@ -79,20 +79,6 @@ class Suite:
         """Output pixels for one input pixel, along an axis."""
         return level if self.task == "sr" else 1
 
-    def protocol(self, level: int) -> str:
-        """How the numbers of a level are measured, in one sentence to stand beside them."""
-        channels = "the grey image" if self.channels == 1 else "the Y channel" if self.luma else "RGB"
-        words = [
-            f"PSNR in dB / SSIM on {channels} as 8 bits",
-            f"crop border {level if self.task == 'sr' else 0}",
-            f"SSIM: {SSIM_WINDOW}",
-        ]
-        if self.task == "denoise":
-            words.append(f"Gaussian noise of sigma {level}, seed {NOISE_SEED} for every image, not clipped")
-        if self.task == "jpeg":
-            words.append(f"JPEG of quality {level}")
-        return ", ".join(words)
-
     def degree(self, level: int) -> str:
         """``x4``, ``sigma 25``, ``quality 10``."""
         return f"x{level}" if self.task == "sr" else f"{self.level} {level}"
@@ -103,25 +89,12 @@ class Suite:
         return {"sr": "bicubic", "denoise": "noisy input", "jpeg": "JPEG input"}[self.task]
 
 
-_SR_SETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
-
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite("classic-sr", "Super-resolution", "sr", _SR_SETS, "scale", (2, 3, 4), 3, True),
-        Suite("light-sr", "Lightweight super-resolution", "sr", _SR_SETS, "scale", (2, 3, 4), 3, True),
-        Suite(
-            "color-dn",
-            "Colour denoising",
-            "denoise",
-            ("CBSD68", "Kodak24", "McMaster", "Urban100"),
-            "sigma",
-            (15, 25, 50),
-            3,
-            False,
-        ),
-        Suite(
-            "gray-car", "JPEG artefact removal, grey", "jpeg", ("Classic5", "LIVE1"), "quality", (10, 30, 40), 1, True
-        ),
+        Suite("classic-sr", "Super-resolution", "sr", SETS["classic-sr"], "scale", (2, 3, 4), 3, True),
+        Suite("light-sr", "Lightweight super-resolution", "sr", SETS["light-sr"], "scale", (2, 3, 4), 3, True),
+        Suite("color-dn", "Colour denoising", "denoise", SETS["color-dn"], "sigma", (15, 25, 50), 3, False),
+        Suite("gray-car", "JPEG artefact removal, grey", "jpeg", SETS["gray-car"], "quality", (10, 30, 40), 1, True),
     )
 }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import PIL
-from torch import Tensor
 
 from mambair.data import DatasetError, build_dataset
 from mambair.evaluation.suites import NOISE_SEED, TEST_SETS, Suite
@@ -23,63 +21,21 @@ class MissingSetError(ValueError):
     """A test set that is not under the data folder; the message says where it was looked for."""
 
 
-class Pairs(Protocol):
-    """Items ``{"lq": [C, h, w], "gt": [C, H, W]}`` float in [0, 1], and the files of their ground truth."""
-
-    gt_paths: list[Path]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
-
-
-class ImageSet:
+class OpenedSet(NamedTuple):
     """One test set at one level of a suite.
 
     Attributes:
-        name: of the test set.
         folder: of the ground truth.
-        made: how the inputs come to be, in words.
-        paths: of the ground truth.
-        names: of the images: their files' without suffix, where that tells them apart.
+        dataset: items ``{"lq": [C, h, w], "gt": [C, H, W], "gt_path": str}``, float in [0, 1].
+        inputs: how the inputs come to be, in words.
     """
 
-    def __init__(self, name: str, folder: Path, made: str, pairs: Pairs) -> None:
-        self.name, self.folder, self.made = name, folder, made
-        self._pairs = pairs
-        self.paths: Sequence[Path] = pairs.gt_paths
-        stems = [path.stem for path in self.paths]
-        self.names = stems if len(set(stems)) == len(stems) else [path.name for path in self.paths]
-        self._lq_paths: Sequence[Path] = getattr(pairs, "lq_paths", ())
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has as many images as the published set."""
-        return len(self.paths) == TEST_SETS[self.name].images
-
-    def pair(self, index: int) -> tuple[Tensor, Tensor]:
-        """Input [C, h, w] and ground truth [C, H, W], float in [0, 1].
-
-        Raises:
-            ValueError: an image cannot be read, or does not fit its partner.
-        """
-        item = self._pairs[index]
-        return item["lq"], item["gt"]
-
-    def fingerprint(self, index: int) -> str:
-        """What changes when one of the image's files does.
-
-        Raises:
-            OSError: one cannot be read.
-        """
-        digest = hashlib.sha256(self.made.encode())
-        for paths in (self.paths, self._lq_paths):
-            if paths:
-                digest.update(hashlib.sha256(paths[index].read_bytes()).digest())
-        return digest.hexdigest()
+    folder: Path
+    dataset: Any
+    inputs: str
 
 
-def open_set(root: Path, name: str, suite: Suite, level: int) -> ImageSet:
+def open_set(root: Path, name: str, suite: Suite, level: int) -> OpenedSet:
     """Find a test set under ``root`` and prepare its inputs.
 
     Raises:
@@ -96,17 +52,17 @@ def open_set(root: Path, name: str, suite: Suite, level: int) -> ImageSet:
     opt: dict[str, Any] = {"name": name, "phase": "test", "dataroot_gt": str(folder)}
     if suite.task == "denoise":
         opt |= {"type": "GaussianDenoisingDataset", "sigma": float(level), "noise_seed": NOISE_SEED}
-        made = f"noise of sigma {level}, seed {NOISE_SEED}"
+        inputs = f"Gaussian noise of sigma {level}, seed {NOISE_SEED} for every image, not clipped"
     elif suite.task == "jpeg":
         opt |= {"type": "JPEGArtifactsDataset", "quality": level, "color": _grey_form(images)}
-        made = f"JPEG of quality {level} by Pillow {PIL.__version__}"
+        inputs = f"JPEG of quality {level} by Pillow {PIL.__version__}"
     elif (reduced := _find_reductions(home, level)) is not None:
         opt |= {"type": "PairedImageDataset", "scale": level, "dataroot_lq": str(reduced)}
-        return ImageSet(name, folder, f"reductions from {reduced.relative_to(root)}", _paired(opt, level))
+        return OpenedSet(folder, _paired(opt, level), f"reductions from {reduced.relative_to(root)}")
     else:
         opt |= {"type": "BicubicDataset", "scale": level}
-        made = "bicubic reduction made here, as MATLAB makes it"
-    return ImageSet(name, folder, made, build_dataset(opt))
+        inputs = "bicubic reduction made here, as MATLAB makes it"
+    return OpenedSet(folder, build_dataset(opt), inputs)
 
 
 def find_folder(root: Path, name: str) -> Path:
@@ -141,7 +97,7 @@ def _find_reductions(home: Path, scale: int) -> Path | None:
     return next((found for found in candidates if found), None)
 
 
-def _paired(opt: dict[str, Any], scale: int) -> Pairs:
+def _paired(opt: dict[str, Any], scale: int) -> Any:
     """The pairs under the first naming of the inputs that fits."""
     faults: list[str] = []
     for template in TEMPLATES:

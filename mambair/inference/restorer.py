@@ -18,7 +18,14 @@ from mambair.inference.arrays import WHITE, adapt_image, adapt_numpy
 from mambair.inference.limits import ResourceLimiter
 from mambair.inference.memory import free_bytes, is_out_of_memory, peak_bytes
 from mambair.inference.tile_runner import NonFiniteOutputError, TileRunner, TileStats
-from mambair.inference.tiling import DEFAULT_OVERLAP, DEFAULT_TILE, tile_count, tile_spans, tiled_strips
+from mambair.inference.tiling import (
+    DEFAULT_OVERLAP,
+    DEFAULT_TILE,
+    default_overlap,
+    tile_count,
+    tile_spans,
+    tiled_strips,
+)
 from mambair.layers.decay import cache_decays
 from mambair.weights.loading import load
 
@@ -93,7 +100,7 @@ class Restorer:
         self.dtype, self.self_ensemble = dtype, self_ensemble
         self._runner = TileRunner(self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble)
         tile = int(getattr(net, "default_tile", DEFAULT_TILE)) if tile is None else tile
-        overlap = min(DEFAULT_OVERLAP, max(tile, 0) // 4) if overlap is None else overlap
+        overlap = default_overlap(tile) if overlap is None else overlap
         batch = (BATCH_ON_CUDA if self.device.type == "cuda" else BATCH) if batch is None else batch
         if batch < 1:
             raise ValueError(f"batch: must be at least 1 tile, got {batch}")

@@ -18,6 +18,11 @@ DEFAULT_TILE = 256
 DEFAULT_OVERLAP = 32
 
 
+def default_overlap(tile: int) -> int:
+    """The least overlap of tiles of that size where none is asked for, in input pixels."""
+    return min(DEFAULT_OVERLAP, max(tile, 0) // 4)
+
+
 class Span(NamedTuple):
     """Where a tile lies on one axis, in input pixels: ``start`` <= pixel < ``stop``."""
 

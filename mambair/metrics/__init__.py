@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mambair.metrics.calculate import calculate_metric
-from mambair.metrics.psnr_ssim import calculate_psnr, calculate_ssim
+from mambair.metrics.psnr_ssim import SSIM_WINDOW, calculate_psnr, calculate_ssim
 
-__all__ = ["calculate_metric", "calculate_psnr", "calculate_ssim"]
+__all__ = ["SSIM_WINDOW", "calculate_metric", "calculate_psnr", "calculate_ssim"]

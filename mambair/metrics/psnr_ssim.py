@@ -20,6 +20,7 @@ from mambair.registry import METRIC_REGISTRY
 
 WINDOW = 11
 SIGMA = 1.5
+SSIM_WINDOW = f"{WINDOW}x{WINDOW} Gaussian window, sigma {SIGMA}, valid region"  # to state beside values
 K1, K2 = 0.01, 0.03
 MARGIN = WINDOW - 1  # the valid region is this much smaller than the image
 TILE = 16  # rows or columns that one banded matrix product filters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.evaluation.distributed import evaluate_shared
-from mambair.evaluation.evaluate import Evaluation
-from mambair.inference.tiling import DEFAULT_OVERLAP, tiled_forward
+from mambair.evaluation.candidates import Candidate, FunctionCandidate, InputCandidate, input_of
+from mambair.evaluation.distributed import measure_shared
+from mambair.evaluation.evaluate import Storage
+from mambair.evaluation.results import SetResult
+from mambair.inference.tiling import default_overlap, tiled_forward
 from mambair.layers.activation_checkpoint import groups_of, recompute_groups
 from mambair.losses import build_loss
 from mambair.models.ema import MovingAverage
@@ -56,7 +59,8 @@ class RestorationModel:
     Attributes:
         net_g: the bare network, whatever wraps it while it trains.
         average: the moving average of its weights, or None.
-        metric_results: metrics of the last validation.
+        metric_results: means of the last validation; a metric that could not be measured on every image is absent.
+        baselines: {data set: {"name": "bicubic", metric: mean}} of the unrestored input.
         best_metric_results: {data set: {metric: {"better", "val", "iter"}}}, as BasicSR keeps them.
     """
 
@@ -70,6 +74,8 @@ class RestorationModel:
         self.average: MovingAverage | None = None
         self.metric_results: dict[str, float] = {}
         self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
+        self.baselines: dict[str, dict[str, Any]] = {}
+        self._reported: set[str] = set()
         count = sum(parameter.numel() for parameter in self.net_g.parameters())
         logger.info("%s with %s parameters on %s", type(self.net_g).__name__, f"{count:,}", self.device)
         self._load_pretrained(self.net_g, opt["path"].get("param_key_g"))
@@ -222,18 +228,21 @@ class RestorationModel:
     def restore(self, lq: Tensor) -> Tensor:
         """Run the averaged network (without averaging the trained one) on [B, C, h, w], without gradients.
 
-        In blended tiles of ``val: tile`` input pixels, if that is set.
+        In blended tiles of at most ``val: tile`` input pixels, if that is set.
         """
         net = self.net_g if self.average is None else self.average.net
         was_training = net.training
-        tile, lq = self.opt["val"].get("tile"), lq.to(self.device)
+        tile, overlap = self.opt["val"].get("tile") or 0, self.opt["val"].get("overlap")
+        grid = {
+            "scale": self.opt["scale"],
+            "tile": tile,
+            "overlap": default_overlap(tile) if overlap is None else overlap,
+            "multiple": int(getattr(net, "tile_multiple", 1)),
+        }
+        lq = lq.to(self.device)
         net.eval()
         with torch.no_grad():
-            if tile:
-                overlap = self.opt["val"].get("overlap", DEFAULT_OVERLAP)
-                restored = tiled_forward(net, lq, scale=self.opt["scale"], tile=tile, overlap=overlap)
-            else:
-                restored = net(lq)
+            restored = tiled_forward(net, lq, **grid) if tile else net(lq)
         net.train(was_training)
         return restored
 
@@ -249,7 +258,10 @@ class RestorationModel:
         return {name: image.detach().cpu() for name, image in visuals.items()}
 
     def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
-        """Evaluate on ``dataloader.dataset``, shared out over the processes; log the metrics, remember the best.
+        """Measure on ``dataloader.dataset``, shared out over the processes; log the metrics, remember the best.
+
+        An image or a metric that fails is reported in the log, and the others are measured. The unrestored input is
+        measured beside the network the first time.
 
         Args:
             dataloader: anything with a ``dataset``; images are taken from that one by one.
@@ -258,39 +270,70 @@ class RestorationModel:
             save_img: write the restored images to ``path.visualization``.
         """
         dataset = dataloader.dataset
-        name = dataset.opt["name"]
-        folder = Path(self.opt["path"]["visualization"]) / name if save_img else None
-        metrics = self.opt["val"].get("metrics") or {}
-        evaluation = evaluate_shared(
-            self.restore, dataset, metrics, self.processes, save_folder=folder, suffix=str(current_iter)
-        )
-        self.metric_results = dict(evaluation.mean)
+        name, metrics = dataset.opt["name"], self.opt["val"].get("metrics") or {}
+        network = FunctionCandidate("network", self.restore)
+        candidates: list[Candidate] = [network]
+        if metrics and name not in self.baselines:
+            candidates.append(input_of(dataset.opt.get("type", ""), self.opt.get("scale", 1)))
+
+        def picture_name(candidate: str, image: str) -> str | None:
+            return f"{image}_{current_iter}.png" if save_img and candidate == network.name else None
+
+        storage = Storage(Path(self.opt["path"]["visualization"]) / name, picture_name)
+        empty = SetResult(name, dataset, metrics, self.opt.get("scale", 1))
+        result = measure_shared(empty, candidates, self.processes, storage=storage)
+        for candidate in candidates:
+            if isinstance(candidate, InputCandidate):
+                self.baselines[name] = {"name": candidate.name, **result.whole_mean(candidate.name)}
+        self.metric_results = result.whole_mean(network.name)
+        self._report_failures(name, result)
         self._remember_best(name, metrics, current_iter)
-        self._log_validation(name, evaluation, current_iter, tb_logger)
+        self._log_validation(name, current_iter, tb_logger)
+
+    def _report_failures(self, dataset: str, result: SetResult) -> None:
+        """Log why something could not be measured; each line once in a training."""
+        for line in result.failed:
+            if line not in self._reported:
+                self._reported.add(line)
+                logger.warning("validation of %s: not measured: %s", dataset, line)
 
     def _remember_best(self, dataset: str, metrics: Mapping[str, Any], current_iter: int) -> None:
-        """Keep the best values; weights that lead by the first metric of the first data set become net_g_best.pth."""
+        """Keep the best values; weights that lead by the first metric of the first data set become net_g_best.pth.
+
+        NaN is never the best, and is replaced where a training state holds it.
+        """
         records = self.best_metric_results.setdefault(dataset, {})
         for metric, value in self.metric_results.items():
             better = metrics.get(metric, {}).get("better", "higher")
-            record = records.get(metric)
-            if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
+            best = records.get(metric, {}).get("val", math.nan)
+            is_better = math.isnan(best) or (value >= best if better == "higher" else value <= best)
+            if is_better and not math.isnan(value):
                 records[metric] = {"better": better, "val": value, "iter": current_iter}
         leading_dataset, leading_metric = next(iter(self.best_metric_results)), next(iter(metrics), "")
         leads = leading_dataset == dataset and records.get(leading_metric, {}).get("iter") == current_iter
         if self.is_train and leads:
             self.save_network("best")
 
-    def _log_validation(self, dataset: str, evaluation: Evaluation, current_iter: int, tb_logger: Any) -> None:
-        records = self.best_metric_results[dataset]
-        told = [
-            f"{metric} {value:.4f} (best {records[metric]['val']:.4f} at {records[metric]['iter']})"
-            for metric, value in self.metric_results.items()
-        ]
-        logger.info("validation of %s at iter %d: %s", dataset, current_iter, ", ".join(told) or "no metrics asked for")
-        if tb_logger is not None:
-            for metric, value in self.metric_results.items():
-                tb_logger.add_scalar(f"metrics/{dataset}/{metric}", value, current_iter)
+    def _log_validation(self, dataset: str, current_iter: int, tb_logger: Any) -> None:
+        """Write each metric with its best value and that of the unrestored input to the log and TensorBoard."""
+        records, baseline = self.best_metric_results[dataset], self.baselines.get(dataset, {})
+        parts = []
+        for metric, value in self.metric_results.items():
+            beside = []
+            if metric in records:
+                beside.append(f"best {records[metric]['val']:.4f} at {records[metric]['iter']}")
+            if metric in baseline:
+                beside.append(f"{baseline['name']} {baseline[metric]:.4f}")
+            parts.append(f"{metric} {value:.4f} ({', '.join(beside)})" if beside else f"{metric} {value:.4f}")
+        metrics = self.opt["val"].get("metrics")
+        told = ", ".join(parts) or ("no metric could be measured" if metrics else "no metrics asked for")
+        logger.info("validation of %s at iter %d: %s", dataset, current_iter, told)
+        for metric, value in self.metric_results.items() if tb_logger is not None else ():
+            tb_logger.add_scalar(f"metrics/{dataset}/{metric}", value, current_iter)
+            if metric in baseline:
+                tb_logger.add_scalar(
+                    f"metrics/{dataset}/{metric} of {baseline['name']}", baseline[metric], current_iter
+                )
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -141,6 +141,3 @@ def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: 
         faults.add(key, f"{dotted(key)} is never used: val.val_freq (steps between validations) is missing")
     if not validated and val.get("val_freq") is not None:
         faults.add(("val", "val_freq"), "there is nothing to validate on: datasets.val is missing")
-    for key in ("tile", "overlap"):
-        if key in val:
-            faults.add(("val", key), "validation during training takes whole images; delete this key (test.py has it)")

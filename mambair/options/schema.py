@@ -164,8 +164,14 @@ class ValOptions(Section):
     suffix: str | None = Field(
         default=None, description="End of the names of written images; null is the experiment's name."
     )
-    tile: NotNegative = Field(default=0, description="Side of the tiles, in pixels of the input; 0: whole images.")
-    overlap: NotNegative = Field(default=32, description="Pixels of the input that neighbouring tiles share.")
+    tile: NotNegative = Field(
+        default=0, description="Largest side of blended tiles, in pixels of the input; 0: whole images."
+    )
+    overlap: NotNegative | None = Field(
+        default=None,
+        description="Pixels of the input that neighbouring tiles share at least; null: 32, or a quarter of a smaller "
+        "tile.",
+    )
     metrics: dict[str, Part] | None = Field(
         default=None,
         description="A name of your choice for each: `type` (calculate_psnr, calculate_ssim) and its arguments.",

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 
 from mambair.system.process_memory import highest_bytes
+from mambair.system.tables import jsonable
 
 logger = logging.getLogger(__name__)
 
+WARM_UP_ITERATIONS = 3
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 
 
@@ -71,9 +73,16 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 class Stopwatch:
-    """Mean seconds per iteration, and how much of them was waiting for data, since the last report."""
+    """Mean seconds per iteration, and how much of them was waiting for data, since the last report.
 
-    def __init__(self) -> None:
+    Args:
+        warm_up: so many iterations at the beginning of a run, which load and compile, are in no mean, unless there
+            were no others since.
+    """
+
+    def __init__(self, warm_up: int = WARM_UP_ITERATIONS) -> None:
+        self._warm_up = warm_up
+        self._before = (0.0, 0.0)
         self.reset()
 
     def reset(self) -> None:
@@ -86,11 +95,16 @@ class Stopwatch:
         """Count one iteration that waited ``waited`` seconds for its data."""
         self.iterations += 1
         self.waited += waited
+        self._warm_up -= 1
+        if self._warm_up == 0:
+            self._before = self.means()
+            self.reset()
 
     def means(self) -> tuple[float, float]:
         """Seconds per iteration and seconds of waiting for data per iteration."""
-        count = max(self.iterations, 1)
-        return (time.perf_counter() - self._began) / count, self.waited / count
+        if self.iterations == 0:
+            return self._before
+        return (time.perf_counter() - self._began) / self.iterations, self.waited / self.iterations
 
 
 class RunLog:
@@ -149,24 +163,23 @@ class RunLog:
                 self.tensorboard.add_scalar(f"losses/{key}", value, iteration)
             self.tensorboard.add_scalar("lr", rates[0], iteration)
 
-    def record_validation(self, iteration: int, dataset: str, metrics: Mapping[str, float]) -> None:
-        """Add the metrics of one data set to metrics.jsonl (the model itself logs and draws them)."""
-        self._append({"iter": iteration, "validation": dataset, **metrics})
+    def record_validation(
+        self, iteration: int, dataset: str, metrics: Mapping[str, float], baseline: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add the metrics of one data set to metrics.jsonl (the model itself logs and draws them).
+
+        Args:
+            baseline: {"name": "bicubic", metric: value} of the unrestored input.
+        """
+        beside = {"baseline": dict(baseline)} if baseline else {}
+        self._append({"iter": iteration, "validation": dataset, **metrics, **beside})
 
     def _append(self, record: Mapping[str, Any]) -> None:
         if self._metrics_file is not None:
             with self._metrics_file.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(finite_or_text(record)) + "\n")
+                lines.write(json.dumps(jsonable(record)) + "\n")
 
     def close(self) -> None:
         """Flush and close TensorBoard's file."""
         if self.tensorboard is not None:
             self.tensorboard.close()
-
-
-def finite_or_text(record: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN or infinity: such numbers become text."""
-    return {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in record.items()
-    }

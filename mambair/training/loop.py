@@ -195,7 +195,9 @@ class Loop:
             self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)
             if self.processes.is_main:
                 metrics = dict(getattr(self.model, "metric_results", {}))
-                self.run_log.record_validation(iteration, loader.dataset.opt["name"], metrics)
+                name = loader.dataset.opt["name"]
+                baseline = getattr(self.model, "baselines", {}).get(name)
+                self.run_log.record_validation(iteration, name, metrics, baseline)
                 self._draw_samples(loader.dataset, iteration)
         self.processes.barrier()
         self._validated_at = iteration

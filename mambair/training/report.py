@@ -1,22 +1,31 @@
-"""The report at the end of a training: curves and sample pictures, so that people look instead of read."""
+"""The report at the end of a training: what was run, curves and sample pictures."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import logging
+import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mambair import __version__
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.system.atomic_file import atomic_path
+from mambair.system.machine import describe_machine
 from mambair.training.sample_pictures import Restoring, samples
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = 3
+SAMPLES_CAPTION = (
+    "Input (enlarged bicubically, if smaller), result, ground truth; PSNR of the pixels shown, all channels."
+)
 BESIDE_LOSSES = frozenset({"iter", "epoch", "lr", "seconds", "data_seconds", "images_per_second", "memory_mib"})
 
 
@@ -35,12 +44,13 @@ def write_report(opt: Mapping[str, Any], model: Restoring, validation_loaders: S
     folder = root / "report"
     folder.mkdir(exist_ok=True)
     records = read_records(root / "metrics.jsonl")
-    lines = [f"# {opt['name']}", "", *describe(opt, records), "", *best_values(opt, records)]
+    described = [*describe(opt, records), *describe_origin(opt, model, validation_loaders)]
+    lines = [f"# {opt['name']}", "", *described, "", *best_values(opt, records)]
     if draw_curves(records, folder / "curves.png"):
         lines += ["", "## Curves", "", "![losses, learning rate and metrics](curves.png)"]
     if validation_loaders:
         dataset = validation_loaders[0].dataset
-        lines += ["", f"## Samples of {dataset.opt['name']}", "", "Input (pixels repeated), result, ground truth.", ""]
+        lines += ["", f"## Samples of {dataset.opt['name']}", "", SAMPLES_CAPTION, ""]
         for number, picture in enumerate(samples(model, dataset, SAMPLES), 1):
             write_image(folder / f"sample_{number}.png", DecodedImage(picture))
             lines.append(f"![sample {number}](sample_{number}.png)")
@@ -79,48 +89,113 @@ def describe(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> li
     return lines
 
 
+def describe_origin(opt: Mapping[str, Any], model: object, validation_loaders: Sequence[Any]) -> list[str]:
+    """What is needed to repeat the run: parameters, seed, batch, data sets, versions and machine, commit."""
+    lines = []
+    net = getattr(model, "net_g", None)
+    if net is not None:
+        lines.append(f"- parameters: {sum(parameter.numel() for parameter in net.parameters()):,}")
+    lines.append(f"- seed: {opt.get('manual_seed')}")
+    train = opt.get("datasets", {}).get("train", {})
+    if train:
+        passes, processes = opt["train"].get("accumulation", 1), opt.get("world_size", 1)
+        batch = f"{train.get('total_batch_size')} images in a step, {processes} process(es), {passes} pass(es) in each"
+        lines += [f"- batch: {batch}", f"- training data: {_describe_data(train)}"]
+    for loader in validation_loaders:
+        lines.append(f"- validation data: {_describe_data(loader.dataset.opt)}, {len(loader.dataset)} images")
+    lines.append(f"- machine: {describe_machine('numpy')}; mambair {__version__}")
+    if torch.cuda.is_available():
+        lines.append(f"- GPU: {torch.cuda.get_device_name()}")
+    commit = _commit()
+    return [*lines, f"- commit: {commit}"] if commit else lines
+
+
+def _describe_data(dataset_opt: Mapping[str, Any]) -> str:
+    keys = ("name", "type", "dataroot_gt", "dataroot_lq", "gt_size", "sigma", "quality")
+    return ", ".join(f"{key} {dataset_opt[key]}" for key in keys if dataset_opt.get(key) is not None)
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package lies in, marked where files were changed; None for an installed one."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def best_values(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table of the best and the last value of each metric on each validation set."""
+    """A table of the baseline, the best and the last value of each metric on each validation set."""
     metrics = opt["val"].get("metrics") or {}
-    lines = ["| data set | metric | best | at iteration | last |", "|---|---|---|---|---|"]
+    lines = ["| data set | metric | unrestored input | best | at iteration | last |", "|---|---|---|---|---|---|"]
     for dataset in dict.fromkeys(record["validation"] for record in records if "validation" in record):
         own = [record for record in records if record.get("validation") == dataset]
+        baseline = _baseline(own)
         for metric, metric_opt in metrics.items():
             finite = [record for record in own if isinstance(record.get(metric), float)]
             if not finite:
                 continue
             choose = min if metric_opt.get("better") == "lower" else max
             best = choose(finite, key=lambda record, metric=metric: record[metric])
-            values = f"{best[metric]:.4f} | {best['iter']} | {finite[-1][metric]:.4f}"
+            before = f"{baseline['name']} {baseline[metric]:.4f}" if isinstance(baseline.get(metric), float) else "-"
+            values = f"{before} | {best[metric]:.4f} | {best['iter']} | {finite[-1][metric]:.4f}"
             lines.append(f"| {dataset} | {metric} | {values} |")
     return lines if len(lines) > 2 else []
 
 
+def _baseline(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The unrestored input's values of a data set, as they were measured last."""
+    return next((record["baseline"] for record in reversed(records) if "baseline" in record), {})
+
+
+@dataclass
+class Panel:
+    """One plot: curves of (iteration, value), and level lines of unrestored inputs."""
+
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    levels: dict[str, float] = field(default_factory=dict)
+
+
+def panels_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
+    """What is drawn: the losses, the learning rate, and a panel for each metric, by their titles."""
+    panels: dict[str, Panel] = {}
+    for record in records:
+        dataset = record.get("validation")
+        for key, value in record.items():
+            if isinstance(value, float) and (key == "lr" or key not in BESIDE_LOSSES):
+                name = {"lr": "learning rate"}.get(key, "loss" if dataset is None else key)
+                panel = panels.setdefault(name, Panel())
+                panel.curves.setdefault(dataset or key, []).append((record["iter"], value))
+                baseline = record.get("baseline", {})
+                if isinstance(baseline.get(key), float):
+                    panel.levels[f"{dataset}, {baseline['name']}"] = baseline[key]
+    return panels
+
+
 def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Draw losses, learning rate and validation metrics over the iterations; False where matplotlib is missing."""
+    """Draw losses, learning rate and each metric over the iterations; False where matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
         logger.info("matplotlib is not installed: the report has no curves (pip install matplotlib)")
         return False
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}, "validation": {}}
-    for record in records:
-        for key, value in record.items():
-            if key == "lr":
-                panels["learning rate"].setdefault(key, []).append((record["iter"], value))
-            elif isinstance(value, float) and key not in BESIDE_LOSSES:
-                panel = panels["validation" if "validation" in record else "loss"]
-                label = f"{record['validation']} {key}" if "validation" in record else key
-                panel.setdefault(label, []).append((record["iter"], value))
-    drawn = {title: curves for title, curves in panels.items() if curves}
-    if not drawn:
+    panels = panels_of(records)
+    if not panels:
         return False
-    figure = Figure(figsize=(5 * len(drawn), 3.5), layout="constrained")
-    for axis, (title, curves) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
-        for label, points in curves.items():
+    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
+    for axis, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, points in panel.curves.items():
             axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
+        for label, level in panel.levels.items():
+            axis.axhline(level, label=label, linestyle="--", color="grey")
         axis.set_title(title)
         axis.set_xlabel("iteration")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

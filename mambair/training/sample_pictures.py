@@ -1,4 +1,4 @@
-"""Pictures to look at: what went in, what came out and what was wanted, side by side."""
+"""Pictures to look at: input, result and ground truth side by side, with the PSNR of what is shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mambair.evaluation.evaluate import to_uint8
+from mambair.data.restoration_dataset import to_pixels
+from mambair.images.resize import imresize
+from mambair.metrics import calculate_psnr
 
 SIDE = 192  # of the cut-outs, in pixels of the result
 GAP = 4  # white columns between them
+LABEL = 14  # rows of the text above each
 CONTEXT = 16  # pixels of the input around what is shown
 
 
@@ -25,27 +29,46 @@ class Restoring(Protocol):
 
 
 def side_by_side(visuals: Mapping[str, Tensor], side: int = SIDE) -> np.ndarray:
-    """The middle of ``lq`` (pixels repeated), ``result`` and, if there, ``gt``, next to each other.
+    """The middle of ``lq`` (bicubically enlarged), ``result`` and, if there, ``gt``, next to each other.
+
+    Above each stands what it is and, with a ground truth, the PSNR of the pixels shown, over all channels.
 
     Args:
         visuals: [1, C, h, w] and [1, C, H, W] float in [0, 1], as ``model.get_current_visuals()`` gives them.
         side: largest side of each cut-out.
 
     Returns:
-        [height, width, C] uint8 RGB.
+        [LABEL + height, width, C] uint8 RGB.
     """
     height, width = visuals["result"].shape[-2:]
     scale = max(1, height // visuals["lq"].shape[-2])
-    shown = {**visuals, "lq": visuals["lq"].repeat_interleave(scale, -2).repeat_interleave(scale, -1)}
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    cut = [
-        to_uint8(shown[key][..., top : top + side, left : left + side])
-        for key in ("lq", "result", "gt")
-        if key in shown
-    ]
-    gap = np.full((cut[0].shape[0], GAP, cut[0].shape[2]), 255, dtype=np.uint8)
-    parts = [part for picture in cut for part in (gap, picture)][1:]
-    return np.concatenate(parts, axis=1)
+    shown = {key: to_pixels(image) for key, image in visuals.items() if key in ("lq", "result", "gt")}
+    if scale > 1:
+        shown["lq"] = np.asarray(imresize(shown["lq"], scale))
+    cut = {key: image[top : top + side, left : left + side] for key, image in shown.items()}
+    names = {"lq": "bicubic" if scale > 1 else "input", "result": "result", "gt": "ground truth"}
+    panels = []
+    for key in ("lq", "result", "gt"):
+        if key in cut:
+            text = names[key]
+            if "gt" in cut and key != "gt":
+                text = f"{text} {calculate_psnr(cut[key], cut['gt'], 0):.2f} dB"
+            panels.append(_labelled(cut[key], text))
+    gap = np.full((len(panels[0]), GAP, panels[0].shape[2]), 255, dtype=np.uint8)
+    return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
+
+
+def _labelled(image: np.ndarray, text: str) -> np.ndarray:
+    """An image [H, W, C] with a line of text above it, as wide as both need."""
+    font = ImageFont.load_default()
+    width = max(image.shape[1], int(font.getlength(text)) + 1)
+    canvas = Image.new("L", (width, LABEL), 255)
+    ImageDraw.Draw(canvas).text((0, 1), text, fill=0, font=font)
+    panel = np.full((LABEL + image.shape[0], width, image.shape[2]), 255, dtype=np.uint8)
+    panel[:LABEL] = np.asarray(canvas)[:, :, None]
+    panel[LABEL:, : image.shape[1]] = image
+    return panel
 
 
 def middle(item: Mapping[str, Any], side: int = SIDE) -> dict[str, Any]:

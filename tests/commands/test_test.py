@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mambair.evaluation.set_tables import FILES
 from PIL import Image
 
 from mambair.archs import MambaIR
 from mambair.data import build_dataset
 from mambair.evaluation.evaluate import evaluate
-from mambair.evaluation.set_tables import FILES
 from mambair.registry import basicsr_installed
 from mambair.test import main
 from mambair.weights.checkpoint import write_checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from PIL import Image
 import mambair
 from mambair.evaluation.candidates import (
     FolderCandidate,
+    FunctionCandidate,
     InputCandidate,
     MethodError,
     NetworkCandidate,
     Sample,
     check_names,
+    input_of,
 )
 from mambair.evaluation.suites import SUITES
 from mambair.images.resize import imresize
@@ -32,7 +35,8 @@ def sample(channels: int = 3, height: int = 9, width: int = 7) -> Sample:
 
 
 def test_a_network_gives_what_it_gives_on_the_whole_image(enlarging: Path) -> None:
-    method = NetworkCandidate("tiny", enlarging, SR, device="cpu")
+    method = NetworkCandidate("tiny", enlarging, device="cpu")
+    method.check_fits(SR)
     assert (method.levels, method.published_network) == ((2,), None)
     net = mambair.load(enlarging)
     assert method.parameters == sum(p.numel() for p in net.parameters())
@@ -44,7 +48,7 @@ def test_a_network_gives_what_it_gives_on_the_whole_image(enlarging: Path) -> No
 
 def test_tiles_and_ensembles_are_other_results(enlarging: Path) -> None:
     settings = [{}, {"tile": 8, "overlap": 2}, {"self_ensemble": True}, {"dtype": torch.bfloat16}]
-    methods = [NetworkCandidate("tiny", enlarging, SR, device="cpu", **each) for each in settings]
+    methods = [NetworkCandidate("tiny", enlarging, device="cpu", **each) for each in settings]
     assert len({method.identity for method in methods}) == len(methods)
     results = [method(sample(3, 20, 18)) for method in methods]
     assert len({result.numpy().tobytes() for result in results}) == len(results)
@@ -52,21 +56,22 @@ def test_tiles_and_ensembles_are_other_results(enlarging: Path) -> None:
 
 def test_other_weights_have_another_identity(weights: Callable[..., Path]) -> None:
     one, two = weights("a"), weights("b", seed=1)
-    first, second = (NetworkCandidate(name, path, DN, device="cpu") for name, path in (("a", one), ("b", two)))
+    first, second = (NetworkCandidate(name, path, device="cpu") for name, path in (("a", one), ("b", two)))
     assert first.identity != second.identity
+    first.check_fits(DN)
     assert first.levels is None
 
 
 def test_too_little_memory_for_the_whole_image_is_no_other_result(
     enlarging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = NetworkCandidate("tiny", enlarging, SR, device="cpu")
+    method = NetworkCandidate("tiny", enlarging, device="cpu")
     tiles = iter([0, 64])
     monkeypatch.setattr(type(method._restorer), "tile", property(lambda self: next(tiles, 64)))
     with pytest.raises(
         MethodError, match=r"tiny: 7x9 pixels do not fit into memory as a whole; ask for a smaller tile"
     ):
-        method._run(sample().lq)
+        method(sample())
 
 
 @pytest.mark.parametrize(
@@ -80,17 +85,42 @@ def test_too_little_memory_for_the_whole_image_is_no_other_result(
     ids=["enlarges", "keeps", "colour", "grey"],
 )
 def test_networks_that_do_not_fit(weights: Callable[..., Path], suite, kwargs: dict, message: str) -> None:
+    candidate = NetworkCandidate("x", weights(**kwargs), device="cpu")
     with pytest.raises(MethodError, match=message):
-        NetworkCandidate("x", weights(**kwargs), suite, device="cpu")
+        candidate.check_fits(suite)
 
 
 def test_the_input_is_enlarged_as_matlab_does() -> None:
     given = sample()
     pixels = (given.lq.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     expected = np.asarray(imresize(pixels, 2)).transpose(2, 0, 1) / np.float32(255)
-    assert np.array_equal(InputCandidate(SR)(given).numpy(), expected)
+    bicubic = InputCandidate("bicubic", is_enlarged=True)
+    assert np.array_equal(bicubic(given).numpy(), expected)
+    assert torch.equal(bicubic(replace(given, size=(9, 7))), given.lq), "it has the size of the ground truth already"
     noisy = Sample(given.lq * 3 - 1, "McMaster", "a", 25)
-    assert torch.equal(InputCandidate(DN)(noisy), noisy.lq.clamp(0, 1))
+    assert torch.equal(InputCandidate("noisy input", is_enlarged=False)(noisy), noisy.lq.clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("dataset_type", "scale", "name"),
+    [
+        ("BicubicDataset", 2, "bicubic"),
+        ("GaussianDenoisingDataset", 1, "noisy input"),
+        ("JPEGArtifactsDataset", 1, "JPEG input"),
+        ("PairedImageDataset", 1, "input"),
+    ],
+)
+def test_the_baseline_of_a_data_set(dataset_type: str, scale: int, name: str) -> None:
+    assert input_of(dataset_type, scale).name == name
+
+
+def test_a_function_of_batches() -> None:
+    net = torch.nn.Conv2d(3, 3, 1)
+    candidate = FunctionCandidate("net", net, net=net)
+    given = sample()
+    with torch.no_grad():
+        assert torch.equal(candidate(given), net(given.lq[None])[0])
+    assert (candidate.parameters, candidate.identity, candidate.published_network) == (12, None, None)
 
 
 def test_results_of_other_programs(tmp_path: Path) -> None:
@@ -118,6 +148,6 @@ def test_results_of_other_programs(tmp_path: Path) -> None:
 
 
 def test_two_methods_of_one_name(enlarging: Path) -> None:
-    methods = [InputCandidate(SR), NetworkCandidate("bicubic", enlarging, SR, device="cpu")]
+    methods = [InputCandidate("bicubic", is_enlarged=True), NetworkCandidate("bicubic", enlarging, device="cpu")]
     with pytest.raises(MethodError, match="several methods are called bicubic; name them: --weights NAME=FILE"):
         check_names(methods)

@@ -1,9 +1,11 @@
-"""The evaluator: what is measured, what is saved, and what it says when it cannot."""
+"""The evaluation loop: what is measured, written and reused, and what it says when something fails."""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from mambair.data import build_dataset
-from mambair.evaluation.evaluate import Evaluation, dataset_name, evaluate, to_uint8
+from mambair.data.restoration_dataset import to_pixels
+from mambair.evaluation.candidates import Candidate, FunctionCandidate, Sample
+from mambair.evaluation.evaluate import Storage, measure
+from mambair.evaluation.results import SetResult
+from mambair.evaluation.score_cache import ScoreCache
 from mambair.images.resize import imresize
 from mambair.metrics import calculate_psnr, calculate_ssim
+from mambair.registry import METRIC_REGISTRY
 
 METRICS = {
     "psnr": {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": True, "better": "higher"},
@@ -48,24 +55,40 @@ def enlarge(lq: Tensor) -> Tensor:
     return lq.repeat_interleave(2, 2).repeat_interleave(2, 3) * 1.1 - 0.04
 
 
+def evaluate(
+    restore: Callable[[Tensor], Tensor],
+    dataset: Any,
+    metrics: dict[str, Any],
+    *,
+    folder: Path | None = None,
+    suffix: str = "",
+    cache: ScoreCache | None = None,
+    **options: Any,
+) -> SetResult:
+    """Measure one function, named "net"."""
+    storage = Storage(folder or Path(), lambda _, image: f"{image}{suffix}.png" if folder else None, cache)
+    candidate = FunctionCandidate("net", restore, identity="1")
+    return measure(SetResult("memory", dataset, metrics), [candidate], storage=storage, **options)
+
+
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "rgb"])
 def test_values_are_those_of_the_metrics(channels: int) -> None:
     dataset = Pairs([(24, 30), (16, 18)], channels=channels)
-    evaluation = evaluate(enlarge, dataset, METRICS, progress=False)
-    assert evaluation.dataset == "memory"
-    assert [image["name"] for image in evaluation.per_image] == ["image0", "image1"]
-    for gt, image in zip(dataset.images, evaluation.per_image, strict=True):
+    result = evaluate(enlarge, dataset, METRICS)
+    assert result.names == [image.image for image in result.of("net")] == ["image0", "image1"]
+    for gt, image in zip(dataset.images, result.of("net"), strict=True):
         with torch.no_grad():
-            result = enlarge(gt[None, :, ::2, ::2])[0]
+            restored = enlarge(gt[None, :, ::2, ::2])[0]
         # BasicSR: clip, times 255, round, BGR
         bgr, bgr_gt = (
             np.rint(np.clip(each.numpy(), 0, 1) * np.float32(255)).astype(np.uint8)[::-1].transpose(1, 2, 0)
-            for each in (result, gt)
+            for each in (restored, gt)
         )
-        assert image["psnr"] == calculate_psnr(bgr, bgr_gt, 2, test_y_channel=True)
-        assert image["ssim"] == calculate_ssim(bgr, bgr_gt, 0)
+        assert image.scores["psnr"] == calculate_psnr(bgr, bgr_gt, 2, test_y_channel=True)
+        assert image.scores["ssim"] == calculate_ssim(bgr, bgr_gt, 0)
     for metric in METRICS:
-        assert evaluation.mean[metric] == pytest.approx(np.mean([image[metric] for image in evaluation.per_image]))
+        expected = np.mean([image.scores[metric] for image in result.of("net")])
+        assert result.mean("net")[metric] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -94,40 +117,39 @@ def test_bicubic_on_set5_is_what_papers_print(development_data: Path, scale: int
     metrics = {
         name: {"type": f"calculate_{name}", "crop_border": scale, "test_y_channel": True} for name in ("psnr", "ssim")
     }
-    evaluation = evaluate(bicubic, dataset, metrics, progress=False)
-    assert evaluation.mean["psnr"] == pytest.approx(psnr, abs=0.03)
-    assert evaluation.mean["ssim"] == pytest.approx(ssim, abs=0.001)
+    mean = evaluate(bicubic, dataset, metrics).mean("net")
+    assert mean["psnr"] == pytest.approx(psnr, abs=0.03)
+    assert mean["ssim"] == pytest.approx(ssim, abs=0.001)
 
 
 def test_perfect_restoration() -> None:
     dataset = Pairs([(16, 16)])
-    evaluation = evaluate(lambda lq: dataset.images[0][None], dataset, METRICS, progress=False)
-    assert evaluation.mean == {"psnr": math.inf, "ssim": pytest.approx(1.0)}
+    result = evaluate(lambda lq: dataset.images[0][None], dataset, METRICS)
+    assert result.mean("net") == {"psnr": math.inf, "ssim": pytest.approx(1.0)}
 
 
 def test_images_are_saved_exactly(tmp_path: Path) -> None:
     for channels, mode in ((3, "RGB"), (1, "L")):
         folder = tmp_path / mode / "new"
         dataset = Pairs([(14, 20)], channels=channels)
-        evaluate(enlarge, dataset, {}, save_folder=folder, suffix="x2", progress=False)
+        evaluate(enlarge, dataset, {}, folder=folder, suffix="_x2")
         assert [path.name for path in folder.iterdir()] == ["image0_x2.png"], "no temporary files are left"
         saved = Image.open(folder / "image0_x2.png")
         assert saved.mode == mode
         with torch.no_grad():
-            expected = to_uint8(enlarge(dataset[0]["lq"][None]))
+            expected = to_pixels(enlarge(dataset[0]["lq"][None]))
         assert np.array_equal(np.asarray(saved).reshape(expected.shape), expected)
 
 
 def test_name_without_suffix(tmp_path: Path) -> None:
-    evaluate(enlarge, Pairs([(14, 20)]), {}, save_folder=tmp_path, progress=False)
+    evaluate(enlarge, Pairs([(14, 20)]), {}, folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["image0.png"]
 
 
 def test_equal_stems_stay_apart(tmp_path: Path) -> None:
     names = ["data/a/one.png", "data/b/one.png", "data/b/one.jpg"]
     dataset = Pairs([(14, 14)] * 3, names=names)
-    evaluation = evaluate(enlarge, dataset, METRICS, save_folder=tmp_path, progress=False)
-    assert [image["name"] for image in evaluation.per_image] == ["one", "b_one", "data_b_one"]
+    assert evaluate(enlarge, dataset, METRICS, folder=tmp_path).names == ["one", "b_one", "data_b_one"]
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -141,11 +163,11 @@ def test_numbers_that_are_not_finite(caplog: pytest.LogCaptureFixture, tmp_path:
         return restored
 
     with caplog.at_level(logging.WARNING, "mambair.evaluation.evaluate"):
-        evaluation = evaluate(broken, dataset, METRICS, save_folder=tmp_path, progress=False)
-    assert math.isfinite(evaluation.per_image[0]["psnr"])
-    assert math.isnan(evaluation.per_image[1]["psnr"])
-    assert math.isnan(evaluation.mean["ssim"])
-    assert "image1" in caplog.text
+        result = evaluate(broken, dataset, METRICS, folder=tmp_path)
+    first, second = result.of("net")
+    assert math.isfinite(first.scores["psnr"]) and math.isnan(second.scores["psnr"])
+    assert math.isnan(result.mean("net")["ssim"])
+    assert "image1: the output of net has values that are not finite; its metrics are NaN" in caplog.text
     assert np.asarray(Image.open(tmp_path / "image1.png"))[3, 3, 0] == 0
 
 
@@ -156,49 +178,89 @@ class WithoutTruth(Pairs):
 
 
 def test_without_ground_truth_images_are_only_saved(tmp_path: Path) -> None:
-    evaluation = evaluate(enlarge, WithoutTruth([(14, 14)]), {}, save_folder=tmp_path, progress=False)
-    assert evaluation.per_image == [{"name": "image0"}]
-    assert evaluation.mean == {}
+    result = evaluate(enlarge, WithoutTruth([(14, 14)]), {}, folder=tmp_path)
+    assert [(image.image, image.scores) for image in result.of("net")] == [("image0", {})]
+    assert result.mean("net") == {} and not result.failed
     assert (tmp_path / "image0.png").is_file()
 
 
-FAULTS = {
-    "no-truth": (WithoutTruth([(14, 14)]), METRICS, "image0: metrics need the ground truth.*set dataroot_gt"),
-    "other-size": (Pairs([(15, 15)]), METRICS, r"the result is \(3, 16, 16\) and its ground truth \(3, 15, 15\)"),
-    "too-small": (Pairs([(8, 8)]), METRICS, "image0: img: must keep at least 11x11 pixels"),
-    "name": (Pairs([(14, 14)]), {"name": METRICS["psnr"]}, "'name' cannot be a metric's name"),
+FAILURES = {
+    "no-truth": (WithoutTruth([(14, 14)]), "image0, net: metrics need the ground truth.*set dataroot_gt"),
+    "other-size": (Pairs([(15, 15)]), r"net: the result is \(3, 16, 16\), its ground truth \(3, 15, 15\)"),
+    "too-small": (Pairs([(8, 8)]), "memory, net: ssim failed on 1 of 1 images; image0: img: must keep at least 11x11"),
 }
 
 
-@pytest.mark.parametrize(("dataset", "metrics", "text"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults_name_the_image(dataset: Pairs, metrics: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        evaluate(enlarge, dataset, metrics, progress=False)
+@pytest.mark.parametrize(("dataset", "text"), FAILURES.values(), ids=FAILURES.keys())
+def test_failures_name_the_image(dataset: Pairs, text: str) -> None:
+    result = evaluate(enlarge, dataset, {"ssim": METRICS["ssim"]})
+    (line,) = result.failed
+    assert re.search(text, line)
+    assert result.mean("net") == {}
+
+
+def test_a_metric_that_raises_costs_its_own_values_only() -> None:
+    @METRIC_REGISTRY.register(name="raises_for_tests")
+    def raises(img: np.ndarray, img2: np.ndarray) -> float:
+        if img.shape[0] == 16:
+            raise KeyError("of this metric")
+        return 1.0
+
+    metrics = {"mine": {"type": "raises_for_tests"}, **METRICS}
+    result = evaluate(enlarge, Pairs([(16, 16), (24, 24), (16, 20)]), metrics)
+    assert result.failed == ["memory, net: mine failed on 2 of 3 images; image0: 'of this metric'"]
+    assert [list(image.scores) for image in result.of("net")] == [
+        ["psnr", "ssim"],
+        ["mine", "psnr", "ssim"],
+        ["psnr", "ssim"],
+    ]
+    assert result.mean("net")["mine"] == 1.0 and set(result.whole_mean("net")) == {"psnr", "ssim"}
+
+
+def test_an_image_that_cannot_be_read_or_restored_costs_itself_only() -> None:
+    class Damaged(Pairs):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            if index == 1:
+                raise ValueError("b.png: no image")
+            return super().__getitem__(index)
+
+    dataset = Damaged([(16, 16), (16, 16), (18, 18), (20, 20)])
+
+    def fails(lq: Tensor) -> Tensor:
+        if lq.shape[-1] == 9:
+            raise RuntimeError("out of\nmemory")
+        return enlarge(lq)
+
+    result = evaluate(fails, dataset, METRICS)
+    assert result.failed == ["memory, image 2: b.png: no image", "memory, image2, net: out of"]
+    assert result.names == ["image0", None, "image2", "image3"]
+    assert [image.image for image in result.of("net")] == ["image0", "image3"]
+    assert result.whole_mean("net") == {}
+
+
+def test_a_fault_of_the_program_is_not_hidden() -> None:
+    def wrong(lq: Tensor) -> Tensor:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        evaluate(wrong, Pairs([(14, 14)]), {})
 
 
 def test_empty_data_set() -> None:
-    evaluation = evaluate(enlarge, Pairs([]), METRICS, progress=False)
-    assert evaluation == Evaluation("memory", METRICS, [])
-    assert math.isnan(evaluation.mean["psnr"])
+    result = evaluate(enlarge, Pairs([]), METRICS)
+    assert (result.of("net"), result.names, result.mean("net")) == ([], [], {})
 
 
-def test_options_are_kept_and_left_alone() -> None:
+def test_options_are_left_alone() -> None:
     options = {name: dict(each) for name, each in METRICS.items()}
-    evaluation = evaluate(enlarge, Pairs([(14, 14)]), options, progress=False)
+    evaluate(enlarge, Pairs([(14, 14)]), options)
     assert options == METRICS
-    assert evaluation.metrics == METRICS
-
-
-def test_name_of_a_data_set_without_options() -> None:
-    assert dataset_name([]) == "list"
-    assert dataset_name(Pairs([])) == "memory"
 
 
 def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(enlarge, Pairs([(14, 14)]), METRICS, progress=True)
+    evaluate(enlarge, Pairs([(14, 14)]), METRICS, progress="label")
     told = capsys.readouterr()
-    assert told.out == ""
-    assert "memory" in told.err
+    assert told.out == "" and "label" in told.err
 
 
 def test_what_is_cached_during_evaluation_can_be_trained_on() -> None:
@@ -208,39 +270,68 @@ def test_what_is_cached_during_evaluation_can_be_trained_on() -> None:
         cache.append(torch.ones(1))
         return enlarge(lq)
 
-    evaluate(caching, Pairs([(14, 14)]), {}, progress=False)
+    evaluate(caching, Pairs([(14, 14)]), {})
     weight = torch.ones(1, requires_grad=True)
     (weight * cache[0]).sum().backward()
     assert weight.grad is not None
 
 
-class Kept:
-    """A memory that notes what it is asked."""
+def test_random_networks_repeat_themselves_and_leave_the_generator_alone() -> None:
+    def noisy(lq: Tensor) -> Tensor:
+        return enlarge(lq) + 0.1 * torch.randn(1)
 
-    def __init__(self) -> None:
-        self.scores: dict[bytes, dict[str, float]] = {}
+    torch.manual_seed(5)
+    first = evaluate(noisy, Pairs([(24, 24), (16, 16)]), METRICS)
+    drawn = torch.rand(1)
+    second = evaluate(noisy, Pairs([(24, 24), (16, 16)]), METRICS)
+    assert [image.scores for image in first.of("net")] == [image.scores for image in second.of("net")]
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
 
-    def find(self, lq: Tensor, gt: Tensor) -> dict[str, float] | None:
-        return self.scores.get(lq.contiguous().numpy().tobytes())
 
-    def add(self, lq: Tensor, gt: Tensor, scores: Any) -> None:
-        self.scores[lq.contiguous().numpy().tobytes()] = dict(scores)
-
-
-def test_what_is_remembered_is_not_restored_again(tmp_path: Path) -> None:
+def test_what_was_measured_is_not_restored_again(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def counted(lq: Tensor) -> Tensor:
         asked.append(1)
         return enlarge(lq)
 
-    dataset, memory = Pairs([(24, 30), (16, 18)]), Kept()
-    first = evaluate(counted, dataset, METRICS, progress=False, memory=memory)
-    again = evaluate(counted, dataset, METRICS, progress=False, memory=memory)
-    assert again == first and len(asked) == 2
-    evaluate(counted, dataset, METRICS, progress=False, memory=memory, save_folder=tmp_path)
+    dataset, folder = Pairs([(24, 30), (16, 18)]), tmp_path / "images"
+
+    def run(metrics: dict[str, Any], **options: Any) -> SetResult:
+        return evaluate(counted, dataset, metrics, cache=ScoreCache(tmp_path / "journal.jsonl"), **options)
+
+    first, again = run(METRICS), run(METRICS)
+    assert len(asked) == 2 and again.mean("net") == first.mean("net")
+    assert all(image.is_reused for image in again.of("net")) and not any(image.is_reused for image in first.of("net"))
+    run(METRICS, folder=folder)
     assert len(asked) == 4, "images that are to be saved and are not there are restored"
-    evaluate(counted, dataset, METRICS, progress=False, memory=memory, save_folder=tmp_path)
+    run(METRICS, folder=folder)
     assert len(asked) == 4
-    evaluate(counted, dataset, {"psnr": METRICS["psnr"]}, progress=False, memory=memory)
+    run({"psnr": METRICS["psnr"]})
     assert len(asked) == 6, "other metrics are another measurement"
+    dataset.images[0] = dataset.images[0].flip(1)
+    run(METRICS)
+    assert len(asked) == 7, "other pixels are another image"
+
+
+class Prepared(Candidate):
+    """Notes in which order it is called."""
+
+    name = "prepared"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    def prepare(self, lq: Tensor) -> None:
+        self.calls.append(("prepare", lq.shape[-1]))
+
+    def __call__(self, sample: Sample) -> Tensor:
+        self.calls.append((sample.image, sample.size[1] if sample.size else 0))
+        return sample.lq
+
+
+def test_each_candidate_is_prepared_once_before_the_clock_counts() -> None:
+    candidate = Prepared()
+    measure(SetResult("memory", Pairs([(14, 14), (16, 16)]), {}), [candidate])
+    assert candidate.calls == [("prepare", 7), ("image0", 14), ("image1", 16)]

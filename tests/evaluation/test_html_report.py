@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mambair.evaluation.summary import Summary
 from PIL import Image
 
 from mambair.evaluation.candidates import InputCandidate, NetworkCandidate
@@ -19,7 +20,6 @@ from mambair.evaluation.html_report import html_parts, plot_points, write_html
 from mambair.evaluation.plots import LETTER, LINE, Point, logarithmic_ticks, scatter, short, ticks
 from mambair.evaluation.suite_run import Plan, run
 from mambair.evaluation.suites import SUITES
-from mambair.evaluation.summary import Summary
 
 SR, DN = SUITES["light-sr"], SUITES["color-dn"]
 VOID = {"meta", "img", "br"}

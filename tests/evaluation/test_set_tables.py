@@ -9,10 +9,10 @@ import math
 from pathlib import Path
 
 import pytest
+from mambair.evaluation.set_tables import FILES, Report, SetResult, describe_metric, write_report
 
 from mambair.evaluation import set_tables
 from mambair.evaluation.evaluate import Evaluation
-from mambair.evaluation.set_tables import FILES, Report, SetResult, describe_metric, write_report
 
 PSNR = {"type": "calculate_psnr", "crop_border": 4, "test_y_channel": True, "better": "higher"}
 SSIM = {"type": "calculate_ssim", "crop_border": 0}

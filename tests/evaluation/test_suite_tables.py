@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mambair.evaluation.summary import Summary
 
 from mambair.evaluation import suite_tables
 from mambair.evaluation.candidates import Candidate
 from mambair.evaluation.score_cache import Measurement
 from mambair.evaluation.suite_run import Plan, Results
 from mambair.evaluation.suites import SUITES
-from mambair.evaluation.summary import Summary
 from mambair.evaluation.test_sets import open_set
 
 SUITE = SUITES["light-sr"]

@@ -129,12 +129,6 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "14: datasets.val.batch_size_per_gpu: images are validated and tested one by one; delete this key",
         ],
     ),
-    "tiles while training": (
-        [("val_freq: 5", "val_freq: 5\n  tile: 64")],
-        [
-            "38: val.tile: validation during training takes whole images; delete this key",
-        ],
-    ),
     "two sets of one name": (
         [
             (

@@ -57,7 +57,7 @@ def test_a_test_file_writes_to_results(write: Write, workspace: Path) -> None:
     assert opt["path"]["results_root"] == str(workspace / "results" / "small_test")
     assert opt["path"]["visualization"] == str(workspace / "results" / "small_test" / "visualization")
     assert opt["num_gpu"] in (0, 1)
-    assert (opt["val"]["tile"], opt["val"]["overlap"]) == (0, 32)
+    assert (opt["val"]["tile"], opt["val"]["overlap"]) == (0, None)
 
 
 def test_a_test_file_may_leave_the_network_to_the_weights(write: Write) -> None:
