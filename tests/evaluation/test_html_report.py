@@ -6,19 +6,20 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mambair.evaluation.summary import Summary
 from PIL import Image
 
 from mambair.evaluation.candidates import InputCandidate, NetworkCandidate
 from mambair.evaluation.crops import as_data_uri, busiest_place, cut, thumbnail
 from mambair.evaluation.html_report import html_parts, plot_points, write_html
 from mambair.evaluation.plots import LETTER, LINE, Point, logarithmic_ticks, scatter, short, ticks
-from mambair.evaluation.suite_run import Plan, run
+from mambair.evaluation.results import Run
+from mambair.evaluation.suite_run import run_suite
 from mambair.evaluation.suites import SUITES
 
 SR, DN = SUITES["light-sr"], SUITES["color-dn"]
@@ -68,13 +69,17 @@ def pixels_of(uri: str) -> np.ndarray:
 
 
 @pytest.fixture
-def summary(data: Path, tmp_path: Path, enlarging: Path) -> Summary:
-    methods = [InputCandidate(SR), NetworkCandidate("<net> & co", enlarging, SR, device="cpu")]
-    return Summary(run(Plan(SR, data, ("Set5", "Set14"), [2], methods, tmp_path / "out"), progress=False))
+def run(data: Path, tmp_path: Path, enlarging: Path) -> Run:
+    candidates = [
+        InputCandidate("bicubic", is_enlarged=True),
+        NetworkCandidate("<net> & co", enlarging, device="cpu"),
+    ]
+    empty = Run(SR.title, candidates, tmp_path / "out", suite=SR)
+    return run_suite(empty, data, ("Set5", "Set14"), [2], progress=False)
 
 
-def test_it_needs_nothing_else(summary: Summary, tmp_path: Path) -> None:
-    path = write_html(summary, tmp_path / "out", crop=16)
+def test_it_needs_nothing_else(run: Run) -> None:
+    path = write_html(run, crop=16)
     reader = read(path)
     assert all(link.startswith("data:image/") for link in reader.links) and reader.links
     text = path.read_text(encoding="utf-8")
@@ -82,8 +87,8 @@ def test_it_needs_nothing_else(summary: Summary, tmp_path: Path) -> None:
     assert "&lt;net&gt; &amp; co" in text and "<net>" not in text
 
 
-def test_every_image_has_its_crops(summary: Summary, tmp_path: Path, data: Path) -> None:
-    reader = read(write_html(summary, tmp_path / "out", crop=16))
+def test_every_image_has_its_crops(run: Run, data: Path) -> None:
+    reader = read(write_html(run, crop=16))
     per_image = ["whole image", "input, 2 times smaller", "bicubic: ", "<net> & co: ", "ground truth"]
     assert len(reader.images) == 6 * len(per_image)
     for caption, begin in zip(reader.captions, per_image * 6, strict=True):
@@ -91,28 +96,40 @@ def test_every_image_has_its_crops(summary: Summary, tmp_path: Path, data: Path)
     gt = np.asarray(Image.open(data / "set5/HR/im0.png"))
     place = busiest_place(gt, 16)
     assert np.array_equal(pixels_of(reader.images[4]), cut(gt, place)), "the ground truth, pixel by pixel"
-    result = next(m for m in summary.results.measurements if m.image == "im0" and m.method.startswith("<net>"))
-    restored = np.asarray(Image.open(tmp_path / "out" / result.picture))
+    result = run.sets[0].of("<net> & co")[0]
+    restored = np.asarray(Image.open(run.folder / str(result.picture)))
     assert np.array_equal(pixels_of(reader.images[3]), cut(restored, place))
+    assert reader.captions[3] == f"<net> & co: {result.scores['psnr']:.2f} dB / {result.scores['ssim']:.4f}"
     assert pixels_of(reader.images[1]).shape == (8, 8, 3)
 
 
-def test_a_picture_that_is_gone_is_said(summary: Summary, tmp_path: Path) -> None:
-    (tmp_path / "out" / summary.results.measurements[0].picture).unlink()
-    assert "no such file" in "".join(html_parts(summary, tmp_path / "out", crop=16))
+def test_the_input_needs_no_file_and_an_image_not_kept_is_said(run: Run) -> None:
+    kept = read(write_html(run, crop=16)).images[2]
+    for result in run.sets:
+        for images in result.images.values():
+            images.update({index: replace(image, picture=None) for index, image in images.items()})
+    reader = read(write_html(run, crop=16))
+    assert reader.images[2] == kept, "bicubic, made again"
+    assert reader.captions[3].endswith("; set val: save_img to see it")
+
+
+def test_a_picture_that_is_gone_is_said(run: Run) -> None:
+    (run.folder / str(run.images()[0].picture)).unlink()
+    assert "no such file" in "".join(html_parts(run, crop=16))
 
 
 def test_denoising_has_no_smaller_input(data: Path, tmp_path: Path) -> None:
-    results = run(Plan(DN, data, ("McMaster",), [25], [InputCandidate(DN)], tmp_path), progress=False)
-    reader = read(write_html(Summary(results), tmp_path, crop=16))
+    empty = Run(DN.title, [InputCandidate("noisy input", is_enlarged=False)], tmp_path, suite=DN)
+    reader = read(write_html(run_suite(empty, data, ("McMaster",), [25], progress=False), crop=16))
     assert [caption.split(":")[0] for caption in reader.captions[:3]] == ["whole image", "noisy input", "ground truth"]
 
 
-def test_plots_have_the_printed_networks_of_whole_sets_only(summary: Summary) -> None:
-    by_parameters, by_seconds = plot_points(summary, 2, "Set5")
+def test_plots_have_the_printed_networks_of_whole_sets_only(run: Run) -> None:
+    whole, part = run.sets
+    by_parameters, by_seconds = plot_points(run, whole)
     assert [p.label for p in by_parameters if p.printed] == ["MambaIR-light", "MambaIR-light-2023", "MambaIRv2-light"]
     assert [p.label for p in by_seconds] == ["<net> & co"]
-    assert not [p for p in plot_points(summary, 2, "Set14")[0] if p.printed]
+    assert not [p for p in plot_points(run, part)[0] if p.printed]
 
 
 POINTS = [
