@@ -56,6 +56,7 @@ class Candidate:
         parameters: of the network, None where there is none.
         levels: that it can be measured at; None for all.
         published_network: name of the published network it is, if so.
+        is_prepared: whether `prepare` was called.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Candidate:
     parameters: int | None = None
     levels: tuple[int, ...] | None = None
     published_network: str | None = None
+    is_prepared = False
 
     def prepare(self, lq: Tensor) -> None:
         """Do what the first image needs and the clock must not count; ``lq`` is [C, h, w]."""

@@ -116,7 +116,6 @@ class _Measuring:
         self.failures = _MetricFailures()
         self.machine = describe_machine()
         self._taken: set[str] = set()
-        self._prepared: set[str] = set()
         result.images = {candidate.name: {} for candidate in candidates}
 
     def measure_image(self, index: int) -> None:
@@ -164,9 +163,9 @@ class _Measuring:
         gpu = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         # not inference_mode: what a network caches here must serve its next training step, too
         with torch.no_grad(), torch.random.fork_rng(gpu):
-            if candidate.name not in self._prepared:
+            if not candidate.is_prepared:
                 candidate.prepare(sample.lq)
-                self._prepared.add(candidate.name)
+                candidate.is_prepared = True
             torch.manual_seed(ROUTING_SEED)
             began = time.perf_counter()
             restored = candidate(sample)

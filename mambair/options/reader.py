@@ -129,6 +129,9 @@ def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: 
     if data.get("network_g") is None and (is_train or is_foreign or not sections["path"].get("pretrain_network_g")):
         hint = "" if is_train or is_foreign else " (or path.pretrain_network_g, to take it from the weights)"
         faults.add(("network_g",), f"this required section is missing{hint}")
+    tile, overlap = val.get("tile"), val.get("overlap")
+    if isinstance(tile, int) and isinstance(overlap, int) and 0 < tile < 2 * overlap:
+        faults.add(("val", "overlap"), f"must be at most half of val.tile, {tile // 2}; got {overlap}")
     if not is_train:
         return
     if data.get("train") is None:

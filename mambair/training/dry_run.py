@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mambair.data import DatasetError
 from mambair.data.loader import build_test_loader
 from mambair.evaluation.distributed import DistributedSubset
 from mambair.system.distributed import Processes
@@ -80,6 +81,8 @@ def _try_everything(loop: Loop) -> None:
         first = build_test_loader(DistributedSubset(loader.dataset, 0, len(loader.dataset)))
         loop.model.validation(first, 1, None, False)
         seconds = time.perf_counter() - began
+        if loop.opt["val"].get("metrics") and getattr(loop.model, "metric_results", None) == {}:
+            raise DatasetError(f"validation of {loader.dataset.opt['name']}: no metric could be measured, see above")
         left = datetime.timedelta(seconds=int(seconds * len(loader.dataset)))
         logger.info("validation: %.3f s for the first of %d images, %s for all", seconds, len(loader.dataset), left)
     loop.model.save(0, 1)

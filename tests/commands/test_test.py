@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from mambair.evaluation.set_tables import FILES
 from PIL import Image
 
 from mambair.archs import MambaIR
-from mambair.data import build_dataset
-from mambair.evaluation.evaluate import evaluate
+from mambair.data import DatasetError, build_dataset
+from mambair.evaluation.candidates import FunctionCandidate
+from mambair.evaluation.evaluate import measure
+from mambair.evaluation.results import SetResult
+from mambair.inference.tiling import tile_spans
 from mambair.registry import basicsr_installed
 from mambair.test import main
 from mambair.weights.checkpoint import write_checkpoint
@@ -84,8 +86,13 @@ def results(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results" / "tiny" / "metrics.json").read_text(encoding="utf-8"))
 
 
-def means(folder: Path) -> dict[str, dict[str, float]]:
-    return {each["dataset"]: each["mean"] for each in results(folder)["sets"]}
+def sets(folder: Path) -> list[dict[str, Any]]:
+    (level,) = results(folder)["levels"]
+    return level["sets"]
+
+
+def means(folder: Path, method: str = "tiny") -> dict[str, dict[str, float]]:
+    return {each["name"]: each["methods"][method]["mean"] for each in sets(folder) if method in each["methods"]}
 
 
 def test_tables_hold_what_the_network_does(
@@ -94,33 +101,40 @@ def test_tables_hold_what_the_network_does(
     assert run_test() == 0
     torch.manual_seed(0)
     net = MambaIR(**NETWORK).eval()  # the weights of ``material``
-    written = results(tmp_path)
-    assert [each["dataset"] for each in written["sets"]] == ["One", "Two"]
-    for label, each in zip(("test_1", "test_2"), written["sets"], strict=True):
+    written = sets(tmp_path)
+    assert [each["name"] for each in written] == ["One", "Two"]
+    for label, each in zip(("test_1", "test_2"), written, strict=True):
         dataset = build_dataset({**options["datasets"][label], "phase": "test", "scale": 2})
-        expected = evaluate(net, dataset, METRICS, progress=False)
-        assert each["per_image"] == expected.per_image
-        assert each["mean"] == expected.mean
-    assert [image["name"] for image in written["sets"][0]["per_image"]] == ["a", "b"]
+        expected = measure(SetResult("set", dataset, METRICS, 2), [FunctionCandidate("net", net)])
+        method = each["methods"]["tiny"]
+        assert [image["scores"] for image in method["images"]] == [image.scores for image in expected.of("net")]
+        assert method["mean"] == expected.mean("net")
+        assert list(each["methods"]) == ["bicubic", "tiny"], "a baseline stands beside the network"
+    assert [image["image"] for image in written[0]["methods"]["tiny"]["images"]] == ["a", "b"]
 
     folder = tmp_path / "results" / "tiny"
-    assert {path.name for path in folder.iterdir()} == {*FILES, "journal.jsonl"}, "no temporary file, no images"
+    tables = {"metrics.md", "metrics.json", "metrics.tex", "metrics_per_set.csv", "metrics_per_image.csv"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {*tables, "report.html", "journal.jsonl"}, "no temporary file, no images"
     screen = capsys.readouterr().out
+    mean = written[0]["methods"]["tiny"]["mean"]
     for shown in (screen, (folder / "metrics.md").read_text(encoding="utf-8")):
-        assert f"{written['sets'][0]['mean']['psnr']:.4f}" in shown
+        assert f"{mean['psnr']:.4f} / {mean['ssim']:.4f}" in shown
         assert "psnr: Y channel, crop border 2" in shown
         assert "11x11 Gaussian window, sigma 1.5, valid region" in shown
         assert "tiles: none (whole images)" in shown
         assert "weights: tiny.safetensors" in shown
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "bicubic: " in page and "tiny: " in page and "set val: save_img to see it" in page
     with (folder / "metrics_per_image.csv").open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    assert [(row["dataset"], row["image"]) for row in rows] == [("One", "a"), ("One", "b"), ("Two", "c"), ("Two", "d")]
-    assert float(rows[0]["psnr"]) == written["sets"][0]["per_image"][0]["psnr"]
+        rows = [row for row in csv.DictReader(lines) if row["method"] == "tiny"]
+    assert [(row["set"], row["image"]) for row in rows] == [("One", "a"), ("One", "b"), ("Two", "c"), ("Two", "d")]
+    assert float(rows[0]["psnr"]) == written[0]["methods"]["tiny"]["images"][0]["scores"]["psnr"]
     with (folder / "metrics_per_set.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    facts = [(row["dataset"], row["images"], row["metric"]) for row in rows]
-    assert facts == [("One", "2", "psnr"), ("One", "2", "ssim"), ("Two", "2", "psnr"), ("Two", "2", "ssim")]
-    assert rows[0]["protocol"].startswith("Y channel, crop border 2")
+    facts = [(row["set"], row["images"], row["method"]) for row in rows]
+    assert facts == [("One", "2", "bicubic"), ("One", "2", "tiny"), ("Two", "2", "bicubic"), ("Two", "2", "tiny")]
+    assert rows[0]["protocol"].startswith("psnr: Y channel, crop border 2 / ssim: ")
 
 
 def test_what_was_measured_is_not_measured_again(
@@ -134,10 +148,10 @@ def test_what_was_measured_is_not_measured_again(
     forward = MambaIR.forward
     monkeypatch.setattr(MambaIR, "forward", lambda net, x: (asked.append(1), forward(net, x))[1])
     assert run_test() == 0
-    assert len(asked) == 2, "the images of the set that was not measured"
+    assert len(asked) == 1 + 2, "a warm-up, and the images of the set that was not measured"
     assert means(tmp_path)["One"] == before
     assert run_test("--force_yml", "val:metrics:psnr:crop_border=3") == 0
-    assert len(asked) == 6, "another protocol is another measurement"
+    assert len(asked) == 3 + 1 + 4, "another protocol is another measurement"
 
 
 def test_the_network_can_come_from_the_weights(
@@ -159,6 +173,29 @@ def test_tiles(run_test: Callable[..., int], options: dict[str, Any], tmp_path: 
     assert run_test("--force_yml", "val:tile=12", "val:overlap=4") == 0
     assert means(tmp_path)["One"]["psnr"] == pytest.approx(whole, abs=1.0)
     assert results(tmp_path)["conditions"]["tiles"] == "12 input pixels, overlap 4"
+    tiled = means(tmp_path)
+    del options["network_g"]
+    assert run_test("--force_yml", "val:tile=12", "val:overlap=4") == 0
+    assert means(tmp_path) == tiled, "the network of the weights is cut into the same tiles"
+
+
+def test_tiles_are_cut_once(
+    run_test: Callable[..., int], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 20x18 and 16x23 in tiles of 12: each tile goes through the network once, divisible as it asks for."""
+    del options["datasets"]["test_2"]
+    seen: list[tuple[int, ...]] = []
+    forward = MambaIR.forward
+    monkeypatch.setattr(MambaIR, "forward", lambda net, x: (seen.append(tuple(x.shape[-2:])), forward(net, x))[1])
+    monkeypatch.setattr(MambaIR, "tile_multiple", 4, raising=False)
+    assert run_test("--force_yml", "val:tile=12", "val:overlap=4") == 0
+    expected = [
+        tuple(len(range(*span)) for span in (rows, columns))
+        for height, width in ((23, 16), (18, 20))
+        for rows in tile_spans(height, tile=12, overlap=4, multiple=4)
+        for columns in tile_spans(width, tile=12, overlap=4, multiple=4)
+    ]
+    assert sorted(seen[4:]) == sorted(expected), "after the four tiles of 16x16 pixels of the warm-up"
 
 
 @pytest.mark.parametrize(("suffix", "name"), [(None, "a_tiny.png"), ("x2", "a_x2.png")])
@@ -170,6 +207,8 @@ def test_images_are_saved(
     assert run_test() == 0
     saved = Image.open(tmp_path / "results" / "tiny" / "visualization" / "One" / name)
     assert saved.size == (32, 46), "the ground truth, cut to a multiple of the scale"
+    assert len(list((tmp_path / "results" / "tiny" / "visualization" / "One").iterdir())) == 2, "results only"
+    assert "save_img to see it" not in (tmp_path / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_denoiser_states_its_noise(
@@ -191,12 +230,8 @@ def test_a_denoiser_states_its_noise(
     }
     assert run_test() == 0
     first = means(tmp_path)
-    assert results(tmp_path)["sets"][0]["conditions"] == {
-        "type": "GaussianDenoisingDataset",
-        "sigma": "25",
-        "noise_seed": "0",
-        "color": "gray",
-    }
+    assert sets(tmp_path)[0]["inputs"] == "GaussianDenoisingDataset, sigma 25, noise_seed 0, color gray"
+    assert means(tmp_path, "noisy input")["Noisy"]["psnr"] == pytest.approx(20.2, abs=0.5)
     assert run_test() == 0
     assert means(tmp_path) == first, "the noise of a test image never changes"
 
@@ -220,7 +255,7 @@ def test_no_option_file_ends_with_two(capsys: pytest.CaptureFixture) -> None:
     assert "-opt" in capsys.readouterr().err
 
 
-def test_a_set_that_cannot_be_measured_is_named_and_the_others_are_done(
+def test_an_image_that_cannot_be_measured_is_named_and_the_others_are_done(
     run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     tiny = tmp_path / "tiny images"
@@ -228,9 +263,41 @@ def test_a_set_that_cannot_be_measured_is_named_and_the_others_are_done(
     Image.open(material / "one" / "a.png").crop((0, 0, 12, 12)).save(tiny / "small.png")
     options["datasets"]["test_1"]["dataroot_gt"] = str(tiny)
     assert run_test() == 1
-    assert list(means(tmp_path)) == ["Two"]
+    assert set(means(tmp_path)["One"]) == {"psnr"} and set(means(tmp_path)["Two"]) == {"psnr", "ssim"}
     reason = "small: img: must keep at least 11x11 pixels after cropping, found 12x12 with crop_border 2"
-    assert f"One was not measured: {reason}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    for method in ("bicubic", "tiny"):
+        assert f"not measured: One, {method}: ssim failed on 1 of 1 images; {reason}" in told
+
+
+def test_a_set_that_is_gone_is_named_and_the_others_are_done(
+    run_test: Callable[..., int],
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def build(opt: dict[str, Any]) -> Any:
+        if opt["name"] == "One":
+            raise DatasetError("dataroot_gt: gone")
+        return build_dataset(opt)
+
+    monkeypatch.setattr("mambair.data.build_dataset", build)
+    assert run_test() == 1
+    assert list(means(tmp_path)) == ["Two"] and results(tmp_path)["missing"] == {"One": "One: dataroot_gt: gone"}
+    assert "not measured: One: dataroot_gt: gone" in capsys.readouterr().err
+
+
+def test_where_nothing_was_measured_nothing_is_written(
+    run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(net: MambaIR, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(MambaIR, "forward", fails)
+    options["val"]["metrics"] = None
+    assert run_test() == 1
+    assert not (tmp_path / "results" / "tiny").exists()
 
 
 def test_weights_that_do_not_fit_end_with_one(
@@ -336,10 +403,10 @@ def test_scripts_run_from_anywhere_and_alike_without_basicsr(
             (folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
         run_scripts(folder, blocked=blocked)
         assert list(means(folder)) == ["One", "Two"]
-        outcomes.append((torch.load(folder / weights, weights_only=True)["params"], results(folder)["sets"]))
-    first_weights, first_sets = outcomes[0]
-    for weights, sets in outcomes[1:]:
-        assert sets == first_sets
+        outcomes.append((torch.load(folder / weights, weights_only=True)["params"], means(folder)))
+    first_weights, first_means = outcomes[0]
+    for weights, means_of_sets in outcomes[1:]:
+        assert means_of_sets == first_means
         assert weights.keys() == first_weights.keys()
         for name, tensor in weights.items():
             assert torch.equal(tensor, first_weights[name]), name

@@ -6,15 +6,23 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mambair.data.restoration_dataset import to_pixels
+from mambair.evaluation.candidates import InputCandidate
+from mambair.images.decoded_image import ImageFileError
+from mambair.images.resize import imresize
+from mambair.inference.tiling import tile_spans
+from mambair.metrics import calculate_psnr
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
-from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from mambair.registry import ARCH_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from mambair.weights.checkpoint import read_checkpoint
 
 
@@ -418,6 +426,21 @@ class TwoImages:
         return {"lq": data["lq"][0], "gt": data["gt"][0], "lq_path": f"image_{index}.png"}
 
 
+def test_tiles_are_divisible_as_the_network_asks_for(tmp_path: Path) -> None:
+    model = make(tmp_path)
+    model.net_g.tile_multiple = 8  # type: ignore[assignment]
+    seen: list[tuple[int, ...]] = []
+    model.net_g.register_forward_pre_hook(lambda net, arguments: seen.append(tuple(arguments[0].shape[-2:])))
+    model.opt["val"] |= {"tile": 20, "overlap": None}
+    assert model.restore(torch.rand(1, 3, 60, 45)).shape == (1, 3, 120, 90)
+    expected = [
+        (rows.stop - rows.start, columns.stop - columns.start)
+        for rows in tile_spans(60, tile=20, overlap=5, multiple=8)
+        for columns in tile_spans(45, tile=20, overlap=5, multiple=8)
+    ]
+    assert seen == expected and set(seen) == {(16, 16)}
+
+
 def test_validation_measures_saves_and_remembers_the_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = make(tmp_path)
     loader = torch.utils.data.DataLoader(TwoImages())
@@ -433,3 +456,113 @@ def test_validation_measures_saves_and_remembers_the_best(tmp_path: Path, caplog
     names = sorted(path.name for path in (tmp_path / "visualization" / "Two").iterdir())
     assert names == ["image_0_1.png", "image_1_1.png"]
     assert "validation of Two at iter 2: psnr" in caplog.text
+
+
+def test_the_unrestored_input_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+    restore = InputCandidate.__call__
+    monkeypatch.setattr(
+        InputCandidate, "__call__", lambda self, sample: (asked.append(sample.image), restore(self, sample))[1]
+    )
+    model, loader = make(tmp_path), torch.utils.data.DataLoader(TwoImages())
+    board = Board()
+    with caplog.at_level(logging.INFO):
+        for iteration in (1, 2):
+            model.validation(loader, iteration, board)
+    assert asked == ["image_0", "image_1"]
+    expected = []
+    for index in range(2):
+        item = TwoImages()[index]
+        bicubic = np.asarray(imresize(to_pixels(item["lq"]), 2))
+        expected.append(calculate_psnr(bicubic, to_pixels(item["gt"]), 2))
+    assert model.baselines == {"Two": {"name": "bicubic", "psnr": pytest.approx(sum(expected) / 2)}}
+    assert caplog.text.count(f"bicubic {sum(expected) / 2:.4f})") == 2
+    labels = [(label, iteration) for label, _, iteration in board.scalars]
+    names = ["metrics/Two/psnr", "metrics/Two/psnr of bicubic"]
+    assert labels == [(name, iteration) for iteration in (1, 2) for name in names]
+
+
+class Board:
+    """Notes what a SummaryWriter is given."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[str, float, int]] = []
+
+    def add_scalar(self, label: str, value: float, iteration: int) -> None:
+        self.scalars.append((label, value, iteration))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "expected"),
+    [
+        ("higher", [NAN, NAN], None),
+        ("higher", [NAN, 20.0, NAN, 21.0, 20.5], (21.0, 4)),
+        ("lower", [0.5, NAN, 0.4], (0.4, 3)),
+        ("higher", [20.0, NAN], (20.0, 1)),
+    ],
+)
+def test_nan_is_never_the_best(
+    tmp_path: Path, better: str, values: list[float], expected: tuple[float, int] | None
+) -> None:
+    model = make(tmp_path)
+    saved: list[int] = []
+    for iteration, value in enumerate(values, 1):
+        model.metric_results = {"psnr": value}
+        model.save_network = lambda label, iteration=iteration: saved.append(iteration)
+        model._remember_best("Two", {"psnr": {"better": better}}, iteration)
+    record = model.best_metric_results["Two"].get("psnr")
+    assert (record and (record["val"], record["iter"])) == expected
+    assert (saved[-1] if saved else None) == (expected and expected[1])
+
+
+def test_a_best_of_nan_in_a_training_state_is_replaced(tmp_path: Path) -> None:
+    model = make(tmp_path)
+    state = {
+        "optimizers": [model.optimizer_g.state_dict()],
+        "best_metric_results": {"Two": {"psnr": {"better": "higher", "val": NAN, "iter": 1}}},
+    }
+    model.resume_training(state)
+    model.validation(torch.utils.data.DataLoader(TwoImages()), 7, None)
+    record = model.best_metric_results["Two"]["psnr"]
+    assert record["val"] == model.metric_results["psnr"] and record["iter"] == 7
+    assert (tmp_path / "models" / "net_g_best.pth").is_file()
+
+
+@METRIC_REGISTRY.register(name="raises_on_second_for_tests")
+def raises_on_second(img: Any, img2: Any) -> float:
+    if (img2 == to_pixels(TwoImages()[1]["gt"])[:, :, ::-1]).all():
+        raise ZeroDivisionError("no edges")
+    return 1.0
+
+
+def test_a_metric_that_raises_is_reported_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, loader = make(tmp_path), torch.utils.data.DataLoader(TwoImages())
+    model.opt["val"]["metrics"] = {"mine": {"type": "raises_on_second_for_tests"}, **model.opt["val"]["metrics"]}
+    with caplog.at_level(logging.WARNING):
+        for iteration in (1, 2):
+            model.validation(loader, iteration, None)
+    assert set(model.metric_results) == set(model.best_metric_results["Two"]) == {"psnr"}
+    line = "validation of Two: not measured: Two, network: mine failed on 1 of 2 images; image_1: no edges"
+    assert caplog.text.count(line) == 1, "once, with the reason"
+
+
+def test_an_image_that_cannot_be_read_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Damaged(TwoImages):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            if index == 0:
+                raise ImageFileError("image_0.png: no image")
+            return super().__getitem__(index)
+
+    model = make(tmp_path)
+    with caplog.at_level(logging.INFO):
+        model.validation(SimpleNamespace(dataset=Damaged()), 1, None)
+    assert model.metric_results == {} and model.best_metric_results == {"Two": {}}
+    assert "validation of Two: not measured: Two, image 1: image_0.png: no image" in caplog.text
+    assert "validation of Two at iter 1: no metric could be measured" in caplog.text

@@ -129,6 +129,12 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "14: datasets.val.batch_size_per_gpu: images are validated and tested one by one; delete this key",
         ],
     ),
+    "overlap of more than half a tile": (
+        [("val_freq: 5", "val_freq: 5\n  tile: 64\n  overlap: 33")],
+        [
+            "39: val.overlap: must be at most half of val.tile, 32; got 33",
+        ],
+    ),
     "two sets of one name": (
         [
             (

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mambair.system.distributed import Processes
-from mambair.training.logs import RunLog
+from mambair.training.logs import RunLog, Stopwatch
 from mambair.training.loop import Loop
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointWriteError
@@ -37,6 +37,7 @@ class CountingModel:
         self.calls: list[tuple[Any, ...]] = []
         self.draws: list[float] = []
         self.metric_results = {"psnr": float("nan")}
+        self.baselines = {"Set": {"name": "bicubic", "psnr": 24.5}}
         self.signal_at: int | None = None
         self.disk_full = False
 
@@ -123,7 +124,28 @@ def test_metrics_file_is_json_lines_without_nan(tmp_path: Path) -> None:
     assert [record["iter"] for record in records] == [4, 5, 8, 10, 10]
     assert records[0]["l_pix"] == 0.5 and records[0]["lr"] == 1e-3
     assert records[0]["images_per_second"] > 0 and records[0]["data_seconds"] >= 0
-    assert records[1] == {"iter": 5, "validation": "Set", "psnr": "nan"}
+    baseline = {"name": "bicubic", "psnr": 24.5}
+    assert records[1] == {"iter": 5, "validation": "Set", "psnr": "nan", "baseline": baseline}
+
+
+def test_the_first_iterations_are_in_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 90.0, 90.0, 92.0])  # start; end of the warm-up and its mean; a report
+    monkeypatch.setattr("mambair.training.logs.time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch(warm_up=3)
+    for waited in (30.0, 0.3, 0.3):
+        stopwatch.iteration_done(waited)
+    for _ in range(4):
+        stopwatch.iteration_done(0.25)
+    assert stopwatch.means() == (0.5, 0.25)
+
+
+def test_without_others_the_first_iterations_are_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 9.0, 9.0])
+    monkeypatch.setattr("mambair.training.logs.time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch(warm_up=3)
+    for _ in range(3):
+        stopwatch.iteration_done(1.0)
+    assert stopwatch.means() == (3.0, 1.0)
 
 
 def test_random_numbers_depend_on_the_iteration_only(tmp_path: Path) -> None:
