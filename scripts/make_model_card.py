@@ -67,7 +67,7 @@ def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: floa
             raise ValueError("; ".join(result.failed))
         before, after = result.mean(baseline.name), result.mean("network")
         rows.append(
-            f"| {name} | {len(result.paths)} | {before['psnr']:.2f} dB / {before['ssim']:.4f} | "
+            f"| {name} | {len(result.dataset)} | {before['psnr']:.2f} dB / {before['ssim']:.4f} | "
             f"{after['psnr']:.2f} dB / {after['ssim']:.4f} | {after['psnr'] - before['psnr']:+.2f} dB |"
         )
     return rows

@@ -49,7 +49,7 @@ def why_not_printed(run: Run, result: SetResult) -> str:
     if not _is_same_protocol(result.metrics, run.suite.metrics(result.level)):
         return "measured by another protocol than the published one"
     measured = min((len(images) for images in result.images.values() if images), default=0)
-    if result.published_images != len(result.paths) or measured < len(result.paths):
+    if result.published_images != len(result.dataset) or measured < len(result.dataset):
         return f"{measured} images of the {result.published_images} of the published set"
     rows = published.methods(run.suite.name, result.level)
     if rows and not any(row.self_ensemble == run.self_ensemble for row in rows):

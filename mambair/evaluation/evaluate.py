@@ -53,6 +53,7 @@ def measure(
     storage: Storage | None = None,
     progress: str | None = None,
     name_key: str = "lq_path",
+    share: slice = slice(None),
 ) -> SetResult:
     """Restore every image of a data set by every candidate and measure it against its ground truth, as 8-bit images.
 
@@ -66,19 +67,21 @@ def measure(
         storage: keeps nothing by default.
         progress: label of a progress bar on stderr; None shows none.
         name_key: the key of an item's path that names the image.
+        share: the images to measure, of all in the data set.
 
     Returns:
         ``result``, filled in.
     """
     run = _Measuring(result, candidates, storage or Storage(), name_key)
-    indices: Iterable[int] = range(len(result.dataset))
+    numbers = range(len(result.dataset))[share]
+    indices: Iterable[int] = numbers
     if progress is not None:
         from tqdm import tqdm
 
-        indices = tqdm(indices, desc=progress, unit="image")
+        indices = tqdm(numbers, desc=progress, unit="image")
     for index in indices:  # counted, as a map-style data set need not end an iteration by itself
         run.measure_image(index)
-    result.failed += run.failures.lines(result.name, len(result.paths))
+    result.failed += run.failures.lines(result.name, len(numbers))
     return result
 
 
@@ -123,14 +126,10 @@ class _Measuring:
         try:
             item = result.dataset[index]
         except FAILURES as error:
-            result.paths.append(None)
-            result.names.append(None)
             result.failed.append(f"{result.name}, image {index + 1}: {_reason(error)}")
             return
-        path = Path(item[self.name_key])
-        image = unique_name(path, self._taken)
-        result.paths.append(path)
-        result.names.append(image)
+        path = result.paths[index] = Path(item[self.name_key])
+        image = result.names[index] = unique_name(path, self._taken)
         gt = item.get("gt")
         sample = Sample(item["lq"], result.name, image, result.level, None if gt is None else tuple(gt.shape[-2:]))
         for candidate in self.candidates:

@@ -116,9 +116,8 @@ def _set_parts(run: Run, result: SetResult, told: str, crop: int) -> Iterator[st
     yield f'<div class="plots">{"".join(plots)}</div>'
     rows = _table(image_rows(run, result), told)
     yield f"<details><summary>every image of {escape(result.name)}</summary>{rows}</details>"
-    for index, image in enumerate(result.names):
-        if image is not None:
-            yield f"<h4>{escape(printable(image))}</h4>{_image_part(run, result, index, crop)}"
+    for index, image in sorted(result.names.items()):
+        yield f"<h4>{escape(printable(image))}</h4>{_image_part(run, result, index, crop)}"
 
 
 def _image_part(run: Run, result: SetResult, index: int, crop: int) -> str:

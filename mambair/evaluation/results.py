@@ -54,8 +54,8 @@ class SetResult:
         level: scale of super-resolution, sigma of the noise or quality of the JPEG files.
         inputs: how the inputs come to be, in words.
         published_images: how many images the published set of this name has, if it is one.
-        paths: of the images, by their number in the data set; None where an image could not be read.
-        names: of the images, likewise.
+        paths: of the images that could be read, by their number in the data set.
+        names: of these images.
         images: for each candidate, results by the number of the image.
         failed: why something could not be measured, one line each.
     """
@@ -66,8 +66,8 @@ class SetResult:
     level: int = 1
     inputs: str = ""
     published_images: int | None = None
-    paths: list[Path | None] = field(default_factory=list)
-    names: list[str | None] = field(default_factory=list)
+    paths: dict[int, Path] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     images: dict[str, dict[int, ImageResult]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
@@ -90,7 +90,7 @@ class SetResult:
 
     def is_whole(self, candidate: str, metric: str) -> bool:
         """Whether a metric was measured on every image of the data set."""
-        return sum(metric in image.scores for image in self.of(candidate)) == len(self.paths)
+        return sum(metric in image.scores for image in self.of(candidate)) == len(self.dataset)
 
     def seconds(self, candidate: str) -> float:
         """Mean time of an image; the candidate was measured."""

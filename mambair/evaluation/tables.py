@@ -59,7 +59,7 @@ def level_rows(run: Run, level: int, *, decorate: bool = False) -> list[list[str
         decorate: put the best measured result of each set, by the first metric, between ``**``.
     """
     sets, printed = run.sets_at(level), printed_at(run, level)
-    rows = [["method", "parameters", *(f"{each.name} ({len(each.paths)})" for each in sets)]]
+    rows = [["method", "parameters", *(f"{each.name} ({len(each.dataset)})" for each in sets)]]
     best = [_best(run, each) if decorate else None for each in sets]
     for candidate in run.candidates_at(level):
         texts = [_scores(each.metrics, each.mean(candidate.name)) for each in sets]
@@ -103,11 +103,10 @@ def image_rows(run: Run, result: SetResult) -> list[list[str]]:
     """Header, a row for each image and the mean; a candidate is one column."""
     names = [candidate.name for candidate in run.candidates_at(result.level)]
     rows = [["image", *names]]
-    for index, image in enumerate(result.names):
-        if image is not None:
-            found = [result.images.get(name, {}).get(index) for name in names]
-            texts = [_scores(result.metrics, each.scores if each else {}, digits=DIGITS) for each in found]
-            rows.append([printable(image), *texts])
+    for index, image in sorted(result.names.items()):
+        found = [result.images.get(name, {}).get(index) for name in names]
+        texts = [_scores(result.metrics, each.scores if each else {}, digits=DIGITS) for each in found]
+        rows.append([printable(image), *texts])
     return [*rows, [MEAN, *(_scores(result.metrics, result.mean(name), digits=DIGITS) for name in names)]]
 
 
@@ -116,7 +115,7 @@ def remarks(run: Run) -> list[str]:
     lines = [f"{what}: {value}" for what, value in run.conditions.items()]
     for result in run.sets:
         name = f"{result.name} {run.degree(result.level)}".rstrip()
-        lines.append(f"{name}: {len(result.paths)} images, {result.inputs}")
+        lines.append(f"{name}: {len(result.dataset)} images, {result.inputs}")
         reason = why_not_printed(run, result)
         if reason:
             lines.append(f"{name}: no printed figures beside it: {reason}")
@@ -269,7 +268,7 @@ def _set_content(run: Run, result: SetResult) -> dict[str, Any]:
             }
     return {
         "name": result.name,
-        "images": len(result.paths),
+        "images": len(result.dataset),
         "published_images": result.published_images,
         "inputs": result.inputs,
         "methods": methods,

@@ -14,7 +14,6 @@ import torch
 
 from mambair.data import DatasetError
 from mambair.data.loader import build_test_loader
-from mambair.evaluation.distributed import DistributedSubset
 from mambair.system.distributed import Processes
 from mambair.training.batch_plan import plan_batch
 from mambair.training.logs import peak_memory_mib, start_logging, stop_logging
@@ -25,6 +24,19 @@ logger = logging.getLogger(__name__)
 
 TIMED_STEPS = 2
 WRITTEN = ("experiments_root", "models", "training_states", "log", "visualization", "tb_logger")
+
+
+class FirstImage:
+    """The first image of a data set, as a data set of the same name."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.opt = dataset, dataset.opt
+
+    def __len__(self) -> int:
+        return min(1, len(self.dataset))
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
 
 
 def check(opt: dict[str, Any]) -> int:
@@ -78,7 +90,7 @@ def _try_everything(loop: Loop) -> None:
     logger.info("training: %s; %.3f s/iter, %s for %d iterations", losses, seconds, total, loop.total)
     for loader in loop.validation_loaders:
         began = time.perf_counter()
-        first = build_test_loader(DistributedSubset(loader.dataset, 0, len(loader.dataset)))
+        first = build_test_loader(FirstImage(loader.dataset))
         loop.model.validation(first, 1, None, False)
         seconds = time.perf_counter() - began
         if loop.opt["val"].get("metrics") and getattr(loop.model, "metric_results", None) == {}:

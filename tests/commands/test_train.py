@@ -181,6 +181,23 @@ def test_check_tries_everything_and_leaves_nothing(option_file: Path, capsys: py
     assert sorted(option_file.parent.rglob("*")) == before
 
 
+def test_a_check_whose_validation_measures_nothing_fails(option_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = option_file.read_text().replace("crop_border: 2}", "crop_border: 50}")
+    option_file.write_text(text)
+    assert main(["-opt", str(option_file), "--check"]) == 1
+    assert "example, network: psnr failed on 1 of 1 images; " in caplog.text
+    assert "check failed: validation of example: no metric could be measured, see above" in caplog.text
+
+
+def test_a_metric_that_fails_does_not_end_the_training(option_file: Path) -> None:
+    text = option_file.read_text().replace("psnr: {", "large: {type: calculate_psnr, crop_border: 50}\n    psnr: {")
+    option_file.write_text(text)
+    assert main(["-opt", str(option_file), "--force_yml", "val:val_freq=5"]) == 0
+    validations = [each for each in records(Path("experiments/tiny")) if "validation" in each]
+    assert [each["iter"] for each in validations] == [5, 10]
+    assert all("psnr" in each and "large" not in each and each["baseline"]["psnr"] > 0 for each in validations)
+
+
 def test_an_unreadable_training_image_is_named_and_what_was_reached_is_kept(
     option_file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

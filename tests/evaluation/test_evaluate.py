@@ -75,7 +75,7 @@ def evaluate(
 def test_values_are_those_of_the_metrics(channels: int) -> None:
     dataset = Pairs([(24, 30), (16, 18)], channels=channels)
     result = evaluate(enlarge, dataset, METRICS)
-    assert result.names == [image.image for image in result.of("net")] == ["image0", "image1"]
+    assert list(result.names.values()) == [image.image for image in result.of("net")] == ["image0", "image1"]
     for gt, image in zip(dataset.images, result.of("net"), strict=True):
         with torch.no_grad():
             restored = enlarge(gt[None, :, ::2, ::2])[0]
@@ -149,7 +149,7 @@ def test_name_without_suffix(tmp_path: Path) -> None:
 def test_equal_stems_stay_apart(tmp_path: Path) -> None:
     names = ["data/a/one.png", "data/b/one.png", "data/b/one.jpg"]
     dataset = Pairs([(14, 14)] * 3, names=names)
-    assert evaluate(enlarge, dataset, METRICS, folder=tmp_path).names == ["one", "b_one", "data_b_one"]
+    assert evaluate(enlarge, dataset, METRICS, folder=tmp_path).names == {0: "one", 1: "b_one", 2: "data_b_one"}
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -233,7 +233,7 @@ def test_an_image_that_cannot_be_read_or_restored_costs_itself_only() -> None:
 
     result = evaluate(fails, dataset, METRICS)
     assert result.failed == ["memory, image 2: b.png: no image", "memory, image2, net: out of"]
-    assert result.names == ["image0", None, "image2", "image3"]
+    assert result.names == {0: "image0", 2: "image2", 3: "image3"}
     assert [image.image for image in result.of("net")] == ["image0", "image3"]
     assert result.whole_mean("net") == {}
 
@@ -248,13 +248,24 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 
 def test_empty_data_set() -> None:
     result = evaluate(enlarge, Pairs([]), METRICS)
-    assert (result.of("net"), result.names, result.mean("net")) == ([], [], {})
+    assert (result.of("net"), result.names, result.mean("net")) == ([], {}, {})
 
 
 def test_options_are_left_alone() -> None:
     options = {name: dict(each) for name, each in METRICS.items()}
     evaluate(enlarge, Pairs([(14, 14)]), options)
     assert options == METRICS
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_shares_of_several_processes_have_every_image_once(processes: int) -> None:
+    dataset = Pairs([(14, 14 + 2 * index) for index in range(5)])
+    shares = [evaluate(enlarge, dataset, METRICS, share=slice(rank, None, processes)) for rank in range(processes)]
+    assert sorted(number for share in shares for number in share.images["net"]) == list(range(5))
+    whole = evaluate(enlarge, dataset, METRICS).images["net"]
+    for share in shares:
+        for number, image in share.images["net"].items():
+            assert image.scores == whole[number].scores
 
 
 def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

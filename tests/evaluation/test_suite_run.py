@@ -79,7 +79,7 @@ def test_numbers_are_those_of_an_option_file(data: Path, enlarging: Path, tmp_pa
     (result,) = measured.sets
     assert [image.scores for image in result.of("net")] == [image.scores for image in expected.of("net")]
     assert measured.is_complete and reused(measured) == 0
-    assert result.names == [f"im{index}" for index in range(5)], "named by their ground truth"
+    assert list(result.names.values()) == [f"im{index}" for index in range(5)], "named by their ground truth"
     for image in measured.images():
         assert image.picture is not None
         assert Image.open(tmp_path / "out" / image.picture).size == (24, 24)

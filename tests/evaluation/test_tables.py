@@ -33,9 +33,10 @@ CANDIDATES = [Named("bicubic"), Named("ours_x4 & co", 144920), Named("light", 90
 
 def measured(name: str, count: int, published: int, level: int = 2, suite: str = "light-sr") -> SetResult:
     """``count`` images; the second candidate is 1 dB better than the first, and so on."""
-    paths = [Path(f"im{index}.png") for index in range(count)]
-    result = SetResult(name, [], SUITES[suite].metrics(level), level, "reductions from x", published, list(paths))
-    result.names = [path.stem for path in paths]
+    paths = {index: Path(f"im{index}.png") for index in range(count)}
+    images: Any = list(paths)
+    result = SetResult(name, images, SUITES[suite].metrics(level), level, "reductions from x", published, paths)
+    result.names = {index: path.stem for index, path in paths.items()}
     for n, candidate in enumerate(CANDIDATES):
         result.images[candidate.name] = {
             i: ImageResult(

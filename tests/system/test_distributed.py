@@ -43,8 +43,21 @@ class Images:
         return {"lq": image, "gt": image, "lq_path": f"{'abcde'[index]}/same.png"}
 
 
+class Damaged(Images):
+    opt = {"name": "damaged"}
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise ValueError("no image")
+        return super().__getitem__(index)
+
+
 class Loader:
     dataset = Images()
+
+
+class DamagedLoader:
+    dataset = Damaged()
 
 
 ARCH_REGISTRY.register(Net, name="Net")
@@ -67,6 +80,8 @@ model.feed_data({"lq": data[0, own], "gt": data[1, own]})
 model.optimize_parameters(1)
 log = model.get_current_log()
 model.validation(Loader(), 1, None, save_img=True)
+psnr, baseline = model.metric_results["psnr"], model.baselines["five"]["psnr"]
+model.validation(DamagedLoader(), 1, None)
 poisoned = data[0, own].clone()
 if processes.rank == processes.world_size - 1:
     poisoned[0, 0, 0, 0] = float("nan")
@@ -75,7 +90,8 @@ model.feed_data({"lq": poisoned, "gt": data[1, own]})
 model.optimize_parameters(2)
 result = {
     "gradient": model.net_g.weight.grad, "weight": model.net_g.weight.detach(), "loss": log["l_pix"],
-    "psnr": model.metric_results["psnr"], "skipped": model.guard.total,
+    "psnr": psnr, "baseline": baseline, "left": model.metric_results, "failed": sorted(model._reported),
+    "skipped": model.guard.total,
     "unchanged": torch.equal(before, model.net_g.weight),
 }
 result["any"] = processes.any_true(processes.rank == 1)
@@ -122,6 +138,9 @@ def test_two_processes_equal_one(tmp_path: Path, repository: Path, reduction: st
         torch.testing.assert_close(one["weight"], alone["weight"], rtol=1e-6, atol=1e-6)
         assert one["loss"] == pytest.approx(alone["loss"], rel=1e-6)
         assert one["psnr"] == pytest.approx(alone["psnr"], rel=1e-6)
+        assert one["baseline"] == alone["baseline"]
+        assert one["left"] == alone["left"] == {}, "metrics of some of the images are no metrics of the set"
+        assert one["failed"] == alone["failed"] == ["damaged, image 4: no image"]
         assert one["any"] and one["skipped"] == 1 and one["unchanged"]
     assert torch.equal(both[0]["weight"], both[1]["weight"])
     images = [
