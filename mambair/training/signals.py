@@ -12,7 +12,8 @@ from mambair.system.exit_codes import DONE, ENDING_SIGNALS, is_ignored, of_signa
 class GracefulShutdown:
     """While entered, the first ending signal only sets `signal_number`; a second SIGINT stops at once.
 
-    A SIGHUP that is ignored, as under ``nohup``, stays ignored. Outside of the main thread, where Python allows no handlers, nothing is installed.
+    A SIGHUP that is ignored, as under ``nohup``, stays ignored. Outside of the main thread, where Python allows no
+    handlers, nothing is installed.
     """
 
     def __init__(self) -> None:
