@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import mambair
+from mambair.system.exit_codes import DONE, USAGE_ERROR
 
 
 class Command(NamedTuple):
@@ -18,11 +19,13 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "train": Command("train a network from an option file", "mambair.train"),
+    "test": Command("measure a network on the test sets of an option file", "mambair.test"),
     "restore": Command("enlarge or clean images and folders of images", "mambair.commands.restore"),
-    "benchmark": Command("the papers' tables, measured on their test sets", "mambair.commands.benchmark"),
-    "profile": Command("parameters, multiplications, time and memory of a network", "mambair.commands.profile"),
+    "benchmark": Command("measure the papers' tables on their test sets", "mambair.commands.benchmark"),
+    "profile": Command("show parameters, multiplications, time and memory of a network", "mambair.commands.profile"),
+    "data": Command("download, prepare and check data sets", "mambair.commands.data"),
 }
-USAGE_FAULT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,19 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; default: the command line's.
 
     Returns:
-        The exit code: 0 all done, 1 some work failed, 2 usage.
+        The exit code, see `mambair.system.exit_codes`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else USAGE_FAULT
+        return DONE if arguments else USAGE_ERROR
     if arguments[0] == "--version":
         print(f"mambair {mambair.__version__}")
-        return 0
+        return DONE
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"{usage()}\nmambair: there is no command {name!r}", file=sys.stderr)
-        return USAGE_FAULT
+        print(f"{usage()}\nmambair: no command {name!r}", file=sys.stderr)
+        return USAGE_ERROR
     return importlib.import_module(COMMANDS[name].module).main(rest)
 
 
@@ -52,5 +55,5 @@ def usage() -> str:
     """The text of ``mambair --help``."""
     width = max(map(len, COMMANDS))
     rows = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    lines = ["usage: mambair COMMAND ...", "", "commands:", *rows, "", "mambair COMMAND --help tells the rest."]
+    lines = ["usage: mambair COMMAND ...", "", "commands:", *rows, "", "Run 'mambair COMMAND --help' for details."]
     return "\n".join(lines)

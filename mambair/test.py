@@ -1,4 +1,4 @@
-"""Measure a network on the test sets of an option file: ``python mambair/test.py -opt options/test_SR_x4.yml``."""
+"""Measure a network on test sets: ``mambair test -opt FILE`` and ``python mambair/test.py -opt FILE``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":
+    # as a script, this file's folder is the first import path; its modules must not shadow others (load, options, ...)
+    HERE = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
+    sys.path.insert(0, str(HERE.parent))
+
+from mambair.commands.arguments import add_import, command_parser, import_own_code
+from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -19,18 +28,18 @@ if TYPE_CHECKING:
     from mambair.evaluation.results import Run, SetResult
     from mambair.evaluation.score_cache import ScoreCache
 
-SOME_FAILED = 1
-USAGE_FAULT = 2
+EXAMPLES = """
+mambair test -opt options/test_SR_x4.yml
+mambair test -opt options/test/test_MambaIR_lightSR_x2.yml --force_yml val:save_img=false
+"""
 
 logger = logging.getLogger("mambair.test")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, in BasicSR's words."""
-    parser = argparse.ArgumentParser(
-        prog="test.py",
-        description="Measure a network on the test sets of an option file; tables go to the screen and results/NAME.",
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    """The command line, with BasicSR's names of options."""
+    what = "Measure a network on the test sets of an option file; tables go to the screen and to results/NAME."
+    parser = command_parser(prog, what, EXAMPLES)
     parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
     parser.add_argument(
         "--force_yml",
@@ -39,13 +48,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY:KEY=VALUE",
         help="change values of the option file, e.g. val:save_img=false; values are YAML",
     )
-    return parser.parse_args(argv)
+    add_import(parser.add_argument)
+    return parser
 
 
+@ends_in_order("what is measured stays; the same command goes on with the rest")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Test; returns the exit code: 0 all sets measured, 1 some were not, 2 fault in the options."""
-    arguments = parse_arguments(argv)
+    """Test.
+
+    Args:
+        argv: without the program's name; None takes the command line of the script ``test.py``.
+
+    Returns:
+        The exit code, see `mambair.system.exit_codes`; wrong arguments leave through argparse's SystemExit(2).
+    """
+    parser = _parser("test.py" if argv is None else "mambair test")
+    arguments = parser.parse_args(argv)
     # torch and everything above it only now: --help answers at once
+    import_own_code(parser, arguments)
     from mambair.options import OptionsError, load_options
     from mambair.registry import basicsr_installed, connect_basicsr
     from mambair.system.process_memory import keep_freed_memory
@@ -60,17 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         opt = load_options(arguments.opt, is_train=False, overrides=arguments.force_yml)
     except OptionsError as error:
         print(error, file=sys.stderr)
-        return USAGE_FAULT
+        return USAGE_ERROR
     keep_freed_memory()
     try:
         measured = run(opt)
     except (ValueError, OSError) as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
-        return SOME_FAILED
+        return USAGE_ERROR
     show(measured)
     for reason in [*measured.missing.values(), *measured.failed()]:
         print(f"not measured: {reason}", file=sys.stderr)
-    return 0 if measured.is_complete else SOME_FAILED
+    return DONE if measured.is_complete else SOME_FAILED
 
 
 def run(opt: dict[str, Any]) -> Run:
@@ -240,8 +260,4 @@ def show(measured: Run) -> None:
 
 
 if __name__ == "__main__":
-    # as a script, this file's folder is the first import path; its modules must not shadow others (load, options, ...)
-    HERE = Path(__file__).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
-    sys.path.insert(0, str(HERE.parent))
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Train a network from an option file: ``python mambair/train.py -opt options/train_SR_x4.yml``."""
+"""Train a network from an option file: ``mambair train -opt FILE`` and ``python mambair/train.py -opt FILE``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE_FAULT = 2
+if __name__ == "__main__":
+    # as a script, this file's folder is the first import path; its modules must not shadow others (load, options, ...)
+    HERE = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
+    sys.path.insert(0, str(HERE.parent))
+
+from mambair.commands.arguments import add_import, command_parser, import_own_code
+from mambair.system.exit_codes import USAGE_ERROR, ends_in_order
+
+EXAMPLES = """
+mambair train -opt options/train_SR_x4.yml
+mambair train -opt options/train_SR_x4.yml --auto_resume --force_yml train:total_iter=1000
+torchrun --nproc_per_node=4 mambair/train.py -opt options/train_SR_x4.yml
+"""
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, in BasicSR's words."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train a network as an option file says; N processes: torchrun --nproc_per_node=N mambair/train.py",
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    """The command line, with BasicSR's names of options."""
+    parser = command_parser(prog, "Train a network as an option file says.", EXAMPLES)
     parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
     parser.add_argument(
         "--auto_resume", action="store_true", help="go on from this experiment's newest checkpoint, if there is one"
@@ -39,16 +49,27 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--launcher",
         choices=("none", "pytorch", "slurm"),
         default="none",
-        help="slurm: started by srun; pytorch is accepted from old scripts, as torchrun's environment says it all",
+        help="slurm: started by srun; pytorch is accepted from old scripts and changes nothing",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    add_import(parser.add_argument)
+    return parser
 
 
+@ends_in_order("the same command with --auto_resume goes on from the newest checkpoint, if there is one")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; returns the exit code: 0 done, 1 failed, 2 fault in the options, 143 or 130 ended by a signal."""
-    arguments = parse_arguments(argv)
+    """Train.
+
+    Args:
+        argv: without the program's name; None takes the command line of the script ``train.py``.
+
+    Returns:
+        The exit code, see `mambair.system.exit_codes`; wrong arguments leave through argparse's SystemExit(2).
+    """
+    parser = _parser("train.py" if argv is None else "mambair train")
+    arguments = parser.parse_args(argv)
     # torch and everything above it only now: --help answers at once
+    import_own_code(parser, arguments)
     from mambair.registry import basicsr_installed, connect_basicsr
 
     if basicsr_installed():
@@ -62,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         opt = load_training_options(arguments)
     except OptionsError as error:
         print(error, file=sys.stderr)
-        return USAGE_FAULT
+        return USAGE_ERROR
     from mambair.system.process_memory import keep_freed_memory
     from mambair.training.dry_run import check
     from mambair.training.run import SETUP_FAULTS, train
@@ -75,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
     except SETUP_FAULTS as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
-        return USAGE_FAULT
+        return USAGE_ERROR
 
 
 def load_training_options(arguments: argparse.Namespace) -> dict:
@@ -97,8 +118,4 @@ def load_training_options(arguments: argparse.Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    # as a script, this file's folder is the first import path; its modules must not shadow others (load, options, ...)
-    HERE = Path(__file__).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
-    sys.path.insert(0, str(HERE.parent))
     sys.exit(main())

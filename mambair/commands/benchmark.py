@@ -1,4 +1,4 @@
-"""``mambair benchmark``: the papers' tables, measured. Exit: 0 all measured, 1 some were not, 2 usage, 130 Ctrl-C."""
+"""``mambair benchmark``: the papers' tables, measured on their test sets."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mambair.commands.arguments import add_import, add_network_group, add_quiet, command_parser, import_own_code
 from mambair.data_tools.catalogue import suite_name
 from mambair.evaluation.suites import SUITES, Suite
+from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 
 if TYPE_CHECKING:
     from mambair.evaluation.results import Run
 
-SOME_FAILED = 1
-INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
-DTYPES = ("float32", "bfloat16", "float16")
+EXAMPLES = """
+mambair benchmark --suite light-sr --data testsets --weights mine.safetensors
+mambair benchmark --suite light-sr --data testsets --weights small=a.pth large=b.pth --sets Set5 Set14
+mambair benchmark --suite color-dn --data testsets --weights mine.pth --levels 15 25 50
+"""
 
 
+@ends_in_order("what is measured stays; the same command goes on with the rest")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables and write the reports; ``arguments`` default to the command line's.
 
@@ -30,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     suite = SUITES[options.suite]
     _check(parser, options, suite)
+    import_own_code(parser, options)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.evaluation.comparison import check_reference
@@ -42,22 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_reference(run, levels)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    try:
-        run_suite(run, options.data, options.sets, levels, progress=not options.quiet)
-    except KeyboardInterrupt:
-        print("\nwhat is measured stays; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    run_suite(run, options.data, options.sets, levels, progress=not options.quiet)
     _conclude(run, options)
-    return 0 if run.is_complete else SOME_FAILED
+    return DONE if run.is_complete else SOME_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    suites = "; ".join(f"{suite.name}: {', '.join(suite.sets)}" for suite in SUITES.values())
-    parser = argparse.ArgumentParser(
-        prog="mambair benchmark",
-        description="Measure networks on the test sets of a paper's table, by its protocol. Killed and started again, "
-        "it goes on where it was.",
-        epilog=f"Suites: {suites}. Exit code: 0 all measured, 1 sets were missing or images failed, 2 usage.",
+    suites = "".join(f"  {suite.name:12} {', '.join(suite.sets)}\n" for suite in SUITES.values())
+    parser = command_parser(
+        "mambair benchmark",
+        "Measure networks on the test sets of a paper's table, by its protocol. The same command, given again, goes on "
+        "where an earlier run was stopped.",
+        EXAMPLES,
+        f"suites:\n{suites}",
     )
     add = parser.add_argument
     add("--suite", required=True, type=suite_name, choices=SUITES, help="which table; sr, dn and car are short names")
@@ -75,15 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--sets", nargs="+", metavar="SET", help="some of the suite's sets (default: all)")
     add("--levels", nargs="+", type=int, metavar="N", help="scales, sigmas or qualities (SR: those of the weights)")
     add("--output", type=Path, metavar="FOLDER", help="for tables and images (default: results/benchmark/SUITE)")
-    add("--tile", type=int, default=0, metavar="N", help="largest side of a tile, input pixels (default: whole images)")
-    add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels")
-    add("--self-ensemble", action="store_true", help="mean over the eight flips and turns: the papers' MambaIR+")
-    add("--dtype", choices=DTYPES, default="float32")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     add("--reference", metavar="NAME", help="printed row that unknown networks are compared with")
     add("--crop", type=int, default=96, metavar="N", help="side of the crops in the HTML report (default 96)")
     add("--no-html", action="store_true", help="write no HTML report")
-    add("--quiet", action="store_true", help="no progress bars")
+    add_quiet(add)
+    add_import(add)
+    add_network_group(parser, default_tile="whole images")
+    parser.set_defaults(tile=0)
     return parser
 
 

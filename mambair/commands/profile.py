@@ -1,4 +1,4 @@
-"""``mambair profile``: parameters, multiplications, time and memory of a network. Exit: 0 done, 1 failed, 2 usage."""
+"""``mambair profile``: parameters, multiplications, time and memory of a network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mambair.commands.arguments import add_import, add_network_group, at_least, command_parser, import_own_code
 from mambair.system.atomic_file import atomic_path
+from mambair.system.devices import choose_device
+from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 
 if TYPE_CHECKING:
     from mambair.profiling.report import Profile
 
-FAILED = 1
+EXAMPLES = """
+mambair profile MambaIR-light-x2
+mambair profile mine.safetensors --size 1920x1080 --latency-size 480x270 --json profile.json
+mambair profile options/test/test_MambaIR_SR_x4.yml --depth 2 --no-latency
+"""
 DEFAULT_SIZE = "1280x720"
 LARGEST_SIDE = 1 << 16
 
 
+@ends_in_order("give the same command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the costs of one network; ``arguments`` default to the command line's.
 
@@ -30,28 +38,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     kwargs = _kwargs(parser, options.kwargs)
+    import_own_code(parser, options)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.profiling.report import as_json, as_text, profile
     from mambair.profiling.target import find_target
 
     try:
+        device = choose_device(options.device)
         target = find_target(options.network, kwargs)
         found = profile(target, options.size, of_output=options.size_of == "output", depth=options.depth)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failure = None
     if not options.no_latency:
-        found, failure = _with_forward_pass(found, options)
+        found, failure = _with_forward_pass(found, options, str(device))
     print(as_text(found), end="")
     if options.json:
         with atomic_path(options.json) as temporary:
             temporary.write_text(as_json(found), encoding="utf-8", newline="\n")
     if failure:
         print(f"latency and memory were not measured: {failure}", file=sys.stderr)
-    return FAILED if failure else 0
+    return SOME_FAILED if failure else DONE
 
 
-def _with_forward_pass(found: Profile, options: argparse.Namespace) -> tuple[Profile, str | None]:
+def _with_forward_pass(found: Profile, options: argparse.Namespace, device: str) -> tuple[Profile, str | None]:
     from mambair.profiling.forward_pass import ForwardPassError, Settings, measure_forward_pass
     from mambair.profiling.report import input_size
 
@@ -60,9 +70,7 @@ def _with_forward_pass(found: Profile, options: argparse.Namespace) -> tuple[Pro
         of_output = options.size_of == "output"
         size = input_size(options.latency_size, found.upscale) if of_output else options.latency_size
     width, height = size
-    settings = Settings(
-        (1, found.channels, height, width), options.dtype, options.device, options.threads, options.repeats
-    )
+    settings = Settings((1, found.channels, height, width), options.dtype, device, options.threads, options.repeats)
     print(f"timing {options.repeats} + 2 passes on an input of {width}x{height} ...", file=sys.stderr)
     try:
         forward = measure_forward_pass(found.target, settings)
@@ -72,12 +80,12 @@ def _with_forward_pass(found: Profile, options: argparse.Namespace) -> tuple[Pro
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mambair profile",
-        description="What a network costs: parameters, multiply-accumulates by module with the scans, time, memory. "
+    parser = command_parser(
+        "mambair profile",
+        "Show what a network costs: parameters, multiply-accumulates by module with the scans, time and memory. "
         "Multiplications are counted without computing anything, so --size may be large; --latency-size makes the "
         "timed pass smaller.",
-        epilog="Exit code: 0 done, 1 time and memory could not be measured, 2 usage.",
+        EXAMPLES,
     )
     add = parser.add_argument
     add(
@@ -92,10 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--no-latency", action="store_true", help="count only, run nothing")
     add("--latency-size", type=_size, metavar="WxH", help="time and memory at this size (default: --size)")
-    add("--repeats", type=_positive, default=3, metavar="N", help="timed passes after the warm-up (default 3)")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    add("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cpu)")
-    add("--threads", type=_positive, metavar="N", help="of the CPU (default: torch's choice)")
+    add("--repeats", type=at_least(1), default=3, metavar="N", help="timed passes after the warm-up (default 3)")
+    add_import(add)
+    add_to_network = add_network_group(parser)
+    add_to_network("--threads", type=at_least(1), metavar="N", help="threads of the CPU (default: torch's choice)")
     return parser
 
 
@@ -103,14 +111,8 @@ def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(0 < side <= LARGEST_SIDE for side in size):
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as {DEFAULT_SIZE}; found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as {DEFAULT_SIZE}; got {text!r}")
     return size
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, found {text!r}")
-    return int(text)
 
 
 def _kwargs(parser: argparse.ArgumentParser, text: str | None) -> dict[str, object]:
@@ -121,5 +123,5 @@ def _kwargs(parser: argparse.ArgumentParser, text: str | None) -> dict[str, obje
     except json.JSONDecodeError as error:
         parser.error(f"--kwargs is not JSON ({error}): {text}")
     if not isinstance(kwargs, dict):
-        parser.error(f"--kwargs must be a JSON object of arguments, found {text}")
+        parser.error(f"--kwargs must be a JSON object of arguments, got {text}")
     return kwargs

@@ -1,4 +1,4 @@
-"""``mambair restore`` and the inference scripts: arguments first, torch after. Exit: 0 done, 1 some failed, 2 usage."""
+"""``mambair restore`` and the inference scripts: arguments first, torch after."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mambair.commands.arguments import add_import, add_network_group, add_quiet, command_parser, import_own_code
+from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 from mambair.weights.packaged import default_weights
 
 if TYPE_CHECKING:
     from mambair.folders.plan import Plan
-    from mambair.folders.progress import Report
     from mambair.folders.resume import Ledger
     from mambair.inference.restorer import Restorer
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
+EXAMPLES = """
+mambair restore -i photos -o enlarged
+mambair restore --task denoise -i noisy -o clean --sigma 25
+mambair restore -i photo.jpg -o enlarged --weights my_x2.safetensors --tile 192 --dtype bf16
+"""
+SCRIPT_EXAMPLES = """
+python inference/{script} -i photos -o results
+python inference/{script} -i photo.png -o results --weights mine.safetensors --tile 192
+"""
 
 
 class Task(NamedTuple):
@@ -42,6 +50,7 @@ DEGREES = {
 }
 
 
+@ends_in_order("what is finished stays; the same command goes on with the rest")
 def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> int:
     """Restore an image, or all images under a folder.
 
@@ -55,15 +64,16 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     parser = _parser(task)
     options = parser.parse_args(arguments)
     weights = _weights(parser, options, TASKS[options.task])
+    import_own_code(parser, options)
     return _run(parser, options, weights)
 
 
 def _parser(task: str | None) -> argparse.ArgumentParser:
     what = "enlarge or clean images" if task is None else TASKS[task].summary
-    parser = argparse.ArgumentParser(
-        prog="mambair restore" if task is None else None,
-        description=f"{what.capitalize()}: one, or all under a folder, whose tree is kept.",
-        epilog="Exit code: 0 all done, 1 some failed, 2 usage.",
+    parser = command_parser(
+        "mambair restore" if task is None else None,
+        f"{what.capitalize()}: one, or all under a folder, whose tree is kept.",
+        EXAMPLES if task is None else SCRIPT_EXAMPLES.format(script=Path(sys.argv[0]).name),
     )
     add = parser.add_argument
     add("-i", "--input", required=True, type=Path, metavar="PATH", help="an image, or a folder (walked recursively)")
@@ -77,19 +87,11 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
         short = ["-s"] if degree == "scale" else []
         add(*short, f"--{degree}", type=int, metavar="N", help=DEGREES[degree])
     add("--weights", type=Path, metavar="FILE", help=".safetensors or .pth (default: those that come with mambair)")
-    _add_network(parser.add_argument_group("how the network runs"))
+    add_import(add)
+    add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")
+    add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
     _add_files(parser.add_argument_group("files"))
     return parser
-
-
-def _add_network(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--tile", type=int, metavar="N", help="largest side of a tile, input pixels (default 256; 0: never cut)")
-    add("--overlap", type=int, metavar="N", help="least overlap of tiles, input pixels (default 32)")
-    add("--batch", type=int, metavar="N", help="tiles that are in the network at once (default 4 on CUDA, else 2)")
-    add("--dtype", choices=DTYPES, default="fp32", help="bf16 and fp16 are faster on GPUs; scans stay in fp32")
-    add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: better, 8 times the work")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -103,8 +105,8 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add("--overwrite", action="store_true", help="also redo what the manifest says is done, with the same settings")
     add("--manifest", type=Path, metavar="FILE", help="JSON lines about each file (default: manifest.jsonl in OUTPUT)")
     add("--max-pixels", type=int, metavar="N", help="refuse images with more (default 268435456: 16384 x 16384)")
-    add("--dry-run", action="store_true", help="say what would be written, and do nothing")
-    add("--quiet", action="store_true", help="no progress bar")
+    add("--dry-run", action="store_true", help="show what would be written, and do nothing")
+    add_quiet(add)
 
 
 def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> Path:
@@ -159,7 +161,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
         quiet=options.quiet,
     )
     print(f"{report.summary()}: {printable(options.output)}")
-    return _exit_code(report)
+    if report.interrupted:
+        raise KeyboardInterrupt
+    return DONE if report.complete else SOME_FAILED
 
 
 def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> Restorer:
@@ -173,7 +177,7 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
         tile=options.tile,
         overlap=options.overlap,
         batch=options.batch,
-        dtype=getattr(torch, DTYPES[options.dtype]),
+        dtype=getattr(torch, options.dtype),
         self_ensemble=options.self_ensemble,
     )
     expected = getattr(options, "scale", None) if options.task == "sr" else 1
@@ -206,7 +210,7 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "tile_asked": restorer.asked.tile,
         "overlap_asked": restorer.asked.overlap,
-        "dtype": DTYPES[options.dtype],
+        "dtype": options.dtype,
         "self_ensemble": options.self_ensemble,
         "quality": options.quality,
         "version": mambair.__version__,
@@ -223,10 +227,3 @@ def _show(plan: Plan, ledger: Ledger, skip_existing: bool) -> int:
         is_done = ledger.state(job) is State.DONE or (skip_existing and job.target.exists())
         print(f"{printable(job.source)}: {'skip' if is_done else 'write'} {printable(job.target)}")
     return 0
-
-
-def _exit_code(report: Report) -> int:
-    if report.interrupted:
-        print("what is finished stays; the same command goes on with the rest", file=sys.stderr)
-        return INTERRUPTED
-    return 0 if report.complete else 1

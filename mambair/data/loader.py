@@ -10,6 +10,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from mambair.data.pairing import DatasetError
 from mambair.images.decoded_image import ImageFileError
+from mambair.system.exit_codes import ENDING_SIGNALS
+from mambair.system.own_code import import_modules, imported_modules
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +199,14 @@ class TrainingBatches(Iterator[Any]):
             stop()
 
 
-def _leave_signals_to_the_training(worker: int) -> None:
-    """A Ctrl-C or SIGTERM for the whole process group must not take the data away from the iteration being finished."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _begin_worker(modules: tuple[str, ...], worker: int) -> None:
+    """Import the user's own modules, which a spawned worker lacks, and leave signals to the training.
+
+    A signal for the whole process group must not take the data away from the iteration being finished.
+    """
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    import_modules(modules)
 
 
 def build_train_loader(
@@ -246,7 +253,7 @@ def build_train_loader(
         pin_memory=pin_memory,
         prefetch_factor=prefetch_factor if num_workers else None,
         collate_fn=_collate,
-        worker_init_fn=_leave_signals_to_the_training,
+        worker_init_fn=partial(_begin_worker, imported_modules()),
         # without a generator of its own, DataLoader takes a number from the global one
         generator=torch.Generator().manual_seed(seed),
     )

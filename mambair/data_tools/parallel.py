@@ -6,17 +6,20 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.exit_codes import ENDING_SIGNALS, of_signal
 
 SETTINGS_NAME = ".prepare_data.json"
 # so many pieces wait at once: a data set of 100,000 files is not a queue of 100,000 results
@@ -75,8 +78,14 @@ def results_of(
 
 def _begin_worker() -> None:
     """One thread each, as there are many processes. A Ctrl-C is left to the parent: pieces begun are finished."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else _end_worker)
     torch.set_num_threads(1)
+
+
+def _end_worker(number: int, frame: FrameType | None) -> None:
+    """Unwind what is being done, so that no temporary file stays; `_guarded` then ends the process."""
+    sys.exit(of_signal(number))
 
 
 def _finished(running: dict[Future[Any], Piece], *, all_of_them: bool) -> Iterator[tuple[Piece, Any, str | None]]:
@@ -95,6 +104,8 @@ def _guarded(function: Callable[[Piece], Result], piece: Piece) -> tuple[Result 
         return function(piece), None
     except (ValueError, OSError, MemoryError) as error:
         return None, str(error) or type(error).__name__
+    except SystemExit as ending:  # in a worker, which would otherwise go on with the next piece
+        os._exit(int(ending.code or 0))
 
 
 def work_through(

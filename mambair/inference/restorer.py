@@ -27,9 +27,10 @@ from mambair.inference.tiling import (
     tiled_strips,
 )
 from mambair.layers.decay import cache_decays
+from mambair.system.devices import choose_device
 from mambair.weights.loading import load
 
-__all__ = ["NonFiniteOutputError", "Progress", "Restorer", "TileStats", "Tiling", "choose_device"]
+__all__ = ["NonFiniteOutputError", "Progress", "Restorer", "TileStats", "Tiling"]
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -382,20 +383,3 @@ def _quantized(strip: Tensor, white: float, dtype: torch.dtype) -> Tensor:
             values.mul_(white).round_()
         target.copy_(values)
     return finished
-
-
-def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name; for None CUDA if there is one, else the CPU.
-
-    Raises:
-        ValueError: torch knows no such device, or this machine has none.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: torch knows no {device!r}; cpu, cuda or cuda:1 are names of devices") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: {device} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
-    return chosen

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import torch
 from torch import nn
 
 from mambair.profiling.target import Target
+from mambair.system.own_code import import_modules, imported_modules
 from mambair.system.process_memory import PeakMemory, keep_freed_memory
 
 WARM_UP_SIDE = 32
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class ForwardPassError(RuntimeError):
@@ -29,7 +30,7 @@ class Settings:
 
     Attributes:
         shape: of the input, [B, C, H, W].
-        dtype: float32, or bfloat16 / float16 through autocast.
+        dtype: name of a torch dtype: float32, or bfloat16 / float16 through autocast.
         device: as torch names it.
         threads: of the CPU; None leaves torch's choice.
         repeats: timed runs after one that warms up.
@@ -64,19 +65,46 @@ class ForwardPass:
 def measure_forward_pass(target: Target, settings: Settings) -> ForwardPass:
     """Build the network in a fresh process, and time it there.
 
+    The process imports what this one has imported of the user's own code, and is killed if this one is interrupted.
+
     Raises:
-        ForwardPassError: the network failed, or the process was killed (as a rule for want of memory).
+        ForwardPassError: the network failed, or the process was killed, probably because it ran out of memory.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(run_here, target, settings).result()
-        except BrokenProcessPool as error:
-            raise ForwardPassError(
-                "the process was killed, as a rule for want of memory; try a smaller size"
-            ) from error
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise ForwardPassError(f"the network failed: {str(error).strip().splitlines()[0]}") from error
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, imported_modules(), run_here, target, settings)
+    process = context.Process(target=_send_result, args=arguments, daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        raise ForwardPassError(
+            "the process was killed, probably because it ran out of memory; try a smaller size"
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(outcome, ForwardPass):
+        return outcome
+    raise ForwardPassError(f"the network failed: {outcome}")
+
+
+def _send_result(
+    sender: Connection,
+    modules: tuple[str, ...],
+    run: Callable[[Target, Settings], ForwardPass],
+    target: Target,
+    settings: Settings,
+) -> None:
+    """In the other process: send the measurement, or one line about what the network raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        import_modules(modules)
+        outcome: ForwardPass | str = run(target, settings)
+    except Exception as error:  # whatever a network raises, the user's own networks included
+        outcome = (str(error).strip() or type(error).__name__).splitlines()[0]
+    sender.send(outcome)
 
 
 def run_here(target: Target, settings: Settings) -> ForwardPass:
@@ -101,7 +129,7 @@ def run_here(target: Target, settings: Settings) -> ForwardPass:
 
 
 def _timed(net: nn.Module, image: torch.Tensor, settings: Settings) -> float:
-    dtype = DTYPES[settings.dtype]
+    dtype = getattr(torch, settings.dtype)
     device = image.device.type
     began = time.perf_counter()
     with torch.inference_mode(), torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT during training: remembered, and acted upon when the iteration is finished."""
+"""SIGHUP, SIGINT and SIGTERM during training: remembered, and acted upon when the iteration is finished."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from mambair.system.exit_codes import DONE, ENDING_SIGNALS, is_ignored, of_signal
+
 
 class GracefulShutdown:
-    """While entered, the first SIGTERM or SIGINT only sets `signal_number`; a second SIGINT stops at once.
+    """While entered, the first ending signal only sets `signal_number`; a second SIGINT stops at once.
 
-    Outside of the main thread, where Python allows no handlers, nothing is installed.
+    A SIGHUP that is ignored, as under ``nohup``, stays ignored. Outside of the main thread, where Python allows no
+    handlers, nothing is installed.
     """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -21,7 +22,11 @@ class GracefulShutdown:
 
     def __enter__(self) -> GracefulShutdown:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._remember)
+                for number in ENDING_SIGNALS
+                if number == signal.SIGINT or not is_ignored(number)
+            }
         return self
 
     def __exit__(
@@ -42,5 +47,5 @@ class GracefulShutdown:
 
     @property
     def exit_code(self) -> int:
-        """The shell's convention for a process ended by a signal: 128 + its number (143, 130)."""
-        return 0 if self.signal_number is None else 128 + self.signal_number
+        """129, 130 or 143, or 0 where no signal came."""
+        return DONE if self.signal_number is None else of_signal(self.signal_number)

@@ -26,7 +26,7 @@ def test_every_command_of_the_table_has_a_main_and_a_help(name: str, capsys: pyt
         ([], 2, "usage: mambair COMMAND"),
         (["--help"], 0, "enlarge or clean images"),
         (["--version"], 0, f"mambair {mambair.__version__}"),
-        (["restor"], 2, "there is no command 'restor'"),
+        (["restor"], 2, "no command 'restor'"),
     ],
     ids=["nothing", "help", "version", "unknown"],
 )

@@ -300,21 +300,21 @@ def test_where_nothing_was_measured_nothing_is_written(
     assert not (tmp_path / "results" / "tiny").exists()
 
 
-def test_weights_that_do_not_fit_end_with_one(
+def test_weights_that_do_not_fit_are_a_fault_of_the_set_up(
     run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options["network_g"]["embed_dim"] = 12
-    assert run_test() == 1
+    assert run_test() == 2
     assert "of another shape" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
-def test_weights_of_another_scale_end_with_one(
+def test_weights_of_another_scale_are_a_fault_of_the_set_up(
     run_test: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture
 ) -> None:
     del options["network_g"]
     options["scale"] = 3
-    assert run_test() == 1
+    assert run_test() == 2
     assert "enlarges by 2, but scale is 3" in capsys.readouterr().err
 
 

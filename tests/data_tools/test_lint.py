@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from mambair.commands.data import main
 from mambair.data_tools.lint import Finding, Lint
 from mambair.images.files import DecodedImage, list_images, read_rgb, write_image
 from mambair.images.resize import imresize
@@ -116,23 +115,14 @@ def test_test_images_among_the_training_images(pairs: Path, tmp_path: Path) -> N
     assert "coffee.png is the test image" in finding.text and "unsuspicious.png" in finding.text
 
 
-@pytest.fixture
-def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("lint_data")
-
-
-def test_exit_codes_of_the_script(script: ModuleType, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--gt", str(pairs / "HR"), "--lq", str(pairs / "LR"), "--scale", "4", "--filename-tmpl", "{}x4"]
-    arguments += ["--workers", "1"]
-    assert script.main(arguments) == 0
+def test_exit_codes_of_the_command(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["lint", "--gt", str(pairs / "HR"), "--lq", str(pairs / "LR"), "--scale", "4", "--workers", "1"]
+    arguments += ["--filename-tmpl", "{}x4"]
+    assert main(arguments) == 0
     assert capsys.readouterr().out == "nothing found\n"
     grey(pairs)
-    assert script.main(arguments) == 0
+    assert main(arguments) == 0
     assert "warning: mixed" in capsys.readouterr().out
     drop(pairs)
-    assert script.main(arguments) == 1
+    assert main(arguments) == 1
     assert "fault: pair" in capsys.readouterr().out
-    assert script.main(["--gt", str(pairs / "nowhere")]) == 2
-    for wrong in (["--scale", "0"], ["--filename-tmpl", "x4"], ["--test", "a", "--no-duplicates"]):
-        with pytest.raises(SystemExit, match="2"):
-            script.main(["--gt", str(pairs / "HR"), *wrong])

@@ -40,5 +40,5 @@ def leave(target: Target, settings: Settings) -> None:
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward_pass, "run_here", leave)
-    with pytest.raises(ForwardPassError, match="was killed, as a rule for want of memory; try a smaller size"):
+    with pytest.raises(ForwardPassError, match="was killed, probably because it ran out of memory; try a smaller size"):
         measure_forward_pass(SMALL, Settings((1, 3, 16, 16)))
