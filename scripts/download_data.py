@@ -2,7 +2,7 @@
 
     python scripts/download_data.py --list
     python scripts/download_data.py Set5 Set14 DIV2K --scale 4
-    python scripts/download_data.py sr dn car --root /data/restoration
+    python scripts/download_data.py classic-sr color-dn gray-car --root /data/restoration
 
 An interrupted download goes on where it stopped when the same command is given again. Files whose checksum a page
 states are compared with it; of the others size and sha256 are recorded in downloads.lock.json at the first download,
