@@ -49,6 +49,12 @@ def test_all_measured(data: Path, tmp_path: Path, repository: Path, capsys: pyte
     assert "0 images measured, 10 were there" in capsys.readouterr().out
 
 
+def test_short_names_of_suites(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--suite", "SR", "--levels", "2", "--sets", "Set5", "--no-html"]
+    assert benchmark.main(arguments(data, tmp_path / "out", *more)) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["suite"] == "classic-sr"
+
+
 def test_results_of_others(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "theirs").mkdir()
     (data / "Set5").rename(tmp_path / "theirs/Set5")
