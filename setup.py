@@ -16,6 +16,7 @@ setup(
     package_data={
         "mambair": ["py.typed"],
         "mambair.weights": ["*.safetensors"],
+        "mambair.archs": ["*.json"],
         "mambair.evaluation": ["*.json"],
         **{package: ["*.md", "*.h", "*.cpp"] for package in KERNEL_PACKAGES},
     },

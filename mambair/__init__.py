@@ -12,11 +12,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mambair.inference.restorer import Restorer as Restorer
+    from mambair.weights.catalogue import create as create
+    from mambair.weights.catalogue import list_networks as list_networks
     from mambair.weights.loading import load as load
 
-_PUBLIC = {"load": "mambair.weights.loading", "Restorer": "mambair.inference.restorer"}
+_PUBLIC = {
+    "Restorer": "mambair.inference.restorer",
+    "create": "mambair.weights.catalogue",
+    "list_networks": "mambair.weights.catalogue",
+    "load": "mambair.weights.loading",
+}
 
-__all__ = ["Restorer", "__version__", "load"]
+__all__ = ["Restorer", "__version__", "create", "list_networks", "load"]
 
 
 def __getattr__(name: str) -> Any:

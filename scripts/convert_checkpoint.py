@@ -53,20 +53,21 @@ def convert(arguments: argparse.Namespace) -> str:
     """
     import torch
 
-    from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
-    from mambair.weights.loading import ARCH_KEY, KWARGS_KEY, TASK_KEY, build, recognise
+    from mambair import weights
+    from mambair.weights.checkpoint import TASK_KEY, network_metadata
+    from mambair.weights.loading import build_empty, fill, recognise
 
-    checkpoint = read_checkpoint(arguments.input, arguments.param_key)
+    checkpoint = weights.read(arguments.input, arguments.param_key)
     arch, kwargs = recognise(checkpoint)
-    net = build(checkpoint, arch, kwargs)
+    net = fill(build_empty(checkpoint, arch, kwargs), checkpoint, arch, kwargs)
     task = arguments.task or checkpoint.metadata.get(TASK_KEY) or ("sr" if int(net.upscale) > 1 else "restoration")
-    metadata = checkpoint.metadata | {ARCH_KEY: arch, KWARGS_KEY: json.dumps(kwargs), TASK_KEY: task}
-    weights = {name: checkpoint.state_dict[name] for name in net.state_dict()}  # .safetensors files sort by size
+    metadata = checkpoint.metadata | network_metadata(arch, kwargs, task)
+    tensors = {name: checkpoint.state_dict[name] for name in net.state_dict()}  # .safetensors files sort by size
     if arguments.half:
-        weights = {name: t.to(torch.float16) if t.is_floating_point() else t for name, t in weights.items()}
-    write_checkpoint(arguments.output, weights, metadata)
+        tensors = {name: t.to(torch.float16) if t.is_floating_point() else t for name, t in tensors.items()}
+    weights.write(arguments.output, tensors, metadata)
     size = arguments.output.stat().st_size / 1e6
-    return f"{arguments.output}: {arch}, {task}, {len(weights)} tensors, {size:.2f} MB, {json.dumps(kwargs)}"
+    return f"{arguments.output}: {arch}, {task}, {len(tensors)} tensors, {size:.2f} MB, {json.dumps(kwargs)}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables and write the reports; ``arguments`` default to the command line's.
 
     Returns:
-        The exit code; wrong usage leaves through argparse's SystemExit(2).
+        The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     parser = _parser()
     options = parser.parse_args(arguments)

@@ -30,7 +30,7 @@ EXAMPLES = {
     "download": """
 mambair data download --list
 mambair data download Set5 Set14 DIV2K --scale 4
-mambair data download sr dn car --root /data/restoration
+mambair data download classic-sr color-dn gray-car --root /data/restoration
 """,
     "prepare": """
 mambair data prepare sub-images datasets/DIV2K/DIV2K_train_HR datasets/DIV2K/HR_sub

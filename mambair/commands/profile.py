@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the costs of one network; ``arguments`` default to the command line's.
 
     Returns:
-        The exit code: 0, or 1 if the forward pass could not be measured; wrong usage leaves through SystemExit(2).
+        The exit code, see `mambair.system.exit_codes`; 1 if the forward pass could not be measured.
     """
     parser = _parser()
     options = parser.parse_args(arguments)

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
         task: a key of ``TASKS``, from a script that does one; None takes it from ``--task``.
 
     Returns:
-        The exit code; wrong usage leaves through argparse's SystemExit(2).
+        The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     parser = _parser(task)
     options = parser.parse_args(arguments)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mambair import __version__
+from mambair.archs.published import family_with
 from mambair.data.restoration_dataset import to_pixels, to_tensor
-from mambair.evaluation import published
 from mambair.evaluation.suites import Suite
 from mambair.images.files import list_images, read_image
 from mambair.images.lazy_image import in_color
@@ -94,7 +94,7 @@ class FunctionCandidate(Candidate):
         self.name, self.identity, self._restore = name, identity, restore
         if net is not None:
             self.parameters = count_parameters(net)
-            self.published_network = published.network_with(self.parameters)
+            self.published_network = family_with(self.parameters)
 
     def prepare(self, lq: Tensor) -> None:
         """Load libraries and native code, where a network is known."""
@@ -143,7 +143,7 @@ class NetworkCandidate(Candidate):
         )
         self.upscale: int = self._restorer.scale
         self.parameters = count_parameters(self._restorer.net)
-        self.published_network = published.network_with(self.parameters)
+        self.published_network = family_with(self.parameters)
         weights = hashlib.sha256(path.read_bytes()).hexdigest()
         settings = (param_key, tile, self._restorer.overlap, str(dtype), self_ensemble, self._restorer.device.type)
         self.identity = f"{weights} {settings} {__version__}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mambair.archs.published import networks
 from mambair.evaluation import published
 from mambair.evaluation.candidates import Candidate
 from mambair.evaluation.published import PublishedMethod, Score
@@ -93,7 +94,7 @@ def check_reference(run: Run, levels: Sequence[int]) -> None:
 
 def parameters_of(row: PublishedMethod, upscale: int) -> int | None:
     """Parameters of the network behind a printed row, where it is one of this project's."""
-    network = published.networks().get(row.network or "")
+    network = networks().get(row.network or "")
     return None if network is None else network.parameters.get(upscale)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mambair.archs import build
 from mambair.evaluation.candidates import Candidate, FunctionCandidate, InputCandidate, input_of
 from mambair.evaluation.distributed import measure_shared
 from mambair.evaluation.evaluate import Storage
@@ -24,9 +24,16 @@ from mambair.models.ema import MovingAverage
 from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
-from mambair.registry import ARCH_REGISTRY, MODEL_REGISTRY, join_basicsr_log
+from mambair.registry import MODEL_REGISTRY, join_basicsr_log
 from mambair.system.distributed import Processes
-from mambair.weights.checkpoint import METADATA_KEY, load_weights, read_checkpoint, write_checkpoint_file
+from mambair.weights.checkpoint import (
+    AVERAGE_KEY,
+    load_weights,
+    network_metadata,
+    read_checkpoint,
+    write_checkpoint,
+    write_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +45,6 @@ DEFAULT_NONFINITE_LIMIT = 20
 
 class LossError(ValueError):
     """The options name no loss."""
-
-
-def build_network(opt: Mapping[str, Any]) -> nn.Module:
-    """Build the network of an option file's ``network_g`` block: ``type`` and the arguments of its class."""
-    arguments = {key: value for key, value in opt.items() if key != "type"}
-    return ARCH_REGISTRY.get(opt["type"])(**arguments)
 
 
 @MODEL_REGISTRY.register()
@@ -70,7 +71,7 @@ class RestorationModel:
         self.is_train = bool(opt["is_train"])
         self.processes = Processes(opt.get("rank", 0), opt.get("world_size", 1), opt.get("local_rank", 0))
         self.device = torch.device("cuda" if opt.get("num_gpu", 0) != 0 and torch.cuda.is_available() else "cpu")
-        self.net_g = build_network(opt["network_g"]).to(self.device)
+        self.net_g = build(*type_and_arguments(opt["network_g"])).to(self.device)
         self.average: MovingAverage | None = None
         self.metric_results: dict[str, float] = {}
         self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
@@ -78,26 +79,29 @@ class RestorationModel:
         self._reported: set[str] = set()
         count = sum(parameter.numel() for parameter in self.net_g.parameters())
         logger.info("%s with %s parameters on %s", type(self.net_g).__name__, f"{count:,}", self.device)
-        self._load_pretrained(self.net_g, opt["path"].get("param_key_g"))
+        has_average = self._load_pretrained(self.net_g, opt["path"].get("param_key_g"))
         if self.is_train:
-            self._prepare_training(opt["train"])
+            self._prepare_training(opt["train"], has_average)
 
-    def _load_pretrained(self, net: nn.Module, param_key: str | None) -> None:
-        """Load ``path.pretrain_network_g`` into ``net``, if one is named."""
+    def _load_pretrained(self, net: nn.Module, param_key: str | None) -> bool:
+        """Load ``path.pretrain_network_g`` into ``net``, if one is named; returns whether the file has an average."""
         path = self.opt["path"].get("pretrain_network_g")
-        if path:
-            checkpoint = read_checkpoint(path, param_key=param_key)
-            report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get("strict_load_g", True))
-            logger.info("weights of %s loaded%s", path, f", except\n{report}" if report else "")
+        if not path:
+            return False
+        checkpoint = read_checkpoint(path, param_key=param_key)
+        report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get("strict_load_g", True))
+        logger.info("weights of %s loaded%s", path, f", except\n{report}" if report else "")
+        return checkpoint.has_average
 
-    def _prepare_training(self, train_opt: Mapping[str, Any]) -> None:
+    def _prepare_training(self, train_opt: Mapping[str, Any], has_average: bool) -> None:
         self.net_g.train()
         if train_opt.get("checkpoint_groups"):
             count = recompute_groups(self.net_g, train_opt["checkpoint_groups"])
             logger.info("%d of %d groups compute their activations again", count, len(groups_of(self.net_g)))
         if train_opt.get("ema_decay"):
             self.average = MovingAverage(self.net_g, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
-            self._load_average()
+            if has_average:
+                self._load_pretrained(self.average.net, AVERAGE_KEY)
             if not self.opt["path"].get("pretrain_network_g"):
                 self.average.warn_if_short(int(train_opt["total_iter"]))
         losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
@@ -133,14 +137,6 @@ class RestorationModel:
             self._synchronised = nn.parallel.DistributedDataParallel(self.net_g, device_ids=gpu)
         net: nn.Module = self._synchronised or self.net_g
         self.training_net = torch.compile(net) if train_opt.get("compile") else net
-
-    def _load_average(self) -> None:
-        """Go on from a checkpoint's own averaged weights where it has them."""
-        path = self.opt["path"].get("pretrain_network_g")
-        if path and self.average is not None:
-            keys = torch.load(path, map_location="cpu", weights_only=True).keys() if path.endswith(".pth") else ()
-            if "params_ema" in keys:
-                self._load_pretrained(self.average.net, "params_ema")
 
     # -- one training step -------------------------------------------------------------------------------------------
 
@@ -346,11 +342,13 @@ class RestorationModel:
         """Write ``models/net_g_<label>.pth`` as BasicSR does: {"params": ..., "params_ema": ... if averaging}."""
         if not self.processes.is_main:
             return
-        content: dict[str, Any] = {"params": _on_cpu(self.net_g)}
-        if self.average is not None:
-            content["params_ema"] = _on_cpu(self.average.net)
-        content[METADATA_KEY] = describe_network(self.opt)
-        write_checkpoint_file(Path(self.opt["path"]["models"]) / f"net_g_{label}.pth", content)
+        task = "sr" if self.opt.get("scale", 1) > 1 else "restoration"
+        write_checkpoint(
+            Path(self.opt["path"]["models"]) / f"net_g_{label}.pth",
+            self.net_g.state_dict(),
+            network_metadata(*type_and_arguments(self.opt["network_g"]), task),
+            average=None if self.average is None else self.average.net.state_dict(),
+        )
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write ``training_states/<iter>.state``, tensors and numbers only, so that a safe load reads it; -1: none."""
@@ -365,7 +363,7 @@ class RestorationModel:
             "scaler": self.scaler.state_dict(),
             "best_metric_results": self.best_metric_results,
         }
-        write_checkpoint_file(Path(self.opt["path"]["training_states"]) / f"{current_iter}.state", state)
+        write_state(Path(self.opt["path"]["training_states"]) / f"{current_iter}.state", state)
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
         """Go on from a training state; the weights come with ``path.pretrain_network_g``.
@@ -383,12 +381,6 @@ class RestorationModel:
         self.best_metric_results = resume_state.get("best_metric_results", {})
 
 
-def describe_network(opt: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata that lets `mambair.load` rebuild the network: architecture, arguments and task."""
-    arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
-    task = "sr" if opt.get("scale", 1) > 1 else "restoration"
-    return {"mambair.arch": opt["network_g"]["type"], "mambair.kwargs": json.dumps(arguments), "mambair.task": task}
-
-
-def _on_cpu(net: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+def type_and_arguments(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The ``type`` of a block of an option file, and its other keys."""
+    return block["type"], {key: value for key, value in block.items() if key != "type"}

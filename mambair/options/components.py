@@ -61,7 +61,7 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
         return
     scale_key = next((key for key in ("upscale", "scale") if key in known), None)
     if ARCH_REGISTRY.is_ours(found["type"]):
-        upscale = _construct(network, found, faults)
+        upscale = _trial_construction(found, faults)
     else:
         upscale = found.get(scale_key, known[scale_key].default) if scale_key else None
     scale = data.get("scale")
@@ -71,13 +71,15 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
         faults.add((*path, key), f"found {upscale}{written}, but scale is {scale}; the two must be equal")
 
 
-def _construct(network: Callable[..., Any], found: dict[str, Any], faults: FaultList) -> int | None:
+def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:
     """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
-    import torch
+    from mambair.archs import BuildError, build
 
-    with torch.device("meta"):
-        built = _try_call(network, _arguments(found), ("network_g",), found["type"], faults)
-    return None if built is None else built.upscale
+    try:
+        return build(found["type"], _arguments(found), device="meta").upscale  # type: ignore[return-value]
+    except BuildError as error:
+        faults.add(("network_g",), f"{found['type']} refuses these values: {error.reason}")
+        return None
 
 
 def _try_call(

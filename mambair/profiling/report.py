@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from mambair.evaluation import published
+from mambair.archs.published import networks
 from mambair.profiling.counting import Count, count_macs, count_parameters
 from mambair.profiling.forward_pass import ForwardPass, Settings
 from mambair.profiling.target import Target
@@ -69,7 +69,7 @@ class Profile:
         """What the paper printed for this network and size, in 10^9."""
         if self.target.published is None or not _is_published_size(self.output_size, self.upscale):
             return None
-        return published.networks()[self.target.published].giga_macs.get(self.upscale)
+        return networks()[self.target.published].giga_macs.get(self.upscale)
 
 
 def profile(target: Target, size: tuple[int, int], *, of_output: bool = True, depth: int = 2) -> Profile:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from mambair.evaluation import published
+from mambair.archs import BuildError, build
+from mambair.archs.published import family_with
 from mambair.options import load_options
 from mambair.options.yaml_reader import read_option_file
 from mambair.registry import ARCH_REGISTRY
+from mambair.weights.catalogue import UnknownNetworkError, find
 from mambair.weights.checkpoint import read_checkpoint
 from mambair.weights.loading import recognise
 
@@ -32,7 +32,7 @@ class Target:
     Attributes:
         label: how the user named it.
         arch, kwargs: the registered class and its arguments.
-        published: the published network of that name, if it is one.
+        published: the family of published networks it belongs to, if any.
     """
 
     label: str
@@ -50,11 +50,9 @@ class Target:
             TargetError: the class does not take these arguments.
         """
         try:
-            with torch.device(device):
-                return ARCH_REGISTRY.get(self.arch)(**self.kwargs).eval()
-        except (TypeError, ValueError, RuntimeError, KeyError) as error:
-            reason = error.args[0] if isinstance(error, KeyError) else error
-            raise TargetError(f"{self.arch}({json.dumps(self.kwargs)}) cannot be built: {reason}") from error
+            return build(self.arch, self.kwargs, device=device).eval()
+        except BuildError as error:
+            raise TargetError(str(error)) from error
 
 
 def find_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
@@ -78,13 +76,13 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
     if path.is_file():
         return _of_options(path) if path.suffix.lower() in OPTION_FILES else _of_weights(path)
     try:
-        network, factor = published.find_network(text)
-    except published.UnknownNetworkError as error:
+        spec = find(text)
+    except UnknownNetworkError as error:
         if text in ARCH_REGISTRY:
             return Target(text, text)
         classes = ", ".join(ARCH_REGISTRY.keys())
         raise TargetError(f"{text}: there is no such file, and {error}; registered classes: {classes}") from None
-    return Target(text, network.arch, network.arguments(factor), network.name)
+    return Target(text, spec.arch, spec.kwargs, spec.family.family if spec.family else None)
 
 
 def _of_weights(path: Path) -> Target:
@@ -92,7 +90,7 @@ def _of_weights(path: Path) -> Target:
     arch, kwargs = recognise(checkpoint)
     target = Target(path.name, arch, kwargs)
     parameters = sum(parameter.numel() for parameter in target.build(device="meta").parameters())
-    return Target(path.name, arch, kwargs, published.network_with(parameters))
+    return Target(path.name, arch, kwargs, family_with(parameters))
 
 
 def _of_options(path: Path) -> Target:

@@ -36,7 +36,7 @@ class BatchPlan:
 
 
 def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
-    """Share out ``datasets.train.total_batch_size``; BasicSR's ``batch_size_per_gpu`` counts once per process.
+    """Share out ``datasets.train.total_batch_size``, which the options always state.
 
     The passes are ``train.accumulation``, or follow from ``train.images_per_pass``: as few as keep to it.
 
@@ -45,18 +45,13 @@ def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
         world_size: number of processes.
 
     Raises:
-        BatchError: no batch size, one that processes x accumulation does not divide, or both ways to say the passes.
+        BatchError: a batch that processes x accumulation does not divide, or both ways to say the passes.
     """
     data, train = opt["datasets"]["train"], opt["train"]
     accumulation, at_once = int(train.get("accumulation", 1)), train.get("images_per_pass")
     if at_once and accumulation > 1:
         raise BatchError("train: accumulation and images_per_pass are both given; keep one, the other follows")
-    if data.get("total_batch_size"):
-        total = int(data["total_batch_size"])
-    elif data.get("batch_size_per_gpu"):
-        total = int(data["batch_size_per_gpu"]) * world_size * accumulation
-    else:
-        raise BatchError("datasets.train: total_batch_size is missing")
+    total = int(data["total_batch_size"])
     if total % (world_size * accumulation):
         raise BatchError(
             f"datasets.train: total_batch_size: {total} images cannot be shared out to {world_size} process(es) x "

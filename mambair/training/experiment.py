@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,23 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mambair.system.atomic_file import atomic_path
+from mambair.weights.checkpoint import CheckpointError, read_state
 
 logger = logging.getLogger(__name__)
-
-# which of these torch.load raises depends on where in the file the damage is
-READER_ERRORS = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 
 
 class ResumeError(ValueError):
@@ -134,17 +120,12 @@ def read_resume_point(state_path: Path, models: Path) -> ResumePoint:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """torch.load of plain data; what a truncated or foreign file makes torch raise becomes a ResumeError."""
-    if not path.is_file():
-        raise ResumeError(f"no such file: {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except READER_ERRORS as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ResumeError(f"{path} is damaged ({type(error).__name__}: {reason})") from error
-    if not isinstance(content, dict):
-        raise ResumeError(f"{path} holds a {type(content).__name__}, not a dictionary")
-    return content
+        return read_state(path)
+    except FileNotFoundError:
+        raise ResumeError(f"no such file: {path}") from None
+    except CheckpointError as error:
+        raise ResumeError(f"the training cannot continue from {error}") from error
 
 
 def point_to_weights(opt: dict[str, Any], point: ResumePoint) -> None:

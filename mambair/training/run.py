@@ -20,6 +20,7 @@ from mambair.models.optimizers import OptimizerError
 from mambair.models.restoration_model import LossError
 from mambair.models.schedules import ScheduleError
 from mambair.system.distributed import LaunchError, Processes, start_processes
+from mambair.system.own_code import imported_modules
 from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
 from mambair.training.experiment import (
@@ -32,7 +33,7 @@ from mambair.training.experiment import (
 )
 from mambair.training.logs import RunLog, open_tensorboard, start_logging, stop_logging
 from mambair.training.loop import Loop
-from mambair.training.seeding import draw_seed, seed_everything
+from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointError, CheckpointWriteError
 
@@ -67,7 +68,7 @@ def train(
         launcher: "slurm" reads the group of processes from slurm's variables, otherwise torchrun's count.
 
     Returns:
-        The exit code: 0 finished, 1 stopped by a failure that is explained in the log, 143 or 130 ended by a signal.
+        The exit code: 0 finished, 1 stopped by a failure that the log explains, 129, 130 or 143 ended by a signal.
 
     Raises:
         ValueError: one of SETUP_FAULTS: options that only show to be wrong here.
@@ -119,7 +120,7 @@ def build_loop(opt: dict[str, Any], plan: BatchPlan, processes: Processes, point
     start, state = (point.iteration, point.state) if point else (0, {})
     seed = state.get("seed")
     if seed is None:
-        seed = opt["manual_seed"] if opt.get("manual_seed") is not None else draw_seed()
+        seed = opt["manual_seed"]
     opt["manual_seed"] = seed
     opt["train"]["accumulation"] = plan.passes
     logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
@@ -167,11 +168,12 @@ def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
             logger.error("training stopped: %s; make room and go on with --auto_resume", error)
             return 1
     if not finished:
-        named = option_file or "<option file>"
+        own_code = "".join(f" --import {name}" for name in imported_modules())
         logger.warning(
-            "stopped by signal %d; the state is saved. Go on with: python mambair/train.py -opt %s --auto_resume",
+            "stopped by signal %d; the state is saved. Go on with: mambair train -opt %s --auto_resume%s",
             interruption.signal_number,
-            named,
+            option_file or "<option file>",
+            own_code,
         )
         return interruption.exit_code
     logger.info("training finished after %.0f s; weights: %s", time.monotonic() - began, loop.opt["path"]["models"])

@@ -7,15 +7,9 @@ with any model. The data's randomness is a function of (seed, sample number) in 
 from __future__ import annotations
 
 import random
-import secrets
 
 import numpy as np
 import torch
-
-
-def draw_seed() -> int:
-    """A seed for a run that names none."""
-    return secrets.randbelow(2**31)
 
 
 def seed_everything(seed: int, iteration: int, rank: int) -> None:

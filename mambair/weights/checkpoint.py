@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,10 @@ from mambair.system.atomic_file import atomic_path
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
 PARAM_KEYS = ("params_ema", "params", "model", "state_dict")  # where published files keep the weights; first one wins
+AVERAGE_KEY = "params_ema"
 METADATA_KEY = "metadata"
+# what the metadata says of a network
+ARCH_KEY, KWARGS_KEY, TASK_KEY = "mambair.arch", "mambair.kwargs", "mambair.task"
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 SHOWN = 12  # faults of one kind that are written out
 
@@ -44,11 +48,13 @@ class Checkpoint:
         state_dict: name -> tensor on the CPU, dtype as stored, without wrapper prefixes.
         metadata: what the file says of itself; empty for most .pth files.
         source: the path, for messages.
+        has_average: whether the file also holds a moving average, under ``params_ema``.
     """
 
     state_dict: dict[str, Tensor]
     metadata: dict[str, str]
     source: str
+    has_average: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,12 +114,14 @@ def read_checkpoint(path: str | PathLike[str], param_key: str | None = None) -> 
             raise CheckpointError(
                 f"{path}: param_key {param_key!r} has no meaning in a .safetensors file; leave it out"
             )
+        content: Any = {}
         tensors, metadata = _read_safetensors(path)
     else:
-        tensors, metadata = _unwrap(_read_pickle(path), param_key, path)
+        content = _read_pickle(path)
+        tensors, metadata = _unwrap(content, param_key, path)
     if not tensors:
         raise CheckpointError(f"{path}: the file holds no tensors")
-    return Checkpoint(_checked(tensors, path), metadata, str(path))
+    return Checkpoint(_checked(tensors, path), metadata, str(path), AVERAGE_KEY in content)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -228,44 +236,87 @@ def load_weights(net: nn.Module, state_dict: Mapping[str, Tensor], *, strict: bo
 
 
 def write_checkpoint(
-    path: str | PathLike[str], state_dict: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: str | PathLike[str],
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, all or nothing (never half a file).
 
     Args:
-        path: .safetensors, or .pth / .pt / .ckpt, which become {"params": state_dict, "metadata": metadata} (the second
-            only when there is metadata) and can be read by BasicSR.
+        path: .safetensors, or .pth / .pt / .ckpt, which become {"params": state_dict, "params_ema": average,
+            "metadata": metadata} (the last two only where they are given) and can be read by BasicSR.
         state_dict: name -> tensor, any device; stored in their dtypes.
-        metadata: text about the weights, e.g. {"mambair.arch": "MambaIR", "mambair.kwargs": "<json>"}.
+        metadata: text about the weights, as `network_metadata` gives it.
+        average: the moving average of the weights; not for .safetensors, which hold one table.
 
     Raises:
-        CheckpointError: another suffix.
+        CheckpointError: another suffix, or an average for a .safetensors file.
+        CheckpointWriteError: the disk is full or not writable.
     """
     path = Path(path)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    if path.suffix.lower() == ".safetensors":
-        own = {name: tensor.clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
-        with atomic_path(path) as temporary:
-            save_file(own, temporary, metadata=dict(metadata or {}))
-    elif path.suffix.lower() in PICKLE_SUFFIXES:
-        content: dict[str, Any] = {"params": tensors}
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        if average is not None:
+            raise CheckpointError(f"{path}: a .safetensors file holds one table of weights, not an average, too")
+        own = {name: tensor.clone() for name, tensor in _on_cpu(state_dict).items()}  # it refuses shared memory
+        _write(path, lambda temporary: save_file(own, temporary, metadata=dict(metadata or {})))
+    elif suffix in PICKLE_SUFFIXES:
+        content: dict[str, Any] = {"params": _on_cpu(state_dict)}
+        if average is not None:
+            content[AVERAGE_KEY] = _on_cpu(average)
         if metadata:
             content[METADATA_KEY] = dict(metadata)
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        write_state(path, content)
     else:
         raise CheckpointError(f"{path}: weights are written to {', '.join(SUFFIXES)} files, not to {path.suffix!r}")
 
 
-def write_checkpoint_file(path: Path, content: Mapping[str, Any]) -> None:
-    """torch.save, all or nothing: on the disk and renamed, or the file before it untouched.
+def read_state(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read a dictionary of tensors, numbers and text, such as a training state; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, holds other objects, or is no dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    content = _read_pickle(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a dictionary, got a {type(content).__name__}")
+    return content
+
+
+def write_state(path: str | PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a dictionary of tensors, numbers and text, all or nothing.
 
     Raises:
         CheckpointWriteError: the disk is full or not writable.
     """
+    _write(Path(path), lambda temporary: torch.save(dict(content), temporary))
+
+
+def network_metadata(arch: str, kwargs: Mapping[str, Any], task: str) -> dict[str, str]:
+    """The metadata from which `mambair.load` rebuilds a network.
+
+    Args:
+        arch, kwargs: the registered class and its arguments.
+        task: "sr" or "restoration", for people and other programs.
+    """
+    return {ARCH_KEY: arch, KWARGS_KEY: json.dumps(dict(kwargs)), TASK_KEY: task}
+
+
+def _on_cpu(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+
+
+def _write(path: Path, save: Callable[[Path], object]) -> None:
+    """Write beside ``path`` and rename; on an error the file that was there is untouched."""
     try:
         with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    # torch's writer turns the operating system's errors into RuntimeError
-    except (OSError, RuntimeError) as error:
+            save(temporary)
+    # the writers of torch and safetensors turn the operating system's errors into their own
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointWriteError(f"{path}: {str(error).partition(chr(10))[0]}") from error

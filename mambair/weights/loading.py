@@ -12,13 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.archs import detectors
+from mambair.archs import BuildError, build, detectors
 from mambair.registry import ARCH_REGISTRY
-from mambair.weights.checkpoint import Checkpoint, CheckpointError, compare, load_weights, read_checkpoint
+from mambair.weights.checkpoint import (
+    ARCH_KEY,
+    KWARGS_KEY,
+    Checkpoint,
+    CheckpointError,
+    compare,
+    load_weights,
+    read_checkpoint,
+)
 
-ARCH_KEY = "mambair.arch"
-KWARGS_KEY = "mambair.kwargs"
-TASK_KEY = "mambair.task"
 LARGEST_ARGUMENT = 1 << 16  # no size, count or factor of a network comes near it
 SHOWN_NAMES = 4
 
@@ -43,27 +48,35 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
     """
     checkpoint = read_checkpoint(path, param_key)
     arch, kwargs = recognise(checkpoint)
-    return build(checkpoint, arch, kwargs).eval()
+    net = build_empty(checkpoint, arch, kwargs)
+    return fill(net, checkpoint, arch, kwargs).eval()
 
 
-def build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
-    """The network ``arch`` with ``kwargs`` and the weights of a checkpoint, which it must fit exactly.
+def build_empty(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Build the network ``arch`` with ``kwargs`` on the meta device, where it takes no memory.
 
     Raises:
-        CheckpointError: the arguments are absurd or refused by the class, or the weights do not fit (all is listed).
+        CheckpointError: the arguments are out of range for this checkpoint, or the class refuses them.
     """
     _refuse_absurd(checkpoint, arch, kwargs)
+    return _build(checkpoint, arch, kwargs, device="meta")
+
+
+def fill(net: nn.Module, checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Give the weights of a checkpoint to a network of `build_empty`, in float32 on the CPU.
+
+    Raises:
+        CheckpointError: the weights do not fit exactly; all differences are listed.
+    """
     weights = detectors.with_present_names(arch, checkpoint.state_dict)
-    with torch.device("meta"):  # shapes are compared before any memory is taken
-        net = _construct(checkpoint, arch, kwargs)
-        report = compare(net, weights)
+    report = compare(net, weights)
     if report:
         raise CheckpointError(
             f"{checkpoint.source}: taken for {arch}({_arguments(kwargs)}), but the weights do not fit it:\n{report}"
         )
     net.load_state_dict({name: _in_float32(tensor) for name, tensor in weights.items()}, assign=True)
     if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):  # it has buffers outside the state dict
-        net = _construct(checkpoint, arch, kwargs)
+        net = _build(checkpoint, arch, kwargs)
         load_weights(net, weights)
     return net
 
@@ -127,11 +140,11 @@ def _refuse_absurd(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any])
             raise CheckpointError(f"{checkpoint.source}: {name}={blocks} for {tensors} tensors is absurd; refused")
 
 
-def _construct(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def _build(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any], device: str | None = None) -> nn.Module:
     try:
-        return ARCH_REGISTRY.get(arch)(**kwargs)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.source}: {arch}({_arguments(kwargs)}) cannot be built: {error}") from error
+        return build(arch, kwargs, device=device)
+    except BuildError as error:
+        raise CheckpointError(f"{checkpoint.source}: {error}") from error
 
 
 def _in_float32(tensor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mambair.archs import detectors
 from mambair.weights.checkpoint import Checkpoint
-from mambair.weights.loading import build, recognise
+from mambair.weights.loading import build_empty, fill, recognise
 
 try:
     from spandrel import (
@@ -71,7 +71,7 @@ class MambaIRArchitecture(Architecture[nn.Module]):
         weights = {name: tensor.detach().clone() for name, tensor in _tensors(state_dict).items()}
         checkpoint = Checkpoint(weights, {}, "the state dict")
         arch, kwargs = recognise(checkpoint)
-        net: Any = build(checkpoint, arch, kwargs).eval()
+        net: Any = fill(build_empty(checkpoint, arch, kwargs), checkpoint, arch, kwargs).eval()
         return ImageModelDescriptor(
             net,
             net.state_dict(),

@@ -36,17 +36,25 @@ def test_usage(arguments: list[str], code: int, text: str, capsys: pytest.Captur
     assert text in (shown.err if code else shown.out)
 
 
-def test_the_package_runs_as_a_module_without_torch(repository: Path) -> None:
-    program = (
-        "import runpy, sys\nsys.argv = ['mambair', 'restore', '--help']\n"
-        "try:\n    runpy.run_module('mambair', run_name='__main__')\n"
-        "except SystemExit as stop:\n"
-        "    heavy = sorted({'torch', 'numpy', 'cv2', 'PIL', 'tqdm'} & set(sys.modules))\n"
-        "    assert not heavy, heavy\n    sys.exit(stop.code)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, timeout=60)
+EVERY_HELP = """
+import runpy, sys
+from mambair.cli import COMMANDS
+for name in COMMANDS:
+    sys.argv = ["mambair", name, "--help"]
+    try:
+        runpy.run_module("mambair", run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 0
+    heavy = sorted({"torch", "numpy", "cv2", "PIL", "tqdm"} & set(sys.modules))
+    assert not heavy, (name, heavy)
+"""
+
+
+def test_the_package_runs_as_a_module_and_shows_every_help_without_torch(repository: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", EVERY_HELP], cwd=repository, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    assert "usage: mambair restore" in run.stdout
+    assert run.stdout.count("usage: mambair ") == run.stdout.count("exit codes: 0 done") == len(cli.COMMANDS)
+    assert run.stdout.count("\nexamples:\n  ") == len(cli.COMMANDS)
 
 
 def test_the_installed_command_is_this_one(repository: Path) -> None:

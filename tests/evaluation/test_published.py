@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mambair.archs.published import networks
 from mambair.evaluation import published
 from mambair.evaluation.suites import SUITES, TEST_SETS
 
@@ -20,7 +21,7 @@ def test_results_belong_to_suites_and_networks(name: str) -> None:
             assert row.about
             assert set(row.scores) == set(suite.sets)
             if row.network is not None:
-                assert suite.upscale(level) in published.networks()[row.network].parameters
+                assert suite.upscale(level) in networks()[row.network].parameters
             for score in row.scores.values():
                 assert 20 < score.psnr < 45 and (score.ssim is None or 0.7 < score.ssim < 1)
 
@@ -47,30 +48,3 @@ def test_higher_is_better_than_the_scale_above() -> None:
             for name, score in row.scores.items():
                 values = [other.scores[name].psnr for other in found if other] + [score.psnr]
                 assert values == sorted(values, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "factor"),
-    [("mambair-light-X4", "MambaIR-light", 4), ("MambaIRUNet", "MambaIRUNet", 1), ("MambaIRv2-S-x3", "MambaIRv2-S", 3)],
-)
-def test_names_of_networks(text: str, name: str, factor: int) -> None:
-    network, found = published.find_network(text)
-    assert (network.name, found) == (name, factor)
-
-
-def test_unknown_names_and_factors() -> None:
-    with pytest.raises(
-        published.UnknownNetworkError, match=r"no published network is called 'MambaIR'; there are MambaIR-x2"
-    ):
-        published.find_network("MambaIR")
-    with pytest.raises(
-        published.UnknownNetworkError, match="MambaIR-light was published for a factor of 2, 3, 4, not 8"
-    ):
-        published.networks()["MambaIR-light"].arguments(8)
-
-
-def test_networks_are_known_by_their_parameters() -> None:
-    assert published.network_with(924492) == "MambaIR-light"
-    assert published.network_with(924493) is None
-    counts = [count for network in published.networks().values() for count in network.parameters.values()]
-    assert len(counts) == len(set(counts))

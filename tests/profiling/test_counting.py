@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mambair.backbones  # noqa: F401, registers its networks
-from mambair.evaluation import published
+from mambair.archs.published import networks
 from mambair.layers import SS2D
 from mambair.ops import reference
 from mambair.profiling.counting import (
@@ -110,12 +110,12 @@ class _Image(nn.Module):
         return self.layer(x.permute(0, 2, 3, 1))
 
 
-NETWORKS = [(network.name, factor) for network in published.networks().values() for factor in network.parameters]
+NETWORKS = [(network.family, factor) for network in networks().values() for factor in network.parameters]
 
 
 @pytest.mark.parametrize(("name", "factor"), NETWORKS, ids=[f"{name}-{factor}" for name, factor in NETWORKS])
 def test_parameters_are_the_published_number(name: str, factor: int) -> None:
-    network = published.networks()[name]
+    network = networks()[name]
     with torch.device("meta"):
         net = ARCH_REGISTRY.get(network.arch)(**network.arguments(factor))
     assert count_parameters(net) == network.parameters[factor]
@@ -135,7 +135,7 @@ PRINTED = [
 
 @pytest.mark.parametrize(("name", "factor", "tolerance"), PRINTED, ids=[f"{n}-x{f}" for n, f, _ in PRINTED])
 def test_macs_as_the_papers_count_are_the_printed_ones(name: str, factor: int, tolerance: float) -> None:
-    network = published.networks()[name]
+    network = networks()[name]
     with torch.device("meta"):
         net = ARCH_REGISTRY.get(network.arch)(**network.arguments(factor)).eval()
     count = count_macs(net, (1, 3, 720 // factor, 1280 // factor))

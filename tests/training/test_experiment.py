@@ -111,7 +111,7 @@ def test_named_state_is_never_replaced_by_another(opt: dict) -> None:
     point = find_resume_point(opt, auto_resume=False)
     assert point is not None and point.iteration == 5
     named.write_bytes(b"")
-    with pytest.raises(ResumeError, match=r"5\.state is damaged"):
+    with pytest.raises(ResumeError, match=r"cannot continue from .*5\.state: not a whole checkpoint \(EOFError"):
         find_resume_point(opt, auto_resume=False)
 
 

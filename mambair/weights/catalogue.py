@@ -1,0 +1,91 @@
+"""All published networks by name: ``create`` builds one, ``list_networks`` lists them."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from mambair.archs import build
+from mambair.archs.published import PublishedNetwork, networks
+
+SHOWN = 5  # names in a message
+
+
+class UnknownNetworkError(ValueError):
+    """No published network has this name; the message lists the nearest ones."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What one name stands for.
+
+    Attributes:
+        name: the full name.
+        arch, kwargs: the registered class and its arguments.
+        family: the family of a restoration network, with its sizes and printed costs; None for a backbone.
+    """
+
+    name: str
+    arch: str
+    kwargs: Mapping[str, Any]
+    family: PublishedNetwork | None = None
+
+
+def create(name: str, **overrides: Any) -> nn.Module:
+    """Build a published network with random weights, in training mode, on the CPU.
+
+    Args:
+        name: one of ``list_networks()``, or an older name of it; upper and lower case are the same.
+        overrides: arguments of its class that replace the published ones: ``embed_dim=48``.
+
+    Raises:
+        UnknownNetworkError: no published network has this name.
+        BuildError: the class refuses the arguments.
+    """
+    spec = find(name)
+    return build(spec.arch, {**spec.kwargs, **overrides})
+
+
+def list_networks(pattern: str = "*") -> list[str]:
+    """List the names of published networks, sorted.
+
+    Args:
+        pattern: ``*`` stands for any characters and ``?`` for one: ``"MambaIRv2-*-x4"``; upper and lower case are
+            the same.
+    """
+    return sorted(name for name in _specs() if fnmatch.fnmatchcase(name.lower(), pattern.lower()))
+
+
+def find(name: str) -> NetworkSpec:
+    """Return what a name stands for; upper and lower case are the same.
+
+    Raises:
+        UnknownNetworkError: no published network has this name.
+    """
+    specs = {known.lower(): spec for known, spec in _specs().items()}
+    for family in networks().values():
+        specs |= {alias.lower(): specs[full.lower()] for alias, full in family.aliases().items()}
+    if name.lower() not in specs:
+        near = difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
+        shown = ", ".join(dict.fromkeys(specs[key].name for key in near)) or "see mambair.list_networks()"
+        raise UnknownNetworkError(f"no published network is named {name!r}; nearest: {shown}")
+    return specs[name.lower()]
+
+
+@lru_cache(maxsize=1)
+def _specs() -> dict[str, NetworkSpec]:
+    from mambair.backbones.published import VIM_MODELS, VMAMBA_MODELS  # registers the backbones; may import timm
+
+    specs = {
+        name: NetworkSpec(name, family.arch, family.arguments(factor), family)
+        for family in networks().values()
+        for name, factor in family.names().items()
+    }
+    specs |= {name: NetworkSpec(name, "VisionMamba", kwargs) for name, kwargs in VIM_MODELS.items()}
+    return specs | {name: NetworkSpec(name, "VSSM", kwargs) for name, kwargs in VMAMBA_MODELS.items()}
