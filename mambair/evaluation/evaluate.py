@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -38,7 +39,8 @@ class Storage:
     Attributes:
         folder: that ``picture_name`` is relative to.
         picture_name: the file of a restored image, by the names of candidate and image; None: it is not written.
-        cache: results it has are not measured again, unless a restored image is to be written and is not there.
+        cache: results it has are not measured again, unless a restored image is to be written and is not there, or
+            is that of other weights.
     """
 
     folder: Path = Path()
@@ -146,7 +148,7 @@ class _Measuring:
             place = [sample.dataset, sample.image, sample.level]
             key = key_of([candidate.identity, metrics, place, digest(sample.lq), digest(gt)])
             entry = cache.find(key)
-            if entry is not None and (picture is None or (self.storage.folder / picture).is_file()):
+            if entry is not None and (picture is None or self._file_digest(picture) == entry.get("picture")):
                 scores = {name: float(entry["scores"][name]) for name in metrics}
                 return ImageResult(sample.image, scores, entry["seconds"], entry["machine"], picture, is_reused=True)
         restored, seconds = self._restore(candidate, sample)
@@ -154,8 +156,14 @@ class _Measuring:
             write_image(self.storage.folder / picture, DecodedImage(to_pixels(restored)))
         scores = self._scores(candidate.name, sample.image, restored, gt)
         if cache is not None and key and scores.keys() == self.result.metrics.keys():
-            cache.add(key, {"image": sample.image, "scores": scores, "seconds": seconds, "machine": self.machine})
+            entry = {"image": sample.image, "scores": scores, "seconds": seconds, "machine": self.machine}
+            cache.add(key, entry | ({"picture": self._file_digest(picture)} if picture is not None else {}))
         return ImageResult(sample.image, scores, seconds, self.machine, picture)
+
+    def _file_digest(self, picture: str) -> str:
+        """Of a restored image as it is on disk; empty where there is none."""
+        path = self.storage.folder / picture
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
     def _restore(self, candidate: Candidate, sample: Sample) -> tuple[Tensor, float]:
         """The result and the seconds it took."""

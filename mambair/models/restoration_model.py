@@ -287,11 +287,11 @@ class RestorationModel:
         self._log_validation(name, current_iter, tb_logger)
 
     def _report_failures(self, dataset: str, result: SetResult) -> None:
-        """Log why something could not be measured; each line once in a training."""
+        """Log why something could not be measured; each line once in a training, by one process."""
         for line in result.failed:
-            if line not in self._reported:
-                self._reported.add(line)
+            if line not in self._reported and self.processes.is_main:
                 logger.warning("validation of %s: not measured: %s", dataset, line)
+        self._reported.update(result.failed)
 
     def _remember_best(self, dataset: str, metrics: Mapping[str, Any], current_iter: int) -> None:
         """Keep the best values; weights that lead by the first metric of the first data set become net_g_best.pth.

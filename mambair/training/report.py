@@ -162,7 +162,7 @@ class Panel:
 
 def panels_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
     """What is drawn: the losses, the learning rate, and a panel for each metric, by their titles."""
-    panels: dict[str, Panel] = {}
+    panels = {"loss": Panel(), "learning rate": Panel()}
     for record in records:
         dataset = record.get("validation")
         for key, value in record.items():
@@ -173,7 +173,7 @@ def panels_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
                 baseline = record.get("baseline", {})
                 if isinstance(baseline.get(key), float):
                     panel.levels[f"{dataset}, {baseline['name']}"] = baseline[key]
-    return panels
+    return {title: panel for title, panel in panels.items() if panel.curves}
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:

@@ -108,6 +108,13 @@ def test_what_has_changed_is_measured_again(data: Path, tmp_path: Path) -> None:
     candidate = Counting(identity="2")
     run(data, tmp_path, candidate)
     assert len(candidate.asked) == 5, "other weights under the same name"
+    candidate = Counting()
+    run(data, tmp_path, candidate)
+    assert not candidate.asked, "they restored the same pixels"
+    picture_of_others = tmp_path / str(measured.sets[0].of("counting")[0].picture)
+    Image.new("RGB", (24, 24)).save(picture_of_others)
+    run(data, tmp_path, candidate)
+    assert candidate.asked == ["im0"], "the restored image is that of other weights"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_best_values_know_which_way_is_better(metrics_file: Path) -> None:
 
 def test_each_metric_has_a_panel_with_its_baseline(metrics_file: Path) -> None:
     panels = panels_of(read_records(metrics_file))
-    assert list(panels) == ["learning rate", "loss", "psnr", "lpips"]
+    assert list(panels) == ["loss", "learning rate", "psnr", "lpips"]
     assert panels["psnr"].curves == {"Set5": [(2, 30.0), (4, 29.0)]}
     assert panels["psnr"].levels == {"Set5, bicubic": 24.5}
     assert panels["lpips"].curves == {"Set5": [(2, 0.3), (4, 0.2), (6, 0.25)]} and panels["lpips"].levels == {}
