@@ -54,11 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     from mambair.data_tools.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
     from mambair.data_tools.dataset_download import DatasetDownloads
     from mambair.system.lock_file import LockError
+    from mambair.system.tables import printable
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if arguments.list:
         for dataset in DATASETS.values():
             print(f"{dataset.name:10} {dataset.title}\n{'':10} {dataset.page}")
+            if not all(part.file.is_pinned for part in dataset.parts):
+                print(f"{'':10} unpinned: from a branch without checksums; the first download is recorded")
         for suite, names in SUITES.items():
             print(f"{suite:10} the suite {', '.join(names)}")
         return 0
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             progress=progress_bar,
         )
     except (UnknownDatasetError, LockError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     if arguments.dry_run:
         for dataset in datasets:
@@ -86,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         if outcome.by_hand and outcome.dataset.parts:
             print(f"  by hand: {outcome.by_hand}")
         for failure in outcome.failed:
-            print(f"  failed: {failure}", file=sys.stderr)
+            print(f"  failed: {printable(failure)}", file=sys.stderr)
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 
 

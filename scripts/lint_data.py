@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from mambair.data_tools.lint import Lint
     from mambair.images.files import list_images
+    from mambair.system.tables import printable
 
     folders = [folder for folder in (arguments.gt, arguments.lq, *arguments.test) if folder is not None]
     try:
@@ -70,10 +71,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     for finding in sorted(findings, key=lambda finding: not finding.is_fault):
-        print(f"{'fault' if finding.is_fault else 'warning'}: {finding.kind}: {finding.text}")
+        print(f"{'fault' if finding.is_fault else 'warning'}: {finding.kind}: {printable(finding.text)}")
     kinds = Counter(finding.kind for finding in findings)
     print(", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "nothing found")
     return 1 if any(finding.is_fault for finding in findings) else 0

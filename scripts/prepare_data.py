@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from mambair.data_tools.prepare import UnfinishedError
+    from mambair.system.tables import printable
 
     with tqdm(desc=arguments.kind, unit="image", file=sys.stderr) as bar:
         try:
@@ -83,13 +84,13 @@ def main(argv: list[str] | None = None) -> int:
             print("interrupted; the same command goes on", file=sys.stderr)
             return INTERRUPTED
         except (ValueError, OSError) as error:  # a folder, a size or a setting that cannot be
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
             return 2
         else:
             message, code = f"{arguments.output}: {report.summary()}", 1 if report.failed else 0
     for source, reason in report.failed:
-        print(f"failed: {source}: {reason.removeprefix(f'{source}: ')}", file=sys.stderr)
-    print(message, file=sys.stderr if code else sys.stdout)
+        print(printable(f"failed: {source}: {reason.removeprefix(f'{source}: ')}"), file=sys.stderr)
+    print(printable(message), file=sys.stderr if code else sys.stdout)
     return code
 
 
