@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor
 
 from mambair.evaluation.evaluate import NAME, Evaluation, evaluate, unique_name
@@ -56,8 +55,7 @@ def evaluate_shared(
     # two processes may meet images of one stem, so each writes apart until all names are known
     apart = save_folder / f".rank{processes.rank}" if save_folder else None
     own = evaluate(restore, share, metrics, save_folder=apart, suffix=suffix, progress=False)
-    gathered: list[Any] = [None] * processes.world_size
-    dist.all_gather_object(gathered, (share.taken_paths, own.per_image))
+    gathered = processes.gather_json([share.taken_paths, own.per_image])
     count, step = len(dataset), processes.world_size
     taken: set[str] = set()
     in_order: list[dict[str, Any]] = []
