@@ -11,7 +11,7 @@ from mambair.options.errors import FaultList, KeyPath, shown
 _FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
 _ROOT = Path(__file__).resolve().parents[2]
 CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "options").is_dir() else None
-"""The folder of the repository; None where the package is installed, as the folder around it is that of all packages."""
+"""The folder of the repository; None where the package is installed: the folder around it is that of all packages."""
 
 
 def check_plain_name(name: object, key: KeyPath, faults: FaultList, *, kind: str = "folder name") -> None:

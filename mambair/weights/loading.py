@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 
 from mambair.archs import detectors
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.bounded_reader import parse_json
+from mambair.system.tables import printable
 from mambair.weights.checkpoint import Checkpoint, CheckpointError, compare, load_weights, read_checkpoint
 
 ARCH_KEY = "mambair.arch"
@@ -100,17 +101,18 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         raise CheckpointError(f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}")
     text = checkpoint.metadata.get(KWARGS_KEY, "{}")
     try:
-        kwargs = json.loads(text)
-    except json.JSONDecodeError as error:
+        kwargs = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not JSON ({error})") from error
     if not isinstance(kwargs, dict):
-        raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text}")
+        raise CheckpointError(
+            f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text[:80]!r}"
+        )
     accepted = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
     unknown = [name for name in kwargs if name not in accepted]
     if unknown:
-        raise CheckpointError(
-            f"{checkpoint.source}: its metadata gives {arch} {', '.join(unknown)}; it takes {', '.join(accepted)}"
-        )
+        given = printable(", ".join(unknown))
+        raise CheckpointError(f"{checkpoint.source}: its metadata gives {arch} {given}; it takes {', '.join(accepted)}")
     return arch, kwargs
 
 
