@@ -92,6 +92,18 @@ def test_nothing_is_unpickled_evaluated_or_unpacked(repository: Path) -> None:
     assert [f"{path.name}:{each}" for path in files for each in dangerous(path.read_text(encoding="utf-8"))] == []
 
 
+def test_torch_compile_is_used_with_private_caches_only(repository: Path) -> None:
+    used = {"torch.compile": set(), "use_private_compile_caches": set()}
+    for path in (repository / "mambair").rglob("*.py"):
+        for call in (
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ):
+            if dotted(call.func) in used:
+                used[dotted(call.func)].add(path.name)
+    assert used["torch.compile"] <= used["use_private_compile_caches"] >= {"triton_scan.py"}
+    assert used["torch.compile"]
+
+
 # -- what writes files -----------------------------------------------------------------------------------------------
 
 GATES = ("atomic_path", "open_to_append")  # yield or return what may be written to

@@ -52,12 +52,13 @@ def private_folder(name: str) -> Path:
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether ``path`` is a regular file of this user, and no link."""
+    """Return whether ``path`` is a regular file of this user, under this name only: no link of either kind."""
     try:
         status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and (os.name != "posix" or status.st_uid == os.getuid())
+    is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+    return is_plain and (os.name != "posix" or status.st_uid == os.getuid())
 
 
 def use_private_compile_caches() -> None:

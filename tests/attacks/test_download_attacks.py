@@ -99,6 +99,10 @@ def link_in_place_of_the_part(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return _downloaded_beside(folder, lambda path, _: Path(f"{path}.part").symlink_to(folder / "private.txt"))
 
 
+def hard_link_in_place_of_the_part(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, lambda path, _: Path(f"{path}.part").hardlink_to(folder / "private.txt"))
+
+
 def link_in_place_of_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return _downloaded_beside(folder, lambda path, _: Path(f"{path}.part.json").symlink_to(folder / "private.txt"))
 
@@ -143,6 +147,7 @@ ATTACKS: dict[Attack, str] = {
     range_of_5000_digits: "sends another part than was asked for",
     unsatisfied_range_of_5000_digits: "the server has less than we have",
     link_in_place_of_the_part: FETCHED,
+    hard_link_in_place_of_the_part: FETCHED,
     link_in_place_of_the_notes: FETCHED,
     pipe_in_place_of_the_part: FETCHED,
     pipe_in_place_of_the_notes: FETCHED,
