@@ -28,7 +28,6 @@ _LINE = re.compile(
     r"\((?P<height>[0-9]{1,9}),\s?(?P<width>[0-9]{1,9}),\s?(?P<channels>[0-9]{1,9})\)(?: [0-9]{1,9})?"
 )
 MOST_META_INFO_BYTES = 2**28
-LONGEST_LINE = 1024  # characters; the longest key has 511 bytes
 _ADVICE = "pip install 'mambair[train]' brings it"
 
 
@@ -149,7 +148,7 @@ class LmdbWriter:
         with self._environment.begin() as transaction:
             # the last line may be a part of one, and its image is then not in the database
             for line in read_bytes(journal, MOST_META_INFO_BYTES).decode("utf-8", "replace").splitlines():
-                match = _LINE.fullmatch(line[:LONGEST_LINE])
+                match = _LINE.fullmatch(line)
                 if match and transaction.get(match["key"].encode()) is not None:
                     found[match["key"]] = line
         return found
@@ -216,7 +215,7 @@ class LmdbReader:
     def _parsed(self, text: str) -> Iterator[tuple[str, LmdbEntry]]:
         right = "'name.png (height,width,channels) level' is right"
         for number, line in enumerate(text.splitlines(), 1):
-            match = _LINE.fullmatch(line.rstrip()) if len(line) <= LONGEST_LINE else None
+            match = _LINE.fullmatch(line.rstrip())
             if match:
                 if not _is_plain(match["key"]):
                     raise LmdbError(f"{self.folder / META_INFO}:{number}: the key {_KEY_RULE}, got {match['key']!r}")

@@ -74,10 +74,6 @@ def lmdb_absolute_key(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return database(folder, f"{folder}/private.txt (1,1,3) 1\n")
 
 
-def lmdb_line_that_takes_a_pattern_hours(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    return database(folder, "." + ".a" * 200_000)
-
-
 def lmdb_meta_info_of_a_pipe(folder: Path, patch: pytest.MonkeyPatch) -> str:
     (folder / "data.mdb").touch()
     os.mkfifo(folder / "meta_info.txt")
@@ -130,7 +126,6 @@ ATTACKS: dict[Attack, str] = {
     lmdb_long_number: r"^LmdbError: .*meta_info\.txt:1: found",
     lmdb_key_upwards: r"^LmdbError: .*meta_info\.txt:1: the key must be a name",
     lmdb_absolute_key: r"^LmdbError: .*meta_info\.txt:1: the key must be a name",
-    lmdb_line_that_takes_a_pattern_hours: r"^LmdbError: .*meta_info\.txt:1: found",
     lmdb_meta_info_of_a_pipe: "^LmdbError: .*it is not a regular file",
     meta_info_of_a_pipe: "^DatasetError: .*it is not a regular file",
     device_without_end: "^ValueError: .*it is not a regular file",
