@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 
 from mambair.archs import detectors
 from mambair.registry import ARCH_REGISTRY
-from mambair.system.bounded_reader import parse_json
 from mambair.system.tables import printable
 from mambair.weights.checkpoint import Checkpoint, CheckpointError, compare, load_weights, read_checkpoint
 
@@ -101,8 +101,8 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         raise CheckpointError(f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}")
     text = checkpoint.metadata.get(KWARGS_KEY, "{}")
     try:
-        kwargs = parse_json(text)
-    except ValueError as error:
+        kwargs = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not JSON ({error})") from error
     if not isinstance(kwargs, dict):
         raise CheckpointError(
