@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import AddArgument, add_quiet, at_least, command_parser
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
+from mambair.system.tables import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -108,6 +109,8 @@ def _download(arguments: Sequence[str]) -> int:
     if options.list:
         for dataset in DATASETS.values():
             print(f"{dataset.name:10} {dataset.title}\n{'':10} {dataset.page}")
+            if not all(part.file.is_pinned for part in dataset.parts):
+                print(f"{'':10} unpinned: from a branch without checksums; the first download is recorded")
         for suite, names in SUITES.items():
             print(f"{suite:10} the suite {', '.join(names)}")
         return DONE
@@ -120,7 +123,7 @@ def _download(arguments: Sequence[str]) -> int:
             progress=(lambda name: no_progress) if options.quiet else _download_bar,
         )
     except (UnknownDatasetError, LockError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return USAGE_ERROR
     if options.dry_run:
         for dataset in datasets:
@@ -139,7 +142,7 @@ def _conclude_download(downloads: DatasetDownloads, outcomes: Sequence[Outcome],
         if outcome.by_hand and outcome.dataset.parts:
             print(f"  by hand: {outcome.by_hand}")
         for failure in outcome.failed:
-            print(f"  failed: {failure}", file=sys.stderr)
+            print(f"  failed: {printable(failure)}", file=sys.stderr)
     return SOME_FAILED if any(outcome.failed for outcome in outcomes) else DONE
 
 
@@ -211,13 +214,13 @@ def _prepare(arguments: Sequence[str]) -> int:
         except UnfinishedError as error:
             report, message, code = error.report, str(error), SOME_FAILED
         except (ValueError, OSError) as error:  # a folder, a size or a setting that cannot be used
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
             return USAGE_ERROR
         else:
             message, code = f"{options.output}: {report.summary()}", SOME_FAILED if report.failed else DONE
     for source, reason in report.failed:
-        print(f"failed: {source}: {reason.removeprefix(f'{source}: ')}", file=sys.stderr)
-    print(message, file=sys.stderr if code else sys.stdout)
+        print(printable(f"failed: {source}: {reason.removeprefix(f'{source}: ')}"), file=sys.stderr)
+    print(printable(message), file=sys.stderr if code else sys.stdout)
     return code
 
 
@@ -311,10 +314,10 @@ def _lint(arguments: Sequence[str]) -> int:
             )
             findings = lint.run(options.gt, options.lq, options.test)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return USAGE_ERROR
     for finding in sorted(findings, key=lambda finding: not finding.is_fault):
-        print(f"{'fault' if finding.is_fault else 'warning'}: {finding.kind}: {finding.text}")
+        print(f"{'fault' if finding.is_fault else 'warning'}: {finding.kind}: {printable(finding.text)}")
     kinds = Counter(finding.kind for finding in findings)
     print(", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "nothing found")
     return SOME_FAILED if any(finding.is_fault for finding in findings) else DONE

@@ -15,15 +15,23 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.bounded_reader import read_bytes
+from mambair.system.cache_folder import is_own_file
+from mambair.system.private_append import open_to_append
 
 DATA, META_INFO, JOURNAL = "data.mdb", "meta_info.txt", "journal.txt"
 FIRST_MAP_BYTES = 2**26
 BATCH_BYTES = 2**26  # kept in memory until they are committed together
 
 _LINE = re.compile(
-    r"(?P<key>.+?)(?P<suffix>\.[^./ ]+)? \((?P<height>\d+),\s?(?P<width>\d+),\s?(?P<channels>\d+)\)(?: \d+)?"
+    r"(?P<key>.+?)(?P<suffix>\.[^./ ]+)? "
+    r"\((?P<height>[0-9]{1,9}),\s?(?P<width>[0-9]{1,9}),\s?(?P<channels>[0-9]{1,9})\)(?: [0-9]{1,9})?"
 )
+MOST_META_INFO_BYTES = 2**28
 _ADVICE = "pip install 'mambair[train]' brings it"
+
+
+_KEY_RULE = "must be a name, with folders parted by /, without empty parts, . and .., backslashes and line ends"
 
 
 class LmdbError(ValueError):
@@ -121,10 +129,8 @@ class LmdbWriter:
             self._finish()
 
     def _check_key(self, key: str) -> None:
-        parts = key.split("/")
-        if not all(parts) or {".", ".."} & set(parts) or "\\" in key or any(ord(letter) < 32 for letter in key):
-            rule = "must be a name, with folders parted by /, without empty parts, . and .., backslashes and line ends"
-            raise LmdbError(f"{self.folder}: the key {rule}, got {key!r}")
+        if not _is_plain(key):
+            raise LmdbError(f"{self.folder}: the key {_KEY_RULE}, got {key!r}")
         longest = self._environment.max_key_size()
         if len(key.encode()) > longest:
             raise LmdbError(
@@ -136,12 +142,12 @@ class LmdbWriter:
     def _committed(self) -> dict[str, str]:
         """The lines of the images that an interrupted writer committed, by key."""
         journal = self.partial / JOURNAL
-        if not journal.is_file():
+        if not is_own_file(journal):
             return {}
         found = {}
         with self._environment.begin() as transaction:
             # the last line may be a part of one, and its image is then not in the database
-            for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in read_bytes(journal, MOST_META_INFO_BYTES).decode("utf-8", "replace").splitlines():
                 match = _LINE.fullmatch(line)
                 if match and transaction.get(match["key"].encode()) is not None:
                     found[match["key"]] = line
@@ -151,9 +157,9 @@ class LmdbWriter:
         """Write what is waiting in one transaction, after its lines in the journal."""
         if not self._waiting:
             return
-        with (self.partial / JOURNAL).open("a", encoding="utf-8", newline="\n") as journal:
+        with open_to_append(self.partial / JOURNAL) as journal:
             # an earlier run may have ended within a line
-            journal.write("\n" + "".join(f"{self._entries[key]}\n" for key in self._waiting))
+            journal.write(("\n" + "".join(f"{self._entries[key]}\n" for key in self._waiting)).encode("utf-8"))
             journal.flush()
             os.fsync(journal.fileno())
         while True:
@@ -195,11 +201,13 @@ class LmdbReader:
         if not is_lmdb(self.folder):
             raise LmdbError(f"{self.folder}: is no LMDB: it has no {DATA}")
         try:
-            text = (self.folder / META_INFO).read_text(encoding="utf-8")
+            text = read_bytes(self.folder / META_INFO, MOST_META_INFO_BYTES).decode("utf-8")
         except OSError:
             raise LmdbError(
                 f"{self.folder}: has no {META_INFO}: the database was not finished; make it again"
             ) from None
+        except ValueError as error:
+            raise LmdbError(f"{self.folder / META_INFO}: cannot be read: {error}") from None
         self._entries = dict(self._parsed(text))
         if not self._entries:
             raise LmdbError(f"{self.folder}: {META_INFO} names no image")
@@ -209,6 +217,8 @@ class LmdbReader:
         for number, line in enumerate(text.splitlines(), 1):
             match = _LINE.fullmatch(line.rstrip())
             if match:
+                if not _is_plain(match["key"]):
+                    raise LmdbError(f"{self.folder / META_INFO}:{number}: the key {_KEY_RULE}, got {match['key']!r}")
                 size = (int(match["height"]), int(match["width"]), int(match["channels"]))
                 yield match["key"], LmdbEntry(match["key"] + (match["suffix"] or ""), *size)
             elif line.strip():
@@ -256,6 +266,12 @@ class LmdbReader:
 
     def __contains__(self, key: object) -> bool:
         return key in self._entries
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a key is a path that stays below its folder on any system."""
+    parts = key.split("/")
+    return all(parts) and not {".", ".."} & set(parts) and "\\" not in key and all(ord(letter) >= 32 for letter in key)
 
 
 # LMDB refuses to open a file twice in one process, and what was opened before a fork belongs to the parent

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.files import list_images
+from mambair.system.bounded_reader import read_bytes
 
+MOST_META_INFO_BYTES = 2**28
 _SHOWN = 5
 _META_LINE = re.compile(r"(.+?) \(\d+, ?\d+(, ?\d+)?\)( \d+)?")
 
@@ -45,11 +47,13 @@ def names_in(meta_info_file: str) -> list[str]:
         DatasetError: the file is missing, is no text, or names nothing.
     """
     try:
-        lines = Path(meta_info_file).read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(Path(meta_info_file), MOST_META_INFO_BYTES).decode("utf-8").splitlines()
     except OSError as error:
         raise DatasetError(f"meta_info_file: {meta_info_file} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DatasetError(f"meta_info_file: {meta_info_file} is not UTF-8 text") from None
+    except ValueError as error:
+        raise DatasetError(f"meta_info_file: {meta_info_file} cannot be read ({error})") from None
     matches = [(line, _META_LINE.fullmatch(line.rstrip())) for line in lines if line.strip()]
     names = [match[1] if match else line.split(" ")[0] for line, match in matches]
     if not names:

@@ -6,17 +6,20 @@ and an archive that would swell beyond reason is refused before anything is writ
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from mambair.images.files import SUFFIXES
 from mambair.system.atomic_file import atomic_path
@@ -25,7 +28,22 @@ MAX_MEMBERS = 200_000
 MAX_GROWTH = 20
 """Pictures are compressed already: an archive that unpacks to more than this many times its size is not one of them."""
 FREE_GROWTH = 64 * 2**20  # small archives of bitmaps may exceed the factor
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError)
+MAX_TAR_HEADERS = 2**16  # bytes of a header in a tar with what extends it: long names, PAX records
+MAX_ZIP_DIRECTORY = 2**25  # bytes of a zip's table of contents; that of 200,000 files has about 20 MB
+MAX_GLOBAL_RECORDS = 100  # PAX records for the whole of a tar, which are copied for each member
+MAX_NAME = 4096
+# other methods return whatever a piece of input unpacks to, at once: a gigabyte for some kilobytes
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+COMPRESSIONS: dict[bytes, Callable[..., IO[bytes]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"]\0\0": lzma.open,
+}
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(NotImplementedError, ValueError, OverflowError, RecursionError, MemoryError),
+)
 
 
 class ArchiveError(ValueError):
@@ -63,7 +81,6 @@ def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
     """
     counts = dict.fromkeys(placements, 0)
     with _opened(archive) as members:
-        _refuse_bomb(archive, members)
         missing: list[tuple[Member, Path]] = []
         for member in members:
             key = next((key for key in placements if PurePosixPath(key) in member.path.parents), None)
@@ -119,16 +136,6 @@ def _copy(archive: Path, member: Member, content: IO[bytes], file: IO[bytes]) ->
         raise ArchiveError(f"{archive}: {member.path} has not the {member.size} bytes the archive announces")
 
 
-def _refuse_bomb(archive: Path, members: list[Member]) -> None:
-    total, packed = sum(member.size for member in members), archive.stat().st_size
-    if len(members) > MAX_MEMBERS:
-        raise ArchiveError(f"{archive}: {len(members)} files are more than the {MAX_MEMBERS} a data set may have")
-    if total > packed * MAX_GROWTH + FREE_GROWTH:
-        raise ArchiveError(
-            f"{archive}: {packed} bytes would unpack to {total}, more than {MAX_GROWTH} times as much; not unpacked"
-        )
-
-
 def _need_room(archive: Path, needed: int) -> None:
     free = shutil.disk_usage(archive.parent).free
     if needed > free:
@@ -143,18 +150,19 @@ def _refuse_escape(target: Path, folder: Path) -> None:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[list[Member]]:
-    try:
-        is_zip = zipfile.is_zipfile(archive)
-        opened = zipfile.ZipFile(archive) if is_zip else tarfile.open(archive)  # noqa: SIM115  closed below
-    except DAMAGE as error:
-        raise ArchiveError(f"{archive}: is no zip or tar archive, or is damaged ({error})") from error
-    with opened:
+    """Yield the files of an archive, all of them checked; their contents can be read until the block ends."""
+    packed = archive.stat().st_size
+    budget = _Budget(packed, packed * MAX_GROWTH + FREE_GROWTH)
+    with ExitStack() as stack:
         try:
-            members = _of_zip(opened) if isinstance(opened, zipfile.ZipFile) else _of_tar(archive, opened)
-        except DAMAGE as error:
-            raise ArchiveError(f"{archive}: is damaged ({error})") from error
+            if zipfile.is_zipfile(archive):
+                members = _of_zip(stack, archive, budget)
+            else:
+                members = _of_tar(stack, archive, budget)
         except UnsafeMember as fault:
             raise ArchiveError(f"{archive}: {fault}; nothing was unpacked") from None
+        except DAMAGE as error:
+            raise ArchiveError(f"{archive}: is no zip or tar archive, or is damaged ({error})") from error
         yield members
 
 
@@ -162,30 +170,102 @@ class UnsafeMember(Exception):
     """A member that no data set has; `_opened` adds the archive's name."""
 
 
-def _of_zip(opened: zipfile.ZipFile) -> list[Member]:
+class _Budget:
+    """Counts the members of an archive and their bytes.
+
+    Args:
+        packed: bytes of the archive.
+        limit: bytes that its members may have together.
+    """
+
+    def __init__(self, packed: int, limit: int) -> None:
+        self.packed, self.limit = packed, limit
+        self._members, self._bytes = 0, 0
+
+    def take(self, size: int) -> None:
+        """Count a member of any kind, folders too.
+
+        Raises:
+            UnsafeMember: there are too many, or they are too large.
+        """
+        self._members += 1
+        self._bytes += size
+        if self._members > MAX_MEMBERS:
+            raise UnsafeMember(f"it has more than the {MAX_MEMBERS} files and folders a data set may have")
+        if size < 0 or self._bytes > self.limit:
+            raise UnsafeMember(f"its {self.packed} bytes would unpack to more than {self.limit}")
+
+
+class _BoundedFile:
+    """A file for zipfile and tarfile, which read headers as long as a header says, whole.
+
+    Attributes:
+        room: bytes that may still be read; None for no limit.
+
+    Args:
+        file: opened for reading.
+        room: see above.
+        end: the last place that may be gone to; going there unpacks everything before it.
+    """
+
+    def __init__(self, file: IO[bytes], room: int, end: int) -> None:
+        self._file, self._end = file, end
+        self.room: int | None = room
+        self.tell, self.seekable, self.close = file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if self.room is None:
+            return self._file.read(size)
+        content = self._file.read(self.room + 1 if size < 0 else min(size, self.room + 1))
+        self.room -= len(content)
+        if self.room < 0:
+            raise UnsafeMember("a header of it is longer than any data set has")
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset > self._end:
+            raise UnsafeMember(f"it would unpack to more than {self._end} bytes")
+        return self._file.seek(offset, whence)
+
+
+def _of_zip(stack: ExitStack, archive: Path, budget: _Budget) -> list[Member]:
+    file = _BoundedFile(stack.enter_context(archive.open("rb")), MAX_ZIP_DIRECTORY, budget.packed)
+    opened = stack.enter_context(zipfile.ZipFile(cast("IO[bytes]", file)))
+    file.room = None
     members = []
     for info in opened.infolist():
+        budget.take(info.file_size)
         path = _safe(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UnsafeMember(f"{info.filename!r} is a link or a device")
+        if info.compress_type not in ZIP_METHODS:
+            raise UnsafeMember(f"{info.filename!r} is packed by another method than deflate")
         if not info.is_dir():
             members.append(Member(path, info.file_size, lambda info=info: opened.open(info)))
     return members
 
 
-def _of_tar(archive: Path, opened: tarfile.TarFile) -> list[Member]:
-    members, total = [], 0
-    limit = archive.stat().st_size * MAX_GROWTH + FREE_GROWTH
-    for info in opened:
+def _of_tar(stack: ExitStack, archive: Path, budget: _Budget) -> list[Member]:
+    with archive.open("rb") as start:
+        magic = start.read(6)
+    unpacked = next((opener for mark, opener in COMPRESSIONS.items() if magic.startswith(mark)), open)
+    file = _BoundedFile(stack.enter_context(unpacked(archive, "rb")), MAX_TAR_HEADERS, budget.limit)
+    opened = stack.enter_context(tarfile.TarFile(fileobj=cast("IO[bytes]", file)))
+    members = []
+    while (info := opened.next()) is not None:
+        budget.take(info.size)
         path = _safe(info.name)
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise UnsafeMember(f"{info.name!r} is a link, a device or sparse")
-        total += info.size
-        if total > limit or len(members) > MAX_MEMBERS:  # a compressed stream is only known by reading it
-            raise UnsafeMember(f"it would unpack to more than {limit} bytes or {MAX_MEMBERS} files")
+        if len(opened.pax_headers) > MAX_GLOBAL_RECORDS:
+            raise UnsafeMember(f"it has more than {MAX_GLOBAL_RECORDS} global records")
         if info.isreg():
             members.append(Member(path, info.size, lambda info=info: _tar_content(opened, info)))
+        info.pax_headers = {}
+        opened.members.clear()  # tarfile keeps them all
+        file.room = MAX_TAR_HEADERS
+    file.room = None
     return members
 
 
@@ -198,7 +278,10 @@ def _tar_content(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 def _safe(name: str) -> PurePosixPath:
     """The path of a member, if it stays below the folder it is unpacked to on any system."""
+    if len(name) > MAX_NAME:
+        raise UnsafeMember(f"a name of {len(name)} characters, {name[:40]!r} ..., is too long")
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0\n\r"):
+    is_plain = not any(character in "\\:" or ord(character) < 32 for character in name)
+    if path.is_absolute() or ".." in path.parts or not is_plain:
         raise UnsafeMember(f"{name!r} is a path that leads elsewhere")
     return path

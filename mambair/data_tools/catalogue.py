@@ -6,6 +6,7 @@ gets one when it is first downloaded, see `mambair.system.lock_file`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -45,6 +46,12 @@ class RemoteFile:
     def has_checksum(self) -> bool:
         """Whether a page states what its content is."""
         return bool(self.sha256 or self.md5)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its content is fixed: by a checksum, or by an address that is not a branch of a repository."""
+        of_repository = re.match(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/([^/]+)/", self.url)
+        return self.has_checksum or of_repository is None or bool(re.fullmatch("[0-9a-f]{40}", of_repository[1]))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 from mambair.data_tools.archives import ArchiveError, top_folders, unpack
 from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
 from mambair.images.files import SUFFIXES
-from mambair.system.download import DownloadError, Progress, download, no_progress
+from mambair.system.download import MOST_BYTES, DownloadError, Progress, download, no_progress
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
 
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = ".downloads"  # the folder of archives, below the root
+MOST_IMAGE_BYTES = 2**28  # of a single image whose size no page states
 FAULTS = (ArchiveError, DownloadError, LockError)
 
 
@@ -101,22 +102,26 @@ class DatasetDownloads:
     def _obtain_image(self, file: RemoteFile, part: Part) -> str:
         target = self.root / part.folder / Path(file.name).name
         there = target.is_file()
-        self._fetch(file, target)
+        self._fetch(file, target, most=MOST_IMAGE_BYTES)
         return f"{part.folder}/{target.name}" + (": there already" if there else "")
 
-    def _fetch(self, file: RemoteFile, target: Path) -> None:
-        """Make ``target`` the verified file. One that lies there already is compared, and left as it is.
+    def _fetch(self, file: RemoteFile, target: Path, *, most: int = MOST_BYTES) -> None:
+        """Make ``target`` the verified file, of at most ``most`` bytes if no page states its size.
+
+        One that lies there already is compared with what is known of it, and left as it is.
 
         Raises:
             DownloadError, LockError: it cannot be had, or is not what it should be.
         """
         known = file.has_checksum or self.lock.sha256(file.name) is not None
         if target.is_file():
-            if known:
-                self._verify(file, target)
+            self._verify(file, target)
+            if not known:
+                text = "%s was there already and no page states its checksum: not verified; sha256 recorded in %s"
+                logger.warning(text, target, self.lock.path)
             return
         arguments = {"attempts": self.attempts, "pause": self.pause, "progress": self.progress(file.name)}
-        download(file.url, target, size=file.size, verified_later=known, **arguments)
+        download(file.url, target, size=file.size, most=most, verified_later=known, **arguments)
         try:
             self._verify(file, target)
         except (DownloadError, LockError):
@@ -137,7 +142,9 @@ class DatasetDownloads:
         if wrong:
             raise DownloadError(f"{target}: {'; '.join(wrong)} (stated at {file.stated_at})")
         if self.lock.admit(file.name, file.url, size, sha256) and not file.has_checksum:
-            logger.info("%s: no page states a checksum; sha256 %s recorded in %s", file.name, sha256, self.lock.path)
+            address = "" if file.is_pinned else ", and its address is that of a branch, whose files may change"
+            text = "%s: no page states a checksum%s; sha256 %s recorded in %s"
+            logger.info(text, file.name, address, sha256, self.lock.path)
 
     def _is_unpacked(self, part: Part) -> bool:
         folder = self.root / part.folder

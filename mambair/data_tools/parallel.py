@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.bounded_reader import read_json
 from mambair.system.exit_codes import ENDING_SIGNALS, of_signal
 
 SETTINGS_NAME = ".prepare_data.json"
@@ -138,8 +139,8 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     wanted = {key: str(value) for key, value in settings.items()}
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            found = dict(read_json(path))
+        except (ValueError, TypeError):
             found = {}
         different = [
             f"{key} {found.get(key, 'unknown')}, now {value}"

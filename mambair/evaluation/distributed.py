@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from mambair.evaluation.candidates import Candidate
 from mambair.evaluation.evaluate import Storage, measure, unique_name
@@ -28,8 +27,7 @@ def measure_shared(
     apart = storage.folder / f".rank{rank}"
     empty = replace(result, paths={}, names={}, failed=[])
     own = measure(empty, candidates, storage=replace(storage, folder=apart), share=slice(rank, None, step))
-    gathered: list[Any] = [None] * step
-    dist.all_gather_object(gathered, (own.paths, own.images, own.failed))
+    gathered = [_received(share) for share in processes.gather_json(_sent(own))]
     for paths, _, failed in gathered:
         result.paths |= paths
         result.failed += failed
@@ -48,3 +46,18 @@ def measure_shared(
     if apart.is_dir():
         apart.rmdir()
     return result
+
+
+Share = tuple[dict[int, Path], dict[str, dict[int, ImageResult]], list[str]]  # paths, images, failed
+
+
+def _sent(own: SetResult) -> list[Any]:
+    """Paths, images and failures of one process as JSON can hold them."""
+    images = {name: [(number, asdict(image)) for number, image in found.items()] for name, found in own.images.items()}
+    return [[(number, str(path)) for number, path in own.paths.items()], images, own.failed]
+
+
+def _received(share: list[Any]) -> Share:
+    paths, images, failed = share
+    by_candidate = {name: {number: ImageResult(**image) for number, image in found} for name, found in images.items()}
+    return {number: Path(path) for number, path in paths}, by_candidate, failed

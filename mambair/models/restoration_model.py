@@ -25,6 +25,7 @@ from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
 from mambair.registry import MODEL_REGISTRY, join_basicsr_log
+from mambair.system.cache_folder import use_private_compile_caches
 from mambair.system.distributed import Processes
 from mambair.weights.checkpoint import (
     AVERAGE_KEY,
@@ -136,6 +137,8 @@ class RestorationModel:
             gpu = [self.processes.local_rank] if self.device.type == "cuda" else None
             self._synchronised = nn.parallel.DistributedDataParallel(self.net_g, device_ids=gpu)
         net: nn.Module = self._synchronised or self.net_g
+        if train_opt.get("compile"):
+            use_private_compile_caches()
         self.training_net = torch.compile(net) if train_opt.get("compile") else net
 
     # -- one training step -------------------------------------------------------------------------------------------

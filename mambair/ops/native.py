@@ -27,12 +27,18 @@ from pathlib import Path
 import torch
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.cache_folder import is_own_file, private_folder
 
 logger = logging.getLogger(__name__)
 
 MODE_VARIABLE = "MAMBAIR_NATIVE"
 MODES = ("auto", "prebuilt", "off")
 PREBUILT_NAME = "libmambair_native.so"
+TIME_LIMIT = 600.0  # seconds for one file
+# from these a compiler takes headers and libraries that no command names; an empty part is the current folder
+_SEARCH_PATHS = frozenset(
+    {"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "OBJCPLUS_INCLUDE_PATH", "LIBRARY_PATH"}
+)
 STABLE_TARGET = "TORCH_TARGET_VERSION=0x020a000000000000ULL"  # LibTorch's stable interface as of 2.10
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -128,20 +134,6 @@ def sources() -> Path:
     return installed if (installed / "scan").is_dir() else _PACKAGE.parent / "kernels"
 
 
-def cache_folder() -> Path:
-    """Where compiled libraries are kept: per user, made when needed."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    if named:
-        base = Path(named)
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path.home() / ".cache"
-    return base / "mambair" / "native"
-
-
 def compile_library(target: Path, compiler: list[str] | None = None) -> None:
     """Compile the sources into the shared library ``target``, files in parallel.
 
@@ -179,12 +171,12 @@ def _find_and_load(mode: str) -> Path:
 
 def _load_compiled() -> Path:
     compiler = _find_compiler()
-    path = cache_folder() / f"mambair-{_key(compiler)}.so"
+    path = private_folder("native") / f"mambair-{_key(compiler)}.so"
     try:
         with _exclusive(path.with_suffix(".lock")):
             if not _is_intact(path):
                 _build(path, compiler)
-        problem = _try_to_load(path)
+            problem = _try_to_load(path)
     except OSError as error:
         raise _Unavailable(
             f"the compiled library cannot be kept: {error}; set XDG_CACHE_HOME to a folder you can write to"
@@ -215,9 +207,11 @@ def _build(path: Path, compiler: list[str]) -> None:
 
 
 def _is_intact(path: Path) -> bool:
-    """Whether the file is there and is what was written: loading a damaged library could end the process."""
+    """Whether the file is there, is ours and is what was written: loading a damaged one could end the process."""
     checksum = _checksum_file(path)
-    return path.is_file() and checksum.is_file() and checksum.read_text(encoding="ascii") == _digest(path)
+    if not (is_own_file(path) and is_own_file(checksum)):
+        return False
+    return checksum.read_bytes() == _digest(path).encode("ascii")
 
 
 def _checksum_file(path: Path) -> Path:
@@ -234,13 +228,20 @@ def _find_compiler() -> list[str]:
         raise _Unavailable("it cannot be compiled on Windows; install a wheel that carries it")
     named = os.environ.get("CXX")
     if named:
-        command = shlex.split(named)
-        if shutil.which(command[0]) is None:
+        try:
+            command = shlex.split(named)
+        except ValueError as error:
+            raise _Unavailable(f"CXX={named!r} is not a command: {error}") from None
+        if not command:
+            raise _Unavailable(f"CXX={named!r} names no compiler; unset it, or set it to one like g++")
+        found = shutil.which(command[0])
+        if found is None:
             raise _Unavailable(f"CXX={named}: there is no such compiler")
-        return command
+        return [os.path.abspath(found), *command[1:]]  # noqa: PTH100  a link may be named after what it does (ccache)
     for name in ("c++", "g++", "clang++"):
-        if shutil.which(name) is not None:
-            return [name]
+        found = shutil.which(name)
+        if found is not None:
+            return [os.path.abspath(found)]  # noqa: PTH100
     raise _Unavailable(
         "there is no C++ compiler (c++, g++, clang++); install one (Debian and Ubuntu: apt install g++, "
         "Fedora: dnf install gcc-c++, macOS: xcode-select --install) or a wheel of mambair that carries the library"
@@ -276,6 +277,7 @@ def _compile(target: Path, compiler: list[str]) -> None:
     folder = sources()
     torch_folder = Path(torch.__file__).parent
     include = [f"-I{folder}", "-isystem", str(torch_folder / "include")]
+    target = target.absolute()
     with tempfile.TemporaryDirectory(prefix="mambair-") as scratch:
         jobs = [
             (source, Path(scratch) / f"{source.relative_to(folder).with_suffix('')}.o".replace(os.sep, "_"))
@@ -284,7 +286,7 @@ def _compile(target: Path, compiler: list[str]) -> None:
         ]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             compiled = [
-                pool.submit(_run, [*compiler, *_flags(source), *include, "-c", str(source), "-o", str(to)])
+                pool.submit(_run, [*compiler, *_flags(source), *include, "-c", str(source), "-o", str(to)], scratch)
                 for source, to in jobs
             ]
             for job in compiled:
@@ -292,12 +294,25 @@ def _compile(target: Path, compiler: list[str]) -> None:
         objects = [str(to) for _, to in jobs]
         undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         library = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", *undefined]
-        _run([*compiler, "-shared", *objects, *library, "-o", str(target)])
+        _run([*compiler, "-shared", *objects, *library, "-o", str(target)], scratch)
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], folder: str = os.sep) -> str:
+    """Run a compiler in ``folder``, so that it takes no file of the current one; returns its output."""
+    environment = {key: value for key, value in os.environ.items() if key not in _SEARCH_PATHS}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            cwd=folder,
+            env=environment,
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _Unavailable(f"{command[0]} was stopped after {TIME_LIMIT:.0f} s") from error
     except OSError as error:
         raise _Unavailable(f"{command[0]} cannot be run: {error}") from error
     if done.returncode != 0:
@@ -311,7 +326,6 @@ def _exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time into the block; the lock goes with the process that holds it."""
     import fcntl  # not on Windows, where nothing is compiled
 
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

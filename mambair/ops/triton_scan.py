@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import torch
 
 from mambair.ops import operators
+from mambair.system.cache_folder import use_private_compile_caches
 
 OLDEST = (8, 0)  # compute capability; what Triton supports
 OPERATORS = ("ss2d_scan", "ss2d_scan_backward", "selective_scan", "selective_scan_backward")
@@ -44,6 +45,7 @@ def why_not(device: str, *, forced: bool = False) -> str | None:
 
 def load(device: str) -> None:
     """Give the operators their implementation for a kind of device; idempotent and thread-safe."""
+    use_private_compile_caches()
     from mambair.ops.triton_kernels import registration
 
     key = {"cuda": "CUDA", "cpu": "CPU"}[device]

@@ -10,7 +10,7 @@ from typing import Any
 from mambair.options.compat import IGNORED, Dropped, apply_task
 from mambair.options.components import look_up
 from mambair.options.errors import FaultList, KeyPath, nearest, shown
-from mambair.options.paths import resolve
+from mambair.options.paths import check_plain_name, resolve
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import LoaderOptions
 from mambair.options.signatures import matches
@@ -156,8 +156,7 @@ def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None
         if not isinstance(name, str):
             faults.add(("datasets", label, "name"), f"found {shown(name)}; text is right")
             continue
-        if "/" in name or "\\" in name or name.startswith("."):
-            faults.add(("datasets", label, "name"), f"found {shown(name)}; a plain word is right: it names a folder")
+        check_plain_name(name, ("datasets", label, "name"), faults)
         other = first.setdefault((options["phase"], name), label)
         if other != label:
             faults.add(("datasets", label, "name"), f"{name!r} is the name of datasets.{other} too; choose another")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from mambair.system.tables import printable
+
 KeyPath = tuple[str | int, ...]
 
 
@@ -12,11 +14,11 @@ class OptionsError(ValueError):
     """An option file that cannot be run; the text lists every fault as ``file:line: key: what, what would be right``.
 
     Args:
-        faults: the lines of the message, one fault each.
+        faults: the lines of the message, one fault each; control characters, which a key may hold, are escaped.
     """
 
     def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(map(printable, faults))
         super().__init__("\n".join(self.faults))
 
 

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from mambair.options.errors import FaultList, KeyPath, shown
 
-REPOSITORY = Path(__file__).resolve().parents[2]  # of the package in site-packages: the folder it is installed in
-_FORBIDDEN_IN_NAMES = re.compile(r'[\x00-\x1f/\\<>:"|?*]')
+_FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
+_ROOT = Path(__file__).resolve().parents[2]
+CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "options").is_dir() else None
+"""The folder of the repository; None where the package is installed: the folder around it is that of all packages."""
 
 
-def check_name(name: str, faults: FaultList) -> None:
-    """The experiment's name becomes a folder: it must be one plain, portable folder name."""
-    plain = name == name.strip() and name.strip(".") and not _FORBIDDEN_IN_NAMES.search(name) and len(name) <= 120
-    if not plain or name.startswith((".", "-")):
-        faults.add(
-            ("name",),
-            f"found {shown(name)}; a plain folder name is right: letters, digits, '_', '-', '.', no slashes, not '..'",
-        )
+def check_plain_name(name: object, key: KeyPath, faults: FaultList, *, kind: str = "folder name") -> None:
+    """Check text that becomes a folder's name or a part of a file's: one plain name on every system.
+
+    Args:
+        name: as written in the option file; the fault of another type than text is the schema's.
+        key: where it is written.
+        kind: what it becomes, for the message.
+    """
+    if not isinstance(name, str):
+        return
+    plain = name == name.strip() and name.strip(".") and name.isprintable() and len(name) <= 120
+    if not plain or name.startswith((".", "-")) or _FORBIDDEN_IN_NAMES & set(name):
+        rule = f"a plain {kind} is right: letters, digits, '_', '-', '.', no slashes, not '..'"
+        faults.add(key, f"found {shown(name)}; {rule}")
 
 
 def find(path: str) -> Path | None:
-    """An existing file or folder: absolute or ``~``, else from the current directory, else from the repository."""
+    """An existing file or folder: absolute or ``~``, else from the current directory, else from the checkout."""
     expanded = Path(path).expanduser()
-    for candidate in (Path.cwd() / expanded, REPOSITORY / expanded):
-        if candidate.exists():
-            return candidate
-    return None
+    return next((base / expanded for base in _bases() if (base / expanded).exists()), None)
 
 
 def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: bool) -> str:
@@ -47,7 +51,7 @@ def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: boo
     found = find(path)
     if found is None:
         if check:
-            places = "" if Path(path).expanduser().is_absolute() else f" (looked in {Path.cwd()} and {REPOSITORY})"
+            places = "" if Path(path).expanduser().is_absolute() else f" (looked in {' and '.join(map(str, _bases()))})"
             faults.add(key, f"there is no {kind} {path}{places}; correct the path or put the data there")
         return str(Path.cwd() / Path(path).expanduser())
     if check and (found.is_file() if kind == "folder" else found.is_dir()):
@@ -63,7 +67,7 @@ def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) ->
     written = paths.get(root_key)
     # abspath, unlike resolve, leaves links alone: experiments/ may well be a link to a larger disk
     root = Path.cwd() / parent / name if written is None else Path(os.path.abspath(written))  # noqa: PTH100
-    if written is not None and not any(_inside(root, base) for base in (Path.cwd(), REPOSITORY)):
+    if written is not None and not any(base in root.parents for base in _bases()):
         faults.add(("path", root_key), f"found {shown(written)}; a folder inside the current directory is right")
         return
     if written is not None and is_train and _is_something_else(root):
@@ -83,5 +87,6 @@ def _is_something_else(root: Path) -> bool:
     return root.exists() and not (root / "training_states").is_dir() and (root.is_file() or any(root.iterdir()))
 
 
-def _inside(folder: Path, base: Path) -> bool:
-    return base in folder.parents
+def _bases() -> list[Path]:
+    """The folders that relative paths begin at, and below which folders may be written."""
+    return [Path.cwd(), *([CHECKOUT] if CHECKOUT else [])]

@@ -15,7 +15,7 @@ from mambair.options.components import check_metrics, check_network, check_train
 from mambair.options.datasets import check_datasets, settle_batch_size
 from mambair.options.errors import FaultList, dotted
 from mambair.options.overrides import apply_overrides
-from mambair.options.paths import check_name, complete_paths, resolve
+from mambair.options.paths import check_plain_name, complete_paths, resolve
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import Options
 from mambair.options.yaml_reader import read_option_file
@@ -53,8 +53,7 @@ def load_options(
     datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
     _check_sections_agree(data, faults, is_train=is_train, is_foreign=is_foreign)
     opt = validate(Options, data, (), faults)
-    if isinstance(data.get("name"), str):
-        check_name(data["name"], faults)
+    _check_names(data, faults)
     if opt is not None:
         complete_paths(opt, faults, is_train=is_train)
         for key in ("pretrain_network_g", "resume_state"):
@@ -67,6 +66,17 @@ def load_options(
     opt["datasets"] = datasets
     opt["is_train"] = is_train
     return _settled(opt)
+
+
+def _check_names(data: dict[str, Any], faults: FaultList) -> None:
+    """Check the texts that become names of folders, files and columns; those of data sets are `check_datasets`'s."""
+    check_plain_name(data.get("name"), ("name",), faults)
+    val = data.get("val")
+    if isinstance(val, dict):
+        if val.get("suffix"):
+            check_plain_name(val["suffix"], ("val", "suffix"), faults, kind="part of a file name")
+        for label in val["metrics"] if isinstance(val.get("metrics"), dict) else ():
+            check_plain_name(label, ("val", "metrics", label), faults, kind="name")
 
 
 def _settled(opt: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,6 +57,20 @@ class Processes:
         total = values.detach().clone()
         dist.all_reduce(total)
         return total / self.world_size
+
+    def gather_json(self, value: Any) -> list[Any]:
+        """Return the ``value`` of every process, by rank; all must call it. Sent as JSON: nothing is unpickled."""
+        if not self.distributed:
+            return [value]
+        own = torch.frombuffer(bytearray(json.dumps(value).encode("ascii")), dtype=torch.uint8)
+        size = self._tensor(len(own))
+        sizes = [torch.zeros_like(size) for _ in range(self.world_size)]
+        dist.all_gather(sizes, size)
+        padded = torch.zeros(int(max(sizes)), dtype=torch.uint8, device=size.device)
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return [json.loads(part[: int(size)].cpu().numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
     def _tensor(self, value: int) -> Tensor:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -17,6 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mambair.system.atomic_file import atomic_path
+from mambair.system.bounded_reader import read_json
+from mambair.system.cache_folder import is_own_file
+from mambair.system.private_append import open_to_append
+from mambair.system.tables import printable
+
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
@@ -25,6 +31,10 @@ Progress = Callable[[int, int | None], None]
 _CHUNK = 2**18
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_PAUSE = 60.0
+_NUMBER = "[0-9]{1,20}"
+_VALIDATOR = re.compile(r"[\x20-\x7e]{1,1000}")
+MOST_BYTES = 64 * 2**30
+""":func:`download` ends at so many bytes of a file whose size nobody stated."""
 
 
 class DownloadError(RuntimeError):
@@ -58,12 +68,12 @@ class PartialFile:
     @property
     def bytes(self) -> int:
         """How much is there."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+        return self.path.stat().st_size if is_own_file(self.path) else 0
 
     def validator(self) -> str | None:
         """The server's mark of this version of the file: a strong ETag, else its date; None: not to be continued."""
         notes = self._read_notes()
-        return notes.get("validator") if notes.get("url") == self.url else None
+        return _header_text(notes.get("validator")) if notes.get("url") == self.url else None
 
     def belongs(self) -> bool:
         """Whether what is there came from this address."""
@@ -71,7 +81,7 @@ class PartialFile:
 
     def _read_notes(self) -> dict[str, Any]:
         try:
-            notes = json.loads(self._notes.read_text(encoding="utf-8"))
+            notes = read_json(self._notes, 2**16)
         except (OSError, ValueError):
             return {}
         return notes if isinstance(notes, dict) else {}
@@ -81,7 +91,9 @@ class PartialFile:
         self.discard()
         tag = headers.get("ETag", "")
         validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-        self._notes.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+        notes = {"url": self.url, "validator": _header_text(validator)}
+        with atomic_path(self._notes) as temporary:
+            temporary.write_text(json.dumps(notes), encoding="utf-8")
 
     def discard(self) -> None:
         """Forget what is there."""
@@ -92,6 +104,11 @@ class PartialFile:
         """Give the whole file its name."""
         self.path.replace(self.target)
         self._notes.unlink(missing_ok=True)
+
+
+def _header_text(value: object) -> str | None:
+    """The value of a header if it can be sent back as one, or None."""
+    return value if isinstance(value, str) and _VALIDATOR.fullmatch(value) else None
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -109,6 +126,7 @@ def download(
     target: Path,
     *,
     size: int | None = None,
+    most: int = MOST_BYTES,
     verified_later: bool = False,
     attempts: int = 5,
     pause: float = 1.0,
@@ -124,6 +142,7 @@ def download(
         url: http or https.
         target: the file to make; its folder too.
         size: bytes the file must have.
+        most: bytes it may have where ``size`` is not known.
         verified_later: the caller knows a checksum of the whole.
         attempts: so many in a row that come no further end it.
         pause: seconds before the second attempt; doubled each time.
@@ -137,21 +156,21 @@ def download(
         raise DownloadError(f"{url}: only http and https can be fetched")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile(target, url)
-    fruitless, most = 0, partial.bytes
+    fruitless, furthest = 0, partial.bytes
     while True:
         try:
-            _receive(partial, size, verified_later, timeout, progress)
+            _receive(partial, size, most, verified_later, timeout, progress)
             break
         except _Interrupted as interruption:
-            fruitless = 0 if partial.bytes > most else fruitless + 1
-            most = max(most, partial.bytes)
+            fruitless = 0 if partial.bytes > furthest else fruitless + 1
+            furthest = max(furthest, partial.bytes)
             if fruitless >= attempts:
                 raise DownloadError(
                     f"{url}: {interruption}; gave up after {attempts} attempts. {partial.bytes} bytes are kept, and "
                     "the same command goes on from there"
                 ) from None
             seconds = min(pause * 2**fruitless, _LONGEST_PAUSE)
-            logger.info("%s: %s; trying again in %.0f s", url, interruption, seconds)
+            logger.info("%s: %s; trying again in %.0f s", url, printable(str(interruption)), seconds)
             time.sleep(seconds)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -162,7 +181,9 @@ def download(
     partial.complete()
 
 
-def _receive(partial: PartialFile, size: int | None, verified_later: bool, timeout: float, progress: Progress) -> None:
+def _receive(
+    partial: PartialFile, size: int | None, most: int, verified_later: bool, timeout: float, progress: Progress
+) -> None:
     """One attempt; returns when the whole file is in ``partial``."""
     headers = {"User-Agent": "mambair", "Accept-Encoding": "identity"}
     done, validator = partial.bytes, partial.validator()
@@ -184,15 +205,15 @@ def _receive(partial: PartialFile, size: int | None, verified_later: bool, timeo
         raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from error
     with response:
         start, total = _place(response, partial, done)
-        _check_answer(response, partial, total, size, start)
+        _check_answer(response, partial, total, size, most, start)
         if start == 0:
             partial.start(response.headers)
-        _append(response, partial, total if total is not None else size, progress)
+        _append(response, partial, total if total is not None else size, most, progress)
 
 
 def _is_whole(error: urllib.error.HTTPError, done: int, size: int | None) -> bool:
     """Whether "range not satisfiable" means that nothing is missing any more."""
-    told = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "")) if error.code == 416 else None
+    told = re.fullmatch(rf"bytes \*/({_NUMBER})", error.headers.get("Content-Range", "")) if error.code == 416 else None
     return told is not None and int(told[1]) == done and size in (None, done)
 
 
@@ -210,17 +231,19 @@ def _explain(error: urllib.error.HTTPError, partial: PartialFile) -> NoReturn:
 def _place(response: Any, partial: PartialFile, done: int) -> tuple[int, int | None]:
     """Where the answer begins, and how long the whole file is (None if that is not said)."""
     if response.status == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        told = re.fullmatch(rf"bytes ({_NUMBER})-{_NUMBER}/({_NUMBER}|\*)", response.headers.get("Content-Range", ""))
         if told is None or int(told[1]) != done:
             partial.discard()
             raise _Interrupted("the server sends another part than was asked for; starting over")
         return done, None if told[2] == "*" else int(told[2])
     # a server that knows no ranges, or has another version by now, sends the whole file
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
+    return 0, int(length) if re.fullmatch(_NUMBER, length) else None
 
 
-def _check_answer(response: Any, partial: PartialFile, total: int | None, size: int | None, start: int) -> None:
+def _check_answer(
+    response: Any, partial: PartialFile, total: int | None, size: int | None, most: int, start: int
+) -> None:
     kind = response.headers.get_content_type()
     if kind == "text/html" and not partial.target.suffix.startswith(".htm"):
         raise DownloadError(f"{partial.url}: the server sends a web page in place of the file; see the data set's page")
@@ -235,11 +258,13 @@ def _check_answer(response: Any, partial: PartialFile, total: int | None, size: 
     free = shutil.disk_usage(partial.target.parent).free
     if missing > free:
         raise DownloadError(f"{partial.target}: needs {missing} bytes, and the disk has {free} free; make room")
+    if size is None and total is not None and total > most:
+        raise DownloadError(f"{partial.url}: the file has {total} bytes, more than the {most} it may have")
 
 
-def _append(response: Any, partial: PartialFile, total: int | None, progress: Progress) -> None:
+def _append(response: Any, partial: PartialFile, total: int | None, most: int, progress: Progress) -> None:
     done = partial.bytes
-    with partial.path.open("ab") as file:
+    with open_to_append(partial.path) as file:
         while True:
             try:
                 chunk = response.read(_CHUNK)
@@ -247,11 +272,16 @@ def _append(response: Any, partial: PartialFile, total: int | None, progress: Pr
                 raise _Interrupted(f"the connection broke at byte {done} ({error or type(error).__name__})") from error
             if not chunk:
                 break
-            file.write(chunk)
             done += len(chunk)
+            if done > (most if total is None else total):
+                break
+            file.write(chunk)
             progress(done, total)
+    if total is None and done > most:
+        partial.discard()
+        raise DownloadError(f"{partial.url}: the server sends more than the {most} bytes the file may have")
     if total is not None and done < total:
         raise _Interrupted(f"the connection ended at byte {done} of {total}")
     if total is not None and done > total:
         partial.discard()
-        raise _Interrupted(f"the server sent {done} bytes in place of {total}; starting over")
+        raise _Interrupted(f"the server sends more than the {total} bytes of the file; starting over")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.bounded_reader import read_json
 
 LOCK_NAME = "downloads.lock.json"
 _CHUNK = 2**20
@@ -45,9 +47,9 @@ class LockFile:
         if not path.exists():
             return
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            self._files = {str(name): dict(entry) for name, entry in content["files"].items()}
-            self._unpacked = {str(name): int(count) for name, count in content["unpacked"].items()}
+            content = read_json(path)
+            self._files = {name: _checked(name, entry) for name, entry in content["files"].items()}
+            self._unpacked = {part: _count(part, images) for part, images in content["unpacked"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise LockError(f"{path} cannot be read ({error}); put it back as it was, or remove it") from None
 
@@ -88,3 +90,17 @@ class LockFile:
         content = {"files": dict(sorted(self._files.items())), "unpacked": dict(sorted(self._unpacked.items()))}
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _checked(name: str, entry: Any) -> dict[str, Any]:
+    """An entry with a size and a SHA-256 that files can be compared with."""
+    if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
+        raise ValueError(f"the sha256 of {name!r} must be 64 hexadecimal digits")
+    _count(name, entry["size"])
+    return dict(entry)
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"the number of {name!r} must be an integer, got {value!r}")
+    return value

@@ -20,17 +20,22 @@ _LATEX = {
 }
 
 
+_MARKDOWN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{character: f"\\{character}" for character in "\\|[]`"}}
+_FORMULA_STARTS = ("=", "+", "-", "@")
+
+
 def printable(text: str) -> str:
     """One line of printable text: file names may hold anything."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def aligned(rows: Rows, *, sides: str = "l") -> str:
-    """Columns of one width, the first row being the head.
+    """Columns of one width, the first row being the head; control characters are escaped.
 
     Args:
         sides: "l" or "r" for each column: which side the text stands on; missing ones are "r".
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     signs = ["<" if side == "l" else ">" for side in sides.ljust(len(widths), "r")]
     lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
@@ -41,10 +46,15 @@ def aligned(rows: Rows, *, sides: str = "l") -> str:
 
 
 def markdown(rows: Rows) -> str:
-    """The first row being the head; the first column is text, the others numbers."""
-    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    """The first row being the head; the first column is text, the others numbers. ``**...**`` is bold."""
+    escaped = [[markdown_text(cell) for cell in row] for row in rows]
     escaped.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def markdown_text(text: str) -> str:
+    """Text that starts no table cell, HTML, link, picture or code in Markdown."""
+    return "".join(_MARKDOWN.get(character, character) for character in printable(text))
 
 
 def latex(rows: Rows, *, caption: str) -> str:
@@ -79,10 +89,29 @@ def _latex_cell(cell: str) -> str:
 
 
 def comma_separated(rows: Sequence[Sequence[object]]) -> str:
-    """CSV with a line feed after each row."""
+    """CSV with a line feed after each row.
+
+    A text that a spreadsheet would run as a formula (it starts with =, @, + or -) gets an apostrophe in front.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(_csv_cell, row) for row in rows)
     return text.getvalue()
+
+
+def _csv_cell(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell)
+    is_formula = text.lstrip().startswith(_FORMULA_STARTS) and text != "-" and not _is_number(text)
+    return f"'{text}" if is_formula else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def jsonable(value: Any) -> Any:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mambair.system.atomic_file import atomic_path
+from mambair.system.tables import printable
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
@@ -86,7 +87,7 @@ def _section(title: str, entries: Sequence[T], write: Callable[[T], str]) -> lis
     if not entries:
         return []
     more = [f"  and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
-    return [f"{len(entries)} {title}:", *(f"  {write(entry)}" for entry in entries[:SHOWN]), *more]
+    return [f"{len(entries)} {title}:", *(f"  {printable(write(entry))}" for entry in entries[:SHOWN]), *more]
 
 
 def read_checkpoint(path: str | PathLike[str], param_key: str | None = None) -> Checkpoint:
@@ -129,7 +130,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a whole .safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: not a whole .safetensors file ({printable(str(error))})") from error
 
 
 def _read_pickle(path: Path) -> Any:
@@ -143,7 +144,8 @@ def _read_pickle(path: Path) -> Any:
             "read. If you trust where it comes from, load it there and save only the state dict."
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint ({type(error).__name__}: {error})") from error
+        reason = printable(str(error).partition("\n")[0])
+        raise CheckpointError(f"{path}: not a whole checkpoint ({type(error).__name__}: {reason})") from error
 
 
 def _unwrap(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -169,9 +171,10 @@ def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: {name!r} is a {type(tensor).__name__}, only tensors belong here")
         if tensor.layout != torch.strided or tensor.is_quantized:
-            raise CheckpointError(f"{path}: {name} is sparse or quantised; save it as a plain tensor")
+            raise CheckpointError(f"{path}: {printable(name)} is sparse or quantised; save it as a plain tensor")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f"{path}: {name} claims the shape {list(tensor.shape)}, but the file stores less")
+            shape = list(tensor.shape)
+            raise CheckpointError(f"{path}: {printable(name)} claims the shape {shape}, but the file stores less")
         checked[_without_wrappers(name)] = tensor
     if len(checked) < len(tensors):
         raise CheckpointError(f"{path}: some names are there both with and without {' or '.join(WRAPPER_PREFIXES)}")
@@ -186,7 +189,9 @@ def _without_wrappers(name: str) -> str:
 
 def _some(names: Iterable[Any]) -> str:
     names = list(names)
-    return ", ".join(map(str, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return printable(", ".join(map(str, names[:SHOWN]))) + (
+        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    )
 
 
 def compare(net: nn.Module, state_dict: Mapping[str, Tensor]) -> LoadReport:

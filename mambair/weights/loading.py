@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mambair.archs import BuildError, build, detectors
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.tables import printable
 from mambair.weights.checkpoint import (
     ARCH_KEY,
     KWARGS_KEY,
@@ -114,16 +115,17 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     text = checkpoint.metadata.get(KWARGS_KEY, "{}")
     try:
         kwargs = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not JSON ({error})") from error
     if not isinstance(kwargs, dict):
-        raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text}")
+        raise CheckpointError(
+            f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text[:80]!r}"
+        )
     accepted = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
     unknown = [name for name in kwargs if name not in accepted]
     if unknown:
-        raise CheckpointError(
-            f"{checkpoint.source}: its metadata gives {arch} {', '.join(unknown)}; it takes {', '.join(accepted)}"
-        )
+        given = printable(", ".join(unknown))
+        raise CheckpointError(f"{checkpoint.source}: its metadata gives {arch} {given}; it takes {', '.join(accepted)}")
     return arch, kwargs
 
 

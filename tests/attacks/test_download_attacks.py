@@ -1,0 +1,203 @@
+"""Servers that lie, and what others planted where a download writes: each attack has its outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
+from mambair.data_tools.dataset_download import DatasetDownloads
+from mambair.system.download import DownloadError, download
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes of POSIX")
+DEEP = '{"a":' * 100_000
+ESCAPE = "\x1b]0;owned\x07"
+DIGITS = "9" * 5000
+Attack = Callable[[Path, pytest.MonkeyPatch], str]
+OutcomeOf = Callable[[Attack], str]
+
+
+class Server:
+    """Answers every request with given bytes, then hangs up."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.asked: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/set.zip"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            with connection:
+                self.asked.append(connection.recv(2**16))
+                with contextlib.suppress(OSError):  # the client had enough
+                    connection.sendall(self.answer)
+
+
+def fetched(folder: Path, answer: bytes, **arguments: object) -> str:
+    target = folder / "downloads" / "set.zip"
+    given = {"attempts": 2, "pause": 0.0, "timeout": 5.0, **arguments}
+    try:
+        download(Server(answer).url, target, **given)  # type: ignore[arg-type]
+    finally:
+        assert not target.exists()
+        assert not list(target.parent.glob("*.part")) or target.with_name("set.zip.part").stat().st_size <= 2**20
+    return "fetched"
+
+
+def answer_with(body: bytes, *lines: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{''.join(f'{line}{chr(13)}{chr(10)}' for line in lines)}\r\n".encode("latin-1") + body
+
+
+def body_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(bytes(2**22)), most=2**20)
+
+
+def announced_length_above_the_limit(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(b"", f"Content-Length: {2**21}"), most=2**20)
+
+
+def body_longer_than_the_known_size(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(bytes(2**22)), size=1000)
+
+
+def length_of_5000_digits(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(bytes(100), f"Content-Length: {DIGITS}"), size=1000)
+
+
+def range_of_5000_digits(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(b"", f"Content-Range: bytes 0-{DIGITS}/{DIGITS}", status="206 Partial Content"))
+
+
+def unsatisfied_range_of_5000_digits(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(b"", f"Content-Range: bytes */{DIGITS}", status="416 Too much"))
+
+
+def _downloaded_beside(folder: Path, plant: Callable[[Path, str], None]) -> str:
+    """A download with something planted in its place; returns whether it was fetched whole."""
+    server = Server(answer_with(b"content", "Content-Length: 7", 'ETag: "one"'))
+    target = folder / "downloads" / "set.zip"
+    target.parent.mkdir()
+    plant(target, server.url)
+    download(server.url, target, attempts=2, pause=0.0, timeout=5.0)
+    assert not target.is_symlink() and target.read_bytes() == b"content"
+    return f"{sorted(path.name for path in target.parent.iterdir())} {server.asked[-1]!r}"
+
+
+def _continued(folder: Path, plant: Callable[[Path], None]) -> str:
+    """A download that would go on after the 4 bytes of what is planted as its part, with notes that fit."""
+    server = Server(answer_with(b"evil", "Content-Range: bytes 4-7/8", "Content-Length: 4", status="206 Partial"))
+    target = folder / "downloads" / "set.zip"
+    target.parent.mkdir()
+    plant(Path(f"{target}.part"))
+    Path(f"{target}.part.json").write_text(json.dumps({"url": server.url, "validator": '"one"'}))
+    download(server.url, target, attempts=2, pause=0.0, timeout=5.0)
+    return "fetched"
+
+
+def link_in_place_of_the_part(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _continued(folder, lambda part: part.symlink_to(folder / "private.txt"))
+
+
+def hard_link_in_place_of_the_part(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _continued(folder, lambda part: part.hardlink_to(folder / "private.txt"))
+
+
+def link_in_place_of_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, lambda path, _: Path(f"{path}.part.json").symlink_to(folder / "private.txt"))
+
+
+def pipe_in_place_of_the_part(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, lambda path, _: os.mkfifo(f"{path}.part"))
+
+
+def pipe_in_place_of_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, lambda path, _: os.mkfifo(f"{path}.part.json"))
+
+
+def _with_notes(notes: Callable[[str], str]) -> Callable[[Path, str], None]:
+    def plant(path: Path, url: str) -> None:
+        Path(f"{path}.part").write_bytes(b"con")
+        Path(f"{path}.part.json").write_text(notes(url))
+
+    return plant
+
+
+def notes_nested_deeply(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, _with_notes(lambda url: DEEP))
+
+
+def header_in_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    notes = {"validator": '"one"\r\nX-Evil: 1'}
+    return _downloaded_beside(folder, _with_notes(lambda url: json.dumps({"url": url, **notes})))
+
+
+def list_in_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _downloaded_beside(folder, _with_notes(lambda url: json.dumps({"url": url, "validator": [1]})))
+
+
+FETCHED = r"^\['set\.zip'\] b'GET (?!.*(Evil|Range))"
+
+
+ATTACKS: dict[Attack, str] = {
+    body_without_end: "the server sends more than the 1048576 bytes the file may have",
+    announced_length_above_the_limit: "has 2097152 bytes, more than the 1048576 it may have",
+    body_longer_than_the_known_size: "sends more than the 1000 bytes of the file; .*gave up after 2 attempts",
+    length_of_5000_digits: "ended at byte 100 of 1000",
+    range_of_5000_digits: "sends another part than was asked for",
+    unsatisfied_range_of_5000_digits: "the server has less than we have",
+    link_in_place_of_the_part: "sends another part than was asked for",
+    hard_link_in_place_of_the_part: "sends another part than was asked for",
+    link_in_place_of_the_notes: FETCHED,
+    pipe_in_place_of_the_part: FETCHED,
+    pipe_in_place_of_the_notes: FETCHED,
+    notes_nested_deeply: FETCHED,
+    header_in_the_notes: FETCHED,
+    list_in_the_notes: FETCHED,
+}
+
+
+@POSIX
+@pytest.mark.parametrize(("attack", "outcome"), ATTACKS.items(), ids=[each.__name__ for each in ATTACKS])
+def test_downloads(attack: Attack, outcome: str, outcome_of: OutcomeOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    text = outcome_of(attack)
+    assert re.search(outcome, text)
+    assert text.startswith("DownloadError: ") == (outcome != FETCHED)
+
+
+def test_a_reason_of_the_server_is_escaped_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    caplog.set_level(logging.INFO)
+    server = Server(answer_with(b"", status=f"503 {ESCAPE}"))
+    with pytest.raises(DownloadError):
+        download(server.url, tmp_path / "x.zip", attempts=2, pause=0.0)
+    assert "owned" in caplog.text and "\x1b" not in caplog.text
+
+
+def test_a_file_that_was_there_is_recorded_and_said_to_be_unverified(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = Part(RemoteFile("https://nowhere.invalid/a.png", "Few/a.png"), None, "Few/HQ", 1)
+    target = tmp_path / "Few" / "HQ" / "a.png"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"planted")
+    for _ in range(2):
+        assert not DatasetDownloads(tmp_path).obtain(RemoteDataset("Few", "", "", (part,))).failed
+    assert [record.getMessage().count("not verified") for record in caplog.records] == [1]
+    target.write_bytes(b"another")
+    (failure,) = DatasetDownloads(tmp_path).obtain(RemoteDataset("Few", "", "", (part,))).failed
+    assert "not the file that was first fetched" in failure
