@@ -102,9 +102,7 @@ class RealESRGANPairedOptions(TargetOptions, PairedOptions):
     @model_validator(mode="after")
     def _is_paired(self) -> RealESRGANPairedOptions:
         if self.high_order_degradation:
-            raise ValueError(
-                "high_order_degradation: must be false, as the inputs are files; RealESRGANDataset makes them"
-            )
+            raise ValueError("high_order_degradation: must be false for pairs; RealESRGANDataset makes its inputs")
         if self.meta_info is not None and self.meta_info_file is not None:
             raise ValueError("meta_info: lists pairs, so meta_info_file has no meaning; delete one of the two")
         return self

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from mambair.images.lazy_image import Pixels, to_uint8
 
@@ -121,7 +121,7 @@ def compress_on_device(images: Tensor, steps: Sequence[Compression]) -> Tensor:
 def jpeg_arithmetic(images: Tensor, qualities: Sequence[int], subsampling: str = "4:2:0") -> Tensor:
     """The pixels of a JPEG file without the file: colour transform, DCT of 8 x 8 pixels, quantisation, and back.
 
-    libjpeg differs by rounding its transforms, and by interpolating subsampled colour where this repeats it.
+    libjpeg differs in the last bits, as its transforms are of whole numbers.
 
     Args:
         images: [B, 1 or 3, H, W], float; clipped to [0, 1] and rounded to 8 bits first.
@@ -139,10 +139,10 @@ def jpeg_arithmetic(images: Tensor, qualities: Sequence[int], subsampling: str =
     if images.shape[1] == 1:
         result = _quantised(padded - 128, tables[:, 0]) + 128
     else:
-        planes = torch.einsum("ij,bjhw->bihw", padded.new_tensor(_TO_YCC), padded)
+        planes = torch.einsum("ij,bjhw->bihw", padded.new_tensor(_TO_YCC), padded).round()
         brightness = _quantised(planes[:, :1] - 128, tables[:, 0]) + 128
-        colour = _quantised(avg_pool2d(planes[:, 1:], (down, across)), tables[:, 1])
-        colour = colour.repeat_interleave(down, -2).repeat_interleave(across, -1)
+        colour = _quantised(avg_pool2d(planes[:, 1:], (down, across)).round(), tables[:, 1])
+        colour = interpolate(colour, size=padded.shape[-2:], mode="bilinear")
         result = torch.einsum("ij,bjhw->bihw", padded.new_tensor(_TO_RGB), torch.cat([brightness, colour], 1))
     return result[..., :height, :width].round().clamp(0, 255) / 255
 
@@ -157,13 +157,14 @@ def quantisation_tables(quality: int) -> np.ndarray:
 
 
 def _quantised(planes: Tensor, tables: Tensor) -> Tensor:
-    """Planes [B, C, H, W], with sides that are multiples of 8, after DCT, rounding by tables [B, 8, 8], and inverse."""
+    """Planes [B, C, H, W], H and W multiples of 8, after DCT, rounding by tables [B, 8, 8], and the inverse DCT."""
     batch, channels, height, width = planes.shape
     transform = _dct().to(planes)
     blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     steps = tables.view(batch, 1, 1, 1, 8, 8)
     coefficients = (transform @ blocks @ transform.T / steps).round() * steps
-    return (transform.T @ coefficients @ transform).transpose(3, 4).reshape(planes.shape)
+    restored = transform.T @ coefficients @ transform
+    return restored.transpose(3, 4).reshape(planes.shape).round().clamp(-128, 127)
 
 
 @lru_cache(maxsize=1)

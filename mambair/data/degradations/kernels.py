@@ -18,7 +18,7 @@ from torch import Tensor
 KernelKind = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 KERNEL_KINDS: tuple[str, ...] = get_args(KernelKind)
 
-_SMALLEST_SIGMA = 1e-3  # narrower kernels are a single pixel at any rate
+_SMALLEST_SIGMA = 1e-6  # narrower kernels are a single pixel at any rate
 # kernels are padded to this side at least, so that a result does not depend on what else is in the batch
 _SIDE = 21
 _FFT_MULTIPLE = 16  # sizes with few large prime factors are transformed faster

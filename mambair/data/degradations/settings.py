@@ -147,7 +147,10 @@ class DegradationSettings(StrictOptions):
     @classmethod
     def _take_the_preset(cls, given: Any) -> Any:
         preset = given.get("preset", "realesrgan") if isinstance(given, dict) else None
-        return {**PRESETS[preset], **given} if isinstance(preset, str) and preset in PRESETS else given
+        changes = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        return (
+            {**{key: value for key, value in changes.items() if key in cls.model_fields}, **given} if changes else given
+        )
 
     @model_validator(mode="after")
     def _lists_fit(self) -> DegradationSettings:
