@@ -15,7 +15,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit code: 0 written, 2 a fault in the options, the images or the output.",
+    )
     parser.add_argument("option_file", type=Path, metavar="OPT", help="option file of a training or a test")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="picture to write")
     parser.add_argument("--dataset", default="train", metavar="NAME", help="train (default), val, test_1, ...")

@@ -117,8 +117,8 @@ class RealESRGANDataset(RestorationDataset):
         height, width = height // self.options.scale, width // self.options.scale
         if side is None:
             return 0, 0, height, width
-        side //= self.options.scale
-        return int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side, side
+        small = side // self.options.scale
+        return int(rng.integers(height - small + 1)), int(rng.integers(width - small + 1)), small, small
 
 
 @DATASET_REGISTRY.register()

@@ -26,6 +26,7 @@ assert not {"torch", "numpy", "cv2", "PIL", "tqdm"} & set(sys.modules)
         ["lint_data.py", "--help"],
         ["prepare_data.py", "--help"],
         ["prepare_data.py", "sub-images", "--help"],
+        ["show_data.py", "--help"],
     ],
     ids=" ".join,
 )
