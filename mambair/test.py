@@ -140,7 +140,7 @@ def measure_set(
         is_saved = val.get("save_img") and restored_by == candidate.name
         return f"{pictures}/{name}/{image}_{val.get('suffix') or opt['name']}.png" if is_saved else None
 
-    metrics = val.get("metrics") or {}
+    metrics = dataset_opt.get("metrics") or val.get("metrics") or {}
     result = SetResult(name, build_dataset(dataset_opt), metrics, opt["scale"], describe_inputs(dataset_opt))
     candidates = [baseline, candidate] if metrics else [candidate]
     return measure(result, candidates, storage=Storage(folder, picture_name, cache), progress=name)

@@ -1,4 +1,4 @@
-"""``mambair data``: download public data sets, prepare them for training, and check them."""
+"""``mambair data``: download public data sets, prepare them for training, check them, and show what a network sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mambair.commands.arguments import AddArgument, add_quiet, at_least, command_parser
+from mambair.commands.arguments import AddArgument, add_import, add_quiet, at_least, command_parser, import_own_code
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 from mambair.system.tables import printable
 
@@ -26,6 +26,7 @@ COMMANDS = {
     "download": "fetch public data sets by name into the folders that the option files expect",
     "prepare": "make sub-images, reductions, an LMDB or a list of a data set",
     "lint": "check files, pairs and sizes of a data set, and look for test images among the training images",
+    "show": "draw a contact sheet of the samples that an option file makes",
 }
 EXAMPLES = {
     "download": """
@@ -44,17 +45,21 @@ mambair data prepare meta-info datasets/DIV2K/HR_sub datasets/DIV2K/HR_sub.txt
 mambair data lint --gt datasets/DF2K/HR --lq datasets/DF2K/LR_bicubic/X4 --scale 4 --filename-tmpl '{}x4'
 mambair data lint --gt datasets/DFWB/HQ --gt-size 128 --test datasets/CBSD68/HQ datasets/Kodak24/HQ
 """,
+    "show": """
+mambair data show options/train_SR_x4.yml -o sheet.png
+mambair data show options/train_SR_x4.yml -o sheet.png --dataset val --count 4
+""",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``download``, ``prepare`` or ``lint``; ``arguments`` default to the command line's.
+    """Run ``download``, ``prepare``, ``lint`` or ``show``; ``arguments`` default to the command line's.
 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    works = {"download": _download, "prepare": _prepare, "lint": _lint}
+    works = {"download": _download, "prepare": _prepare, "lint": _lint, "show": _show}
     if arguments and arguments[0] in works:
         return works[arguments[0]](arguments[1:])
     examples = "\n".join(text.strip().splitlines()[-1] for text in EXAMPLES.values())
@@ -326,3 +331,41 @@ def _lint(arguments: Sequence[str]) -> int:
 def _add_workers(add: AddArgument) -> None:
     count = os.cpu_count() or 1
     add("--workers", type=at_least(1), default=count, metavar="N", help="processes (default: one for each core)")
+
+
+# -- show -------------------------------------------------------------------------------------------------------------
+
+
+def _show_parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "mambair data show",
+        "Draw a contact sheet of the data of an option file: each input beside its ground truth. A text file of the "
+        "same name lists the degradation of each sample.",
+        EXAMPLES["show"],
+    )
+    add = parser.add_argument
+    add("option_file", type=Path, metavar="OPT", help="option file of a training or a test")
+    add("-o", "--output", type=Path, required=True, metavar="SHEET", help="picture to write")
+    add("--dataset", default="train", metavar="NAME", help="train (default), val, test_1, ...")
+    add("-n", "--count", type=at_least(1), default=16, metavar="N", help="how many samples (default 16)")
+    add_import(add)
+    return parser
+
+
+@ends_in_order("nothing was written")
+def _show(arguments: Sequence[str]) -> int:
+    parser = _show_parser()
+    options = parser.parse_args(arguments)
+    import_own_code(parser, options)
+    from mambair.data_tools.show import show_data
+    from mambair.options import load_options
+
+    label = options.dataset
+    try:
+        opt = load_options(options.option_file, is_train=not label.startswith("test"))
+        text = show_data(opt, options.output, label=label, count=options.count)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)  # OptionsError has several lines, and escapes what it quotes
+        return USAGE_ERROR
+    print(printable(f"{options.output} and {text}"))
+    return DONE

@@ -8,9 +8,11 @@ from typing import Any
 from mambair.data.bicubic_dataset import BicubicDataset
 from mambair.data.gaussian_denoising_dataset import GaussianDenoisingDataset
 from mambair.data.jpeg_artifacts_dataset import JPEGArtifactsDataset
+from mambair.data.mixed_dataset import MixedDataset
 from mambair.data.paired_image_dataset import PairedImageDataset
 from mambair.data.pairing import DatasetError
 from mambair.data.real_denoising_dataset import RealDenoisingDataset
+from mambair.data.realesrgan_dataset import RealESRGANDataset, RealESRGANPairedDataset
 from mambair.registry import DATASET_REGISTRY
 
 __all__ = [
@@ -18,8 +20,11 @@ __all__ = [
     "DatasetError",
     "GaussianDenoisingDataset",
     "JPEGArtifactsDataset",
+    "MixedDataset",
     "PairedImageDataset",
     "RealDenoisingDataset",
+    "RealESRGANDataset",
+    "RealESRGANPairedDataset",
     "build_dataset",
 ]
 

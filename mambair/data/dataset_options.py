@@ -19,6 +19,7 @@ LOADER_KEYS = frozenset(
         "prefetch_mode",
         "num_prefetch_queue",
         "task",
+        "metrics",
     }
 )
 
@@ -135,6 +136,13 @@ class GaussianDenoisingOptions(DatasetOptions):
         description="Standard deviation of the noise in grey levels of 255; [low, high] draws one per training patch."
     )
     noise_seed: int = Field(0, ge=0, description="Seed of the noise of every validation and test image.")
+    clip_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that the noisy image is clipped and rounded to 8 bits, as files are; outside of "
+        "training 0 or 1.",
+    )
 
     @field_validator("sigma")
     @classmethod
@@ -145,6 +153,12 @@ class GaussianDenoisingOptions(DatasetOptions):
         if len(bounds) == 2 and info.data.get("phase") != "train":
             raise ValueError(f"must be one number in phase {info.data.get('phase')}; only training draws from a range")
         return sigma
+
+    @model_validator(mode="after")
+    def _clips_always_or_never(self) -> GaussianDenoisingOptions:
+        if not self.is_train and self.clip_probability not in (0, 1):
+            raise ValueError(f"clip_probability: must be 0 or 1 in phase {self.phase}; only training draws")
+        return self
 
 
 class JPEGOptions(DatasetOptions):
@@ -196,6 +210,30 @@ class RealDenoisingOptions(DatasetOptions):
         if self.gt_word == self.lq_word:
             raise ValueError(f"lq_word: must differ from gt_word ({self.gt_word})")
         return self
+
+
+class MixedOptions(StrictOptions):
+    """Keys of several data sets in one."""
+
+    type: str = Field(description="Class of the data set.")
+    name: str | None = Field(None, description="Its name in logs and results.")
+    phase: str = Field("train", description="`train` cuts random patches; `val` and `test` take whole images.")
+    scale: int = Field(1, ge=1, description="Size of the ground truth over that of the input; 1 for denoising.")
+    datasets: list[dict[str, Any]] = Field(
+        min_length=1, description="Data sets with all their keys, but those of the loader; patches of one size."
+    )
+    weights: list[float] | None = Field(
+        None, description="Share of each in the samples (need not sum to 1); null: by the number of images."
+    )
+    skip_unreadable: bool = Field(False, description="As in other data sets; those of `datasets` are not looked at.")
+
+    @field_validator("weights")
+    @classmethod
+    def _one_for_each(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        count = len(info.data.get("datasets", weights or ()))
+        if weights is not None and (len(weights) != count or min(weights) <= 0):
+            raise ValueError(f"must be one number > 0 for each of the {count} datasets, got {weights}")
+        return weights
 
 
 def own_options(opt: dict[str, Any]) -> dict[str, Any]:

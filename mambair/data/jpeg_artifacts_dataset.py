@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from mambair.data.dataset_options import JPEGOptions
+from mambair.data.degradations.compression import compressed
 from mambair.data.paired_image_dataset import PairedImageDataset
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
-from mambair.images.lazy_image import LazyImage, Pixels, to_uint8
+from mambair.images.lazy_image import LazyImage, Pixels
 from mambair.registry import DATASET_REGISTRY
-
-_SUBSAMPLINGS = {"4:4:4": 0, "4:2:0": 2}  # Pillow's numbers
 
 
 @DATASET_REGISTRY.register()
@@ -45,36 +41,18 @@ class JPEGArtifactsDataset(PairedImageDataset):
         picture = self._picture(path)
         if self.options.is_train:
             top, left, side = self._corner(picture.height, picture.width, path, rng, gt_size)
-            patches = compressed_patch(picture, top, left, side, self._quality(rng), self.options.subsampling)
+            quality = self._quality(rng)
+            patches = compressed_patch(picture, top, left, side, quality, self.options.subsampling)
             lq, gt = self._flipped(patches, rng)
         else:
-            gt = picture.whole()
-            lq = compressed(gt, self._quality(rng), self.options.subsampling)
-        return {"lq": to_tensor(lq), "gt": to_tensor(gt), "lq_path": str(path), "gt_path": str(path)}
+            gt, quality = picture.whole(), self._quality(rng)
+            lq = compressed(gt, quality, self.options.subsampling)
+        sample: Sample = {"lq": to_tensor(lq), "gt": to_tensor(gt), "lq_path": str(path), "gt_path": str(path)}
+        return sample | {"degradation": f"jpeg quality {quality} {self.options.subsampling}"}
 
     def _quality(self, rng: np.random.Generator) -> int:
         quality = self.options.quality
         return int(rng.integers(quality[0], quality[-1] + 1)) if isinstance(quality, list) else int(quality)
-
-
-def compressed(pixels: Pixels, quality: int, subsampling: str) -> Pixels:
-    """Pixels [H, W, 1 or 3] after JPEG compression, as uint8.
-
-    Args:
-        pixels: of any image dtype; other than 8 bits are rounded to 8 first.
-        quality: 1 to 100, as libjpeg (and MATLAB) counts.
-        subsampling: of the colour: ``4:2:0`` or ``4:4:4``; without meaning for grey.
-    """
-    is_grey = pixels.shape[2] == 1
-    stored = to_uint8(pixels)
-    picture = Image.fromarray(np.ascontiguousarray(stored[:, :, 0] if is_grey else stored))
-    stream = io.BytesIO()
-    if is_grey:
-        picture.save(stream, "JPEG", quality=quality)
-    else:
-        picture.save(stream, "JPEG", quality=quality, subsampling=_SUBSAMPLINGS[subsampling])
-    decoded = np.array(Image.open(stream, formats=("JPEG",)))
-    return decoded[:, :, None] if is_grey else decoded
 
 
 def compressed_patch(

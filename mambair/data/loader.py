@@ -9,7 +9,7 @@ import logging
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -165,10 +165,12 @@ class TrainingBatches(Iterator[Any]):
 
     Args:
         loader: from `build_train_loader`.
+        finish: applied to every batch in this process, such as the part of a data set that runs on a GPU.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], finish: Callable[[Any], Any] | None = None) -> None:
         self._batches = iter(loader)
+        self._finish = finish or (lambda batch: batch)
         self.skipped: Counter[str] = Counter()
 
     def __next__(self) -> Any:
@@ -181,12 +183,12 @@ class TrainingBatches(Iterator[Any]):
         if isinstance(batch, ValueError):
             raise batch
         if not isinstance(batch, Substituted):
-            return batch
+            return self._finish(batch)
         for fault in batch.faults:
             if fault not in self.skipped:
                 logger.warning("image no. %d that cannot be used is skipped: %s", len(self.skipped) + 1, fault)
             self.skipped[fault] += 1
-        return batch.content
+        return self._finish(batch.content)
 
     def close(self) -> None:
         """End the workers. They ignore SIGTERM, so left alone they would keep the program from exiting."""

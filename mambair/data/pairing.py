@@ -46,19 +46,28 @@ def names_in(meta_info_file: str) -> list[str]:
     Raises:
         DatasetError: the file is missing, is no text, or names nothing.
     """
+    matches = [(line, _META_LINE.fullmatch(line)) for line in text_lines("meta_info_file", meta_info_file)]
+    return [match[1] if match else line.split(" ")[0] for line, match in matches]
+
+
+def text_lines(key: str, file: str) -> list[str]:
+    """The lines of a list of images, which stands under ``key``, without empty ones and spaces at their ends.
+
+    Raises:
+        DatasetError: the file is missing, is no text, or is empty.
+    """
     try:
-        lines = read_bytes(Path(meta_info_file), MOST_META_INFO_BYTES).decode("utf-8").splitlines()
+        lines = read_bytes(Path(file), MOST_META_INFO_BYTES).decode("utf-8").splitlines()
     except OSError as error:
-        raise DatasetError(f"meta_info_file: {meta_info_file} cannot be read ({error.strerror})") from None
+        raise DatasetError(f"{key}: {file} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise DatasetError(f"meta_info_file: {meta_info_file} is not UTF-8 text") from None
+        raise DatasetError(f"{key}: {file} is not UTF-8 text") from None
     except ValueError as error:
-        raise DatasetError(f"meta_info_file: {meta_info_file} cannot be read ({error})") from None
-    matches = [(line, _META_LINE.fullmatch(line.rstrip())) for line in lines if line.strip()]
-    names = [match[1] if match else line.split(" ")[0] for line, match in matches]
-    if not names:
-        raise DatasetError(f"meta_info_file: {meta_info_file} names no image")
-    return names
+        raise DatasetError(f"{key}: {file} cannot be read ({error})") from None
+    lines = [line.rstrip() for line in lines if line.strip()]
+    if not lines:
+        raise DatasetError(f"{key}: {file} names no image")
+    return lines
 
 
 def paired_images(

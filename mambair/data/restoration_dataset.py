@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -39,21 +39,12 @@ class RestorationDataset(Dataset[Sample]):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
-        self.options = self._validated(opt)
+        self.options: Any = validated(self.Options, opt)
         self.gt_paths: list[Path] = []
         self.sources: dict[str, ImageSource] = {}
         self._find_files()
         self._cache: dict[Path, Pixels] = {}
         self._cache_room = {True: float("inf"), False: 0, None: AUTOMATIC_CACHE_BYTES}[self.options.cache]
-
-    @classmethod
-    def _validated(cls, opt: dict[str, Any]) -> Any:
-        try:
-            return cls.Options.model_validate(own_options(opt))
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-            faults = [": ".join([*map(str, detail["loc"]), detail["msg"]]) for detail in details]
-            raise DatasetError([fault.replace("Value error, ", "") for fault in faults]) from None
 
     @classmethod
     def check(cls, opt: dict[str, Any]) -> list[str]:
@@ -113,7 +104,7 @@ class RestorationDataset(Dataset[Sample]):
 
         Returns:
             ``lq`` [C, h, w] and ``gt`` [C, h * scale, w * scale], float32 RGB (or one channel) in [0, 1], and their
-            files ``lq_path`` and ``gt_path``.
+            files ``lq_path`` and ``gt_path``; data sets that draw a degradation add it as text, ``degradation``.
 
         Raises:
             ImageFileError: an image cannot be read.
@@ -172,6 +163,23 @@ class RestorationDataset(Dataset[Sample]):
         if turn and self.options.use_rot:
             lq, gt = lq.swapaxes(0, 1), gt.swapaxes(0, 1)
         return lq, gt
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], opt: dict[str, Any]) -> Model:
+    """The options of a data set, without the keys that concern the loader.
+
+    Raises:
+        DatasetError: listing every fault.
+    """
+    try:
+        return model.model_validate(own_options(opt))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        faults = [": ".join([*map(str, detail["loc"]), detail["msg"]]) for detail in details]
+        raise DatasetError([fault.replace("Value error, ", "") for fault in faults]) from None
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

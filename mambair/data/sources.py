@@ -77,13 +77,20 @@ class ImageSource:
         Raises:
             DatasetError: the file is missing or empty, or names images that are not there.
         """
-        names = names_in(meta_info_file)
+        self.choose(names_in(meta_info_file), meta_info_file)
+
+    def choose(self, names: Sequence[str], file: str, key: str = "meta_info_file") -> None:
+        """Keep only the images of these names, which ``file`` under ``key`` lists, in that order.
+
+        Raises:
+            DatasetError: images that are not there.
+        """
         known = {self.name(path): path for path in reversed(self.paths) if path in self._stores}
         known |= {path.relative_to(self._roots[path]).as_posix(): path for path in reversed(self.paths)}
         missing = [name for name in names if name not in known]
         if missing:
             where = ", ".join(map(str, self.roots))
-            raise DatasetError(f"meta_info_file: {meta_info_file} names files that {where} lacks: {listed(missing)}")
+            raise DatasetError(f"{key}: {file} names files that {where} lacks: {listed(missing)}")
         chosen = [known[name] for name in names]
         self.groups = [[path for path in chosen if self._roots[path] == root] for root in self.roots]
 

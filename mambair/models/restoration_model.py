@@ -269,7 +269,7 @@ class RestorationModel:
             save_img: write the restored images to ``path.visualization``.
         """
         dataset = dataloader.dataset
-        name, metrics = dataset.opt["name"], self.opt["val"].get("metrics") or {}
+        name, metrics = dataset.opt["name"], dataset.opt.get("metrics") or self.opt["val"].get("metrics") or {}
         network = FunctionCandidate("network", self.restore)
         candidates: list[Candidate] = [network]
         if metrics and name not in self.baselines:
@@ -287,7 +287,7 @@ class RestorationModel:
         self.metric_results = result.whole_mean(network.name)
         self._report_failures(name, result)
         self._remember_best(name, metrics, current_iter)
-        self._log_validation(name, current_iter, tb_logger)
+        self._log_validation(name, metrics, current_iter, tb_logger)
 
     def _report_failures(self, dataset: str, result: SetResult) -> None:
         """Log why something could not be measured; each line once in a training, by one process."""
@@ -313,7 +313,7 @@ class RestorationModel:
         if self.is_train and leads:
             self.save_network("best")
 
-    def _log_validation(self, dataset: str, current_iter: int, tb_logger: Any) -> None:
+    def _log_validation(self, dataset: str, metrics: Mapping[str, Any], current_iter: int, tb_logger: Any) -> None:
         """Write each metric with its best value and that of the unrestored input to the log and TensorBoard."""
         records, baseline = self.best_metric_results[dataset], self.baselines.get(dataset, {})
         parts = []
@@ -324,7 +324,6 @@ class RestorationModel:
             if metric in baseline:
                 beside.append(f"{baseline['name']} {baseline[metric]:.4f}")
             parts.append(f"{metric} {value:.4f} ({', '.join(beside)})" if beside else f"{metric} {value:.4f}")
-        metrics = self.opt["val"].get("metrics")
         told = ", ".join(parts) or ("no metric could be measured" if metrics else "no metrics asked for")
         logger.info("validation of %s at iter %d: %s", dataset, current_iter, told)
         for metric, value in self.metric_results.items() if tb_logger is not None else ():

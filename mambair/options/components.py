@@ -152,11 +152,17 @@ def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> 
     train["scheduler"] = {"type": name, **complete}
 
 
-def check_metrics(val: object, faults: FaultList) -> None:
-    """Each of ``val.metrics`` against the signature of its function; ``better`` is BasicSR's note for the log."""
-    metrics = val.get("metrics") if isinstance(val, dict) else None
+def check_metrics(section: object, section_path: KeyPath, faults: FaultList) -> None:
+    """Each of a section's ``metrics`` against the signature of its function; ``better`` is BasicSR's note for the log.
+
+    Args:
+        section: ``val``, or a data set.
+        section_path: where it stands.
+        faults: gets what is wrong.
+    """
+    metrics = section.get("metrics") if isinstance(section, dict) else None
     for label, found in metrics.items() if isinstance(metrics, dict) else ():
-        path = ("val", "metrics", label)
+        path = (*section_path, "metrics", label)
         metric = look_up(METRIC_REGISTRY, found, path, faults) if isinstance(found, dict) else None
         if metric is None:
             continue

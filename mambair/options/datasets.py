@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from mambair.options.compat import IGNORED, Dropped, apply_task
-from mambair.options.components import look_up
-from mambair.options.errors import FaultList, KeyPath, nearest, shown
+from mambair.options.components import check_metrics, look_up
+from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
 from mambair.options.paths import check_plain_name, resolve
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import LoaderOptions
@@ -32,20 +33,12 @@ def check_datasets(
         return complete
     _check_phases(found, faults, is_train=is_train)
     for label, options in found.items():
-        path = ("datasets", label)
         if not _PHASE.fullmatch(label) or not isinstance(options, dict):
             continue
-        apply_task(options, path, dropped)
-        dataset = look_up(DATASET_REGISTRY, options, path, faults)
         scale = data.get("scale")
         facts = {"phase": label.partition("_")[0], "name": label, "scale": scale if type(scale) is int else None}
-        complete[label] = _check_keys(dataset, options, path, facts, faults, dropped)
-        _resolve_paths(complete[label], path, faults, check=check_paths)
-        # sizes are judged by the scale, so without one there is nothing to check
-        can_check = check_paths and hasattr(dataset, "check") and facts["scale"] is not None
-        if can_check and not faults.has(path):
-            _check_files(dataset, complete[label], path, faults)
-        _check_channels(complete[label], data.get("network_g"), path, faults)
+        check = _DatasetCheck(faults, dropped, check_paths, data.get("network_g"))
+        complete[label] = check.complete(options, ("datasets", label), facts)
     _check_names(complete, faults)
     return complete
 
@@ -65,6 +58,52 @@ def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -
         faults.add(("datasets",), "no data set to test on; write datasets.test_1 (files for train.py have none)")
 
 
+@dataclass(frozen=True)
+class _DatasetCheck:
+    """What checking a data set needs to know."""
+
+    faults: FaultList
+    dropped: Dropped
+    check_paths: bool
+    network: object
+
+    def complete(self, options: dict[str, Any], path: KeyPath, facts: dict[str, Any]) -> dict[str, Any]:
+        """The data set at ``path``, and those it is mixed of, with defaults and absolute paths; faults are noted."""
+        apply_task(options, path, self.dropped)
+        dataset = look_up(DATASET_REGISTRY, options, path, self.faults)
+        check_metrics(options, path, self.faults)
+        members = self._members(dataset, options, path, facts)
+        complete = _check_keys(dataset, options, path, facts, self.faults, self.dropped)
+        if members:
+            complete["datasets"] = members
+        _resolve_paths(complete, path, self.faults, check=self.check_paths)
+        # sizes are judged by the scale, so without one there is nothing to check
+        can_check = self.check_paths and hasattr(dataset, "check") and facts["scale"] is not None
+        if can_check and not self.faults.has(path):
+            _check_files(dataset, complete, path, self.faults)
+        _check_channels(complete, self.network, path, self.faults)
+        return complete
+
+    def _members(
+        self, dataset: Any | None, options: dict[str, Any], path: KeyPath, facts: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The data sets that a mixture names, complete, without the loader's keys, which are the mixture's."""
+        model, found = getattr(dataset, "Options", None), options.get("datasets")
+        if "datasets" not in getattr(model, "model_fields", {}) or not isinstance(found, list):
+            return []
+        complete = []
+        for number, member in enumerate(found):
+            place = (*path, "datasets", number)
+            if not isinstance(member, dict):
+                continue  # the type of the list is checked with the keys of the mixture
+            for key in [key for key in member if key in _LOADER]:
+                self.faults.add((*place, key), "belongs to the mixture, not to one of its data sets; move or delete it")
+                del member[key]
+            checked = self.complete(member, place, {**facts, "is_member": True})
+            complete.append({key: value for key, value in checked.items() if key not in _LOADER})
+        return complete
+
+
 def _check_keys(
     dataset: Any | None,
     options: dict[str, Any],
@@ -75,7 +114,10 @@ def _check_keys(
 ) -> dict[str, Any]:
     """The data set's own keys against its ``Options`` (a class without them reads what it reads), and the loader's."""
     loader = {key: value for key, value in options.items() if key in _LOADER}
-    _check_batch_keys(loader, path, facts["phase"], faults)
+    is_member = facts.get("is_member", False)
+    facts = {key: value for key, value in facts.items() if key != "is_member"}
+    if not is_member:
+        _check_batch_keys(loader, path, facts["phase"], faults)
     _check_facts(options, path, facts, faults)
     complete = {**facts, **(validate(LoaderOptions, loader, path, faults) or {})}
     model = getattr(dataset, "Options", None)
@@ -119,6 +161,10 @@ def _check_files(dataset: Any, options: dict[str, Any], path: KeyPath, faults: F
 
 def _check_batch_keys(loader: dict[str, Any], path: KeyPath, phase: str, faults: FaultList) -> None:
     keys = [key for key in ("total_batch_size", "batch_size_per_gpu") if loader.get(key) is not None]
+    if phase == "train" and loader.get("metrics") is not None:
+        faults.add(
+            (*path, "metrics"), "a training set is not measured; delete this key, or move it to a validation set"
+        )
     if phase != "train":
         for key in keys:
             faults.add((*path, key), "images are validated and tested one by one; delete this key")
@@ -160,6 +206,34 @@ def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None
         other = first.setdefault((options["phase"], name), label)
         if other != label:
             faults.add(("datasets", label, "name"), f"{name!r} is the name of datasets.{other} too; choose another")
+
+
+def move_top_level_keys(data: dict[str, Any], places: dict[KeyPath, str], faults: FaultList) -> None:
+    """Move keys of the training data that BasicSR's files have at the top level into ``datasets.train``.
+
+    Which they are, the ``TOP_LEVEL_KEYS`` of the data set's ``Options`` say. A key may stand in both places with one
+    value.
+
+    Args:
+        data: the file; changed.
+        places: where each key stands; moved along.
+        faults: gets keys that contradict each other.
+    """
+    sections = data.get("datasets")
+    train = sections.get("train") if isinstance(sections, dict) else None
+    name = train.get("type") if isinstance(train, dict) else None
+    if not isinstance(train, dict) or not isinstance(name, str) or not DATASET_REGISTRY.is_ours(name):
+        return
+    model = getattr(DATASET_REGISTRY.get(name), "Options", None)
+    for key in [key for key in data if key in getattr(model, "TOP_LEVEL_KEYS", ())]:
+        value, path = data.pop(key), ("datasets", "train", key)
+        if key not in train:
+            train[key] = value
+            moved = [place for place in places if place[0] == key]
+            places.update({(*path, *place[1:]): places[place] for place in moved})
+        elif train[key] != value:
+            text = f"found {shown(value)}, but {dotted(path)} is {shown(train[key])}; keep one of the two"
+            faults.add((key,), text)
 
 
 def settle_batch_size(opt: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ def option_file_schema() -> JSON:
     properties = root["properties"]
     properties["model_type"] |= {"anyOf": _names(MODEL_REGISTRY)}
     datasets = [(name, _dataset(each)) for name, each in DATASET_REGISTRY]
+    properties |= _top_level_keys()
     properties["datasets"] |= {
         "patternProperties": {_PHASES: _by_type(datasets, DATASET_REGISTRY)},
         "additionalProperties": False,
@@ -61,16 +62,27 @@ def option_file_schema() -> JSON:
     properties["logger"] |= _section(Options.model_fields["logger"].annotation, IGNORED["logger"])
     properties["train"] = _or_null(_train()) | _said(Options, "train")
     val = _section(Options.model_fields["val"].annotation, IGNORED["val"])
-    metrics = [(name, _arguments(each, given=("img", "img2"))) for name, each in METRIC_REGISTRY]
-    for _, metric in metrics:
-        metric["properties"]["better"] = {"enum": ["higher", "lower"], "description": "Which values are better."}
-    val["properties"]["metrics"]["additionalProperties"] = _by_type(metrics, METRIC_REGISTRY)
+    val["properties"]["metrics"]["additionalProperties"] = _metrics()
     properties["val"] |= val
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Option file of mambair: training or test",
         **root,
     }
+
+
+def _top_level_keys() -> JSON:
+    """Keys of training data that may stand at the top level, too."""
+    models = [dataset.Options for _, dataset in DATASET_REGISTRY if hasattr(dataset.Options, "TOP_LEVEL_KEYS")]
+    fields = {key: model.model_fields[key] for model in models for key in sorted(model.TOP_LEVEL_KEYS)}
+    return {key: _field(field) | {"description": f"As datasets.train.{key}."} for key, field in fields.items()}
+
+
+def _metrics() -> JSON:
+    metrics = [(name, _arguments(each, given=("img", "img2"))) for name, each in METRIC_REGISTRY]
+    for _, metric in metrics:
+        metric["properties"]["better"] = {"enum": ["higher", "lower"], "description": "Which values are better."}
+    return _by_type(metrics, METRIC_REGISTRY)
 
 
 def _train() -> JSON:

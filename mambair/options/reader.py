@@ -12,7 +12,7 @@ from typing import Any
 
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
-from mambair.options.datasets import check_datasets, settle_batch_size
+from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
 from mambair.options.errors import FaultList, dotted
 from mambair.options.overrides import apply_overrides
 from mambair.options.paths import check_plain_name, complete_paths, resolve
@@ -49,7 +49,8 @@ def load_options(
     check_network(data, faults, dropped)
     if is_train:
         check_train_parts(data.get("train"), faults)
-    check_metrics(data.get("val"), faults)
+    check_metrics(data.get("val"), ("val",), faults)
+    move_top_level_keys(data, file.places, faults)
     datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
     _check_sections_agree(data, faults, is_train=is_train, is_foreign=is_foreign)
     opt = validate(Options, data, (), faults)

@@ -39,6 +39,10 @@ class LoaderOptions(Section):
     )
     dataset_enlarge_ratio: Count = Field(default=1, description="How often the data set is repeated in one epoch.")
     pin_memory: bool = Field(default=False, description="Page-locked host memory: faster copies to a GPU.")
+    metrics: dict[str, Part] | None = Field(
+        default=None,
+        description="Metrics of this set in place of `val.metrics`, written alike. Validation and test only.",
+    )
 
 
 class PathOptions(Section):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from mambair.data import build_dataset
@@ -41,7 +43,11 @@ def build_batches(
         world_size=processes.world_size,
         pin_memory=data_opt.get("pin_memory", False) and opt["num_gpu"] != 0,
     )
-    return TrainingBatches(loader), images / plan.total
+    finish = None
+    if hasattr(dataset, "finish_batch"):
+        device = torch.device("cuda" if opt["num_gpu"] != 0 and torch.cuda.is_available() else "cpu")
+        finish = partial(dataset.finish_batch, device=device)
+    return TrainingBatches(loader, finish), images / plan.total
 
 
 def build_validation_loaders(opt: Mapping[str, Any]) -> list[DataLoader[Any]]:

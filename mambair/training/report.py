@@ -130,12 +130,11 @@ def _commit() -> str | None:
 
 def best_values(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """A table of the baseline, the best and the last value of each metric on each validation set."""
-    metrics = opt["val"].get("metrics") or {}
     lines = ["| data set | metric | unrestored input | best | at iteration | last |", "|---|---|---|---|---|---|"]
     for dataset in dict.fromkeys(record["validation"] for record in records if "validation" in record):
         own = [record for record in records if record.get("validation") == dataset]
         baseline = _baseline(own)
-        for metric, metric_opt in metrics.items():
+        for metric, metric_opt in _metrics_of(opt, dataset).items():
             finite = [record for record in own if isinstance(record.get(metric), float)]
             if not finite:
                 continue
@@ -145,6 +144,13 @@ def best_values(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
             values = f"{before} | {best[metric]:.4f} | {best['iter']} | {finite[-1][metric]:.4f}"
             lines.append(f"| {dataset} | {metric} | {values} |")
     return lines if len(lines) > 2 else []
+
+
+def _metrics_of(opt: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
+    """The metrics of a validation set: its own, else those of ``val``."""
+    sets = opt.get("datasets", {}).values()
+    own = next((each.get("metrics") for each in sets if each.get("name") == dataset and each.get("metrics")), None)
+    return own or opt["val"].get("metrics") or {}
 
 
 def _baseline(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -200,6 +200,32 @@ def test_train_noise_has_the_strength_that_was_asked_for(folders: Path, sigma: A
         assert max(strengths) - min(strengths) > 0.7 * (high - low)
 
 
+@pytest.mark.parametrize(("probability", "phase"), [(0.0, "train"), (0.5, "train"), (1.0, "train"), (1.0, "val")])
+def test_noisy_images_are_clipped_as_often_as_asked_for(folders: Path, probability: float, phase: str) -> None:
+    keys = {"sigma": 80, "phase": phase}
+    plain, clipped = (
+        GaussianDenoisingDataset(denoising(folders, **keys, **more)) for more in ({}, {"clip_probability": probability})
+    )
+    count = 0
+    for number in range(100):
+        one, other = (each.sample(number % 3, np.random.default_rng(number)) for each in (plain, clipped))
+        expected = one["lq"].clamp(0, 1).mul(255).add(0.5).floor() / 255
+        if torch.equal(other["lq"], one["lq"]):
+            assert other["degradation"] == "gaussian noise sigma 80.00"
+        else:
+            count += 1
+            assert torch.allclose(other["lq"], expected, rtol=0, atol=1e-7)
+            assert other["degradation"] == "gaussian noise sigma 80.00 in 8 bits"
+    # 100 fair draws stay within 25 and 75 but for 3e-7
+    assert {0.0: count == 0, 0.5: 25 <= count <= 75, 1.0: count == 100}[probability]
+
+
+def test_a_degradation_is_told(folders: Path) -> None:
+    sample = GaussianDenoisingDataset(denoising(folders, sigma=[0, 50])).sample(0, np.random.default_rng(1))
+    sigma = float(sample["degradation"].split()[-1])
+    assert float((sample["lq"] - sample["gt"]).std()) * 255 == pytest.approx(sigma, rel=0.1)
+
+
 def test_16_bits_and_grey_are_used_as_they_are(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (12, 12, 3), dtype=np.uint16)
     write_image(tmp_path / "a.png", DecodedImage(values))
@@ -297,6 +323,11 @@ FAULTS = {
     "negative sigma": (denoising, {"sigma": -1}, ["sigma: must be a number >= 0"]),
     "reversed range": (denoising, {"sigma": [50, 5]}, ["sigma: must be"]),
     "three numbers": (denoising, {"sigma": [5, 10, 50]}, ["sigma: must be"]),
+    "clipping by chance at test": (
+        denoising,
+        {"clip_probability": 0.5, "phase": "test"},
+        ["clip_probability: must be 0 or 1 in phase test; only training draws"],
+    ),
     "range at test": (denoising, {"sigma": [5, 50], "phase": "test"}, ["sigma: must be one number in phase test"]),
     "scale of denoising": (denoising, {"scale": 2}, ["scale: must be 1"]),
 }

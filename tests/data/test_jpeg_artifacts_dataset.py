@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from mambair.data import DatasetError, JPEGArtifactsDataset
-from mambair.data.jpeg_artifacts_dataset import compressed, compressed_patch
+from mambair.data.degradations.compression import compressed
+from mambair.data.jpeg_artifacts_dataset import compressed_patch
 from mambair.images.files import DecodedImage, list_images, read_image, write_image
 from mambair.images.lazy_image import LazyImage, in_color, to_float
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -538,6 +538,20 @@ def raises_on_second(img: Any, img2: Any) -> float:
     if (img2 == to_pixels(TwoImages()[1]["gt"])[:, :, ::-1]).all():
         raise ZeroDivisionError("no edges")
     return 1.0
+
+
+def test_a_data_set_may_have_metrics_of_its_own(tmp_path: Path) -> None:
+    class Bordered(TwoImages):
+        opt: ClassVar[dict[str, Any]] = {
+            "name": "Bordered",
+            "metrics": {"inner": {"type": "calculate_psnr", "crop_border": 4}},
+        }
+
+    model = make(tmp_path)
+    model.validation(SimpleNamespace(dataset=TwoImages()), 1, None)
+    assert set(model.metric_results) == {"psnr"}
+    model.validation(SimpleNamespace(dataset=Bordered()), 1, None)
+    assert set(model.metric_results) == set(model.best_metric_results["Bordered"]) == {"inner"}
 
 
 def test_a_metric_that_raises_is_reported_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
