@@ -60,7 +60,7 @@ class Restorer:
         net: [B, C, H, W] float in [0, 1] -> [B, C, H * upscale, W * upscale]; has ``upscale`` and ``in_chans``, and
             may have ``default_tile`` and ``tile_multiple``, by which sides of tiles are divisible. It is moved to
             ``device``, set to evaluation, and its decay rates are computed (``layers.decay``).
-        device: where it runs; default: CUDA if there is one, else the CPU.
+        device: where it runs, see ``system.devices.choose_device``; default: CUDA if there is one, else the CPU.
         tile: the largest side of a tile in input pixels; 0 means always the whole image. The default is the network's
             ``default_tile`` (256 where it says none) and the same on every machine, so that the pixels are too. Only
             where memory is short is it halved, before the first tile or when memory runs out; ``tile`` and
