@@ -89,6 +89,7 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     task = f"{scale}x super-resolution" if scale > 1 else f"denoising, Gaussian noise of sigma {sigma:g}"
     protocol = f"Y channel, crop border {scale}" if scale > 1 else f"RGB, sigma {sigma:g}, noise seed 0 for every image"
+    cycles = f" in {training['cycles']} cycles" if "cycles" in training else ""
     lines = [
         f"### {weights.name}",
         "",
@@ -96,7 +97,7 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
         f"- Network: {metadata['mambair.arch']} `{metadata['mambair.kwargs']}`, {parameters:,} parameters",
         f"- File: {weights.stat().st_size / 1e6:.2f} MB, sha256 `{digest}`",
         f"- Trained by `mambair/train.py` with `{training['option_file']}` on {training['data']}: "
-        f"{training['iterations']} iterations, {training['hours']} hours on {training['processor']}",
+        f"{training['iterations']} iterations{cycles}, {training['hours']} hours on {training['processor']}",
         f"- Measured (PSNR / SSIM; {protocol}; whole images) with {describe_machine()}:",
         "",
         *compare(net, scale, sets, sigma),

@@ -24,6 +24,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         choices=("params_ema", "params"),
         help="averaged or last weights; default: averaged, if the training kept an average",
     )
+    parser.add_argument(
+        "--continues",
+        type=Path,
+        metavar="FILE",
+        help="packaged weights it started from: hours and iterations are added",
+    )
     return parser.parse_args(argv)
 
 
@@ -50,10 +56,15 @@ def main(argv: list[str] | None = None) -> int:
     from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
 
     checkpoint = read_checkpoint(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
+    record = training_record(arguments.experiment / "metrics.jsonl")
+    if arguments.continues:
+        earlier = json.loads(read_checkpoint(arguments.continues).metadata["mambair.training"])
+        record = {key: round(value + earlier[key], 2) for key, value in record.items()}
+        record["cycles"] = earlier.get("cycles", 1) + 1
     training = {
         "option_file": next(path.name for path in sorted(arguments.experiment.glob("*.yml"))),
         "data": arguments.training_data,
-        **training_record(arguments.experiment / "metrics.jsonl"),
+        **record,
         "processor": processor_name(),
     }
     metadata = checkpoint.metadata | {"mambair.training": json.dumps(training), "license": "Apache-2.0"}

@@ -134,7 +134,7 @@ def test_an_image_that_failed_for_one_candidate_makes_the_column_incomplete(run:
 def test_self_ensembles_stand_beside_their_like(run: Run, suite: str, self_ensemble: bool, names: list[str]) -> None:
     run.suite, run.self_ensemble = SUITES[suite], self_ensemble
     assert [row.name for row in printed_rows(run, run.sets[0])] == names
-    found = compare(run, run.sets[0], Named("light", 1, "MambaIR"))
+    found = compare(run, run.sets[0], Named("light", 1, "MambaIR-classic"))
     assert (found and (found.reference, found.relation)) == ((names[0], "the same network") if names else None)
     assert ("nothing was published with self-ensemble" in tables.as_text(run)) == (not names)
 

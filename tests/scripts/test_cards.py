@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_a_training_becomes_a_file_and_a_card(
     assert "30 iterations" in first
     assert card.main(arguments) == 0
     assert zoo.read_text() == first, "writing a card again must replace it"
+
+
+def test_hours_and_iterations_of_earlier_cycles_are_added(
+    load_script: Callable[[str], ModuleType], experiment: Path
+) -> None:
+    package, arguments = load_script("package_weights"), ["--experiment", str(experiment), "--training-data", "noise"]
+    files = [experiment / f"{number}.safetensors" for number in range(3)]
+    assert package.main([*arguments, "--output", str(files[0])]) == 0
+    for before, after in itertools.pairwise(files):
+        assert package.main([*arguments, "--output", str(after), "--continues", str(before)]) == 0
+    one, _, three = (json.loads(read_checkpoint(path).metadata["mambair.training"]) for path in files)
+    assert three["iterations"] == 90 and three["cycles"] == 3
+    assert three["hours"] == pytest.approx(3 * one["hours"], abs=0.02)  # each rounded to 0.01
 
 
 def test_no_report_is_an_error(load_script: Callable[[str], ModuleType], experiment: Path) -> None:
