@@ -15,7 +15,7 @@ setup(
     package_dir=KERNEL_PACKAGES,
     package_data={
         "mambair": ["py.typed"],
-        "mambair.weights": ["*.safetensors"],
+        "mambair.weights": ["*.json", "*.safetensors"],
         "mambair.archs": ["*.json"],
         "mambair.evaluation": ["*.json"],
         **{package: ["*.md", "*.h", "*.cpp"] for package in KERNEL_PACKAGES},

@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "restore": Command("enlarge or clean images and folders of images", "mambair.commands.restore"),
     "benchmark": Command("measure the papers' tables on their test sets", "mambair.commands.benchmark"),
     "profile": Command("show parameters, multiplications, time and memory of a network", "mambair.commands.profile"),
+    "weights": Command("list and fetch weights of published networks", "mambair.commands.weights"),
     "data": Command("download, prepare and check data sets", "mambair.commands.data"),
 }
 

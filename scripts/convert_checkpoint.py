@@ -55,7 +55,8 @@ def convert(arguments: argparse.Namespace) -> str:
 
     from mambair import weights
     from mambair.weights.checkpoint import TASK_KEY, network_metadata
-    from mambair.weights.loading import build_empty, fill, recognise
+    from mambair.weights.loading import build_empty, fill
+    from mambair.weights.recognition import recognise
 
     checkpoint = weights.read(arguments.input, arguments.param_key)
     arch, kwargs = recognise(checkpoint)

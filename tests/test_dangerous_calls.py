@@ -121,7 +121,7 @@ ALLOWED = {
     },
     "mambair/system/private_append.py": {"os.open": "the gate itself"},
     "mambair/system/process_memory.py": {"_RESET.write_text": "a file of the kernel, /proc/self/clear_refs"},
-    "mambair/ops/native.py": {"path.open": "the lock in a cache folder that only this user can write to"},
+    "mambair/system/file_lock.py": {"os.open": "an empty file with O_NOFOLLOW, in a cache folder of this user"},
     "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, below a folder made by the writer"},
     "mambair/folders/manifest.py": {"os.open": "appends; regular file checked before"},
     "mambair/folders/file_locks.py": {"os.open": "opened with O_NOFOLLOW"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 from mambair.system.devices import AUTO, DTYPES
 from mambair.system.exit_codes import EXPLANATION
@@ -48,6 +50,7 @@ def add_network_group(parser: argparse.ArgumentParser, *, default_tile: str | No
         metavar=f"{{{','.join(DTYPES)}}}",
         help="bf16 and fp16 are faster on GPUs; scans stay in fp32 (default fp32)",
     )
+    add("--offline", action="store_true", help="do not use the network to fetch weights that are given by name")
     if default_tile is not None:
         add("--tile", type=int, metavar="N", help=f"largest side of a tile, input pixels (default: {default_tile})")
         add("--overlap", type=int, metavar="N", help="smallest overlap of tiles, input pixels (default 32)")
@@ -83,6 +86,20 @@ def import_own_code(parser: argparse.ArgumentParser, options: argparse.Namespace
             print(import_module(name), file=sys.stderr)
         except OwnCodeError as error:
             parser.error(f"--import {error}")
+
+
+def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool = False) -> Path:
+    """Return the file that ``--weights`` means, fetched with a progress bar if need be; else a usage error."""
+    if Path(text).is_file():
+        return Path(text)
+    from mambair.system.download import progress_bar
+    from mambair.weights.fetch import FetchError, locate  # imports torch
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return locate(text, offline=offline or None, progress=progress_bar)
+    except (FetchError, OSError) as error:
+        parser.error(f"--weights {error}")
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mambair.commands.arguments import add_import, add_network_group, add_quiet, command_parser, import_own_code
+from mambair.commands.arguments import (
+    add_import,
+    add_network_group,
+    add_quiet,
+    command_parser,
+    import_own_code,
+    located_weights,
+)
 from mambair.data_tools.catalogue import suite_name
 from mambair.evaluation.suites import SUITES, Suite
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
@@ -66,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--suite", required=True, type=suite_name, choices=SUITES, help="which table; sr, dn and car are short names")
     add("--data", required=True, type=Path, metavar="ROOT", help="folder with the test sets under their usual names")
     add(
-        "--weights", nargs="+", default=[], metavar="[NAME=]FILE", help="one or more; none: the input alone is measured"
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="files, or names of published networks",
     )
     add(
         "--results",
@@ -110,17 +121,15 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace, suite: 
         if "=" not in text:
             parser.error(f"--results {text}: must be NAME=FOLDER")
     options.weights = [_named(text) for text in options.weights]
-    for _, path in options.weights:
-        if not path.is_file():
-            parser.error(f"--weights {path}: there is no such file")
+    options.weights = [(name, located_weights(parser, text, offline=options.offline)) for name, text in options.weights]
 
 
-def _named(text: str) -> tuple[str, Path]:
-    """NAME=FILE, or FILE, whose name without suffix it then is."""
-    if "=" in text and not Path(text).is_file():
+def _named(text: str) -> tuple[str, str]:
+    """NAME=FILE, or FILE, whose name without suffix it then is; a published network for FILE, too."""
+    if "=" in text and not Path(text).is_file() and "://" not in text.partition("=")[0]:
         name, _, path = text.partition("=")
-        return name, Path(path)
-    return Path(text).stem, Path(text)
+        return name, path
+    return Path(text).stem, text
 
 
 def _prepare(options: argparse.Namespace, suite: Suite) -> tuple[Run, list[int]]:

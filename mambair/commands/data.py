@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ def _download(arguments: Sequence[str]) -> int:
 
     from mambair.data_tools.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
     from mambair.data_tools.dataset_download import DatasetDownloads
-    from mambair.system.download import no_progress
+    from mambair.system.download import no_progress, progress_bar
     from mambair.system.lock_file import LockError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -125,7 +125,7 @@ def _download(arguments: Sequence[str]) -> int:
             options.root,
             scales=() if options.no_reductions else options.scale,
             attempts=options.attempts,
-            progress=(lambda name: no_progress) if options.quiet else _download_bar,
+            progress=(lambda name: no_progress) if options.quiet else progress_bar,
         )
     except (UnknownDatasetError, LockError) as error:
         print(printable(str(error)), file=sys.stderr)
@@ -149,24 +149,6 @@ def _conclude_download(downloads: DatasetDownloads, outcomes: Sequence[Outcome],
         for failure in outcome.failed:
             print(f"  failed: {printable(failure)}", file=sys.stderr)
     return SOME_FAILED if any(outcome.failed for outcome in outcomes) else DONE
-
-
-def _download_bar(name: str) -> Callable[[int, int | None], None]:
-    """A bar for one file, which appears when its first bytes arrive."""
-    from tqdm import tqdm
-
-    bar: tqdm | None = None
-
-    def progress(done: int, total: int | None) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, initial=done, desc=name, unit="B", unit_scale=True, file=sys.stderr)
-        bar.n = done
-        bar.refresh()
-        if done == total:
-            bar.close()
-
-    return progress
 
 
 # -- prepare ----------------------------------------------------------------------------------------------------------

@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mambair.commands.arguments import add_import, add_network_group, add_quiet, command_parser, import_own_code
+from mambair.commands.arguments import (
+    add_import,
+    add_network_group,
+    add_quiet,
+    command_parser,
+    import_own_code,
+    located_weights,
+)
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
-from mambair.weights.packaged import default_weights
+from mambair.weights.packaged import BEST, better_weights, default_weights
 
 if TYPE_CHECKING:
     from mambair.folders.plan import Plan
@@ -86,7 +93,12 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     for degree in DEGREES if task is None else filter(None, [TASKS[task].degree]):
         short = ["-s"] if degree == "scale" else []
         add(*short, f"--{degree}", type=int, metavar="N", help=DEGREES[degree])
-    add("--weights", type=Path, metavar="FILE", help=".safetensors or .pth (default: those that come with mambair)")
+    add(
+        "--weights",
+        metavar="FILE_OR_NAME",
+        help="a .safetensors or .pth file, or a published network: see 'mambair weights list'; 'best': the best "
+        "published one for the task (default: those that come with mambair)",
+    )
     add_import(add)
     add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")
     add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
@@ -117,19 +129,27 @@ def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task:
             parser.error(f"--{degree} says nothing about the task {options.task}")
         if given and degree != "scale" and options.weights:
             parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
-    if options.weights:
-        return options.weights
     asked = getattr(options, task.degree) if task.degree else None
+    degree = task.default if asked is None else asked
+    better = better_weights(options.task, degree)
+    if options.weights == BEST:
+        if better is None:
+            parser.error(f"--weights {BEST}: no published network is known for this task and degree; name a file")
+        return located_weights(parser, better, offline=options.offline)
+    if options.weights:
+        return located_weights(parser, options.weights, offline=options.offline)
     try:
-        return default_weights(options.task, task.default if asked is None else asked)
+        path = default_weights(options.task, degree)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(str(error) + (f", or a published network: --weights {better}" if better else ""))
+    if better is not None and not options.quiet:
+        print(f"network: {path.name}, which comes with mambair; a better one: --weights {better}", file=sys.stderr)
+    return path
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> int:
-    for path in (options.input, weights):
-        if not path.exists():
-            parser.error(f"there is no file or folder {path}")
+    if not options.input.exists():
+        parser.error(f"there is no file or folder {options.input}")
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
     if options.quality is not None and not 1 <= options.quality <= 100:

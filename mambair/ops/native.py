@@ -7,7 +7,6 @@ The sources use LibTorch's stable C interface only, so one binary serves every t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -19,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ import torch
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.cache_folder import is_own_file, private_folder
+from mambair.system.file_lock import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +172,7 @@ def _load_compiled() -> Path:
     compiler = _find_compiler()
     path = private_folder("native") / f"mambair-{_key(compiler)}.so"
     try:
-        with _exclusive(path.with_suffix(".lock")):
+        with exclusive(path.with_suffix(".lock")):
             if not _is_intact(path):
                 _build(path, compiler)
             problem = _try_to_load(path)
@@ -319,13 +318,3 @@ def _run(command: list[str], folder: str = os.sep) -> str:
         last_lines = "\n".join(done.stderr.strip().splitlines()[-12:])
         raise _Unavailable(f"{command[0]} failed (it must know C++20: GCC 11 or Clang 14 and newer):\n{last_lines}")
     return done.stdout
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block; the lock goes with the process that holds it."""
-    import fcntl  # not on Windows, where nothing is compiled
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -16,7 +16,7 @@ from mambair.options.yaml_reader import read_option_file
 from mambair.registry import ARCH_REGISTRY
 from mambair.weights.catalogue import UnknownNetworkError, find
 from mambair.weights.checkpoint import read_checkpoint
-from mambair.weights.loading import recognise
+from mambair.weights.recognition import recognise
 
 OPTION_FILES = (".yml", ".yaml")
 

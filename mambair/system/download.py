@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -47,6 +48,24 @@ class _Interrupted(Exception):
 
 def no_progress(done: int, total: int | None) -> None:
     """Tell nobody."""
+
+
+def progress_bar(name: str) -> Progress:
+    """A bar on standard error for the file of that name, which appears when its first bytes arrive."""
+    from tqdm import tqdm
+
+    bar: tqdm | None = None
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, initial=done, desc=name, unit="B", unit_scale=True, file=sys.stderr)
+        bar.n = done
+        bar.refresh()
+        if done == total:
+            bar.close()
+
+    return progress
 
 
 @dataclass
@@ -224,7 +243,7 @@ def _explain(error: urllib.error.HTTPError, partial: PartialFile) -> NoReturn:
         raise _Interrupted("the server has less than we have; starting over") from None
     if error.code in _TEMPORARY_STATUS:
         raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
-    hint = "; the file may have moved: see the data set's page" if error.code in (403, 404, 410) else ""
+    hint = "; the file may have moved: see its authors' page" if error.code in (403, 404, 410) else ""
     raise DownloadError(f"{partial.url}: the server answers {error.code} {error.reason}{hint}") from None
 
 
@@ -246,7 +265,7 @@ def _check_answer(
 ) -> None:
     kind = response.headers.get_content_type()
     if kind == "text/html" and not partial.target.suffix.startswith(".htm"):
-        raise DownloadError(f"{partial.url}: the server sends a web page in place of the file; see the data set's page")
+        raise DownloadError(f"{partial.url}: the server sends a web page in place of the file; see its authors' page")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DownloadError(f"{partial.url}: the server encodes the file although it was asked not to")
     if size is not None and total is not None and total != size:

@@ -110,6 +110,27 @@ def read_checkpoint(path: str | PathLike[str], param_key: str | None = None) -> 
         raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)} files, not from {suffix!r}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        return _read(path, suffix, param_key)
+    except CheckpointError as error:
+        kind = content_kind(path)
+        if kind is None:
+            raise
+        raise CheckpointError(f"{path}: the file is {kind}, not weights; download it again") from error
+
+
+def content_kind(path: Path) -> str | None:
+    """What a file is that is often saved in place of weights: a web page, a pointer; None for anything else."""
+    with path.open("rb") as file:
+        start = file.read(4096).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a confirmation page of Google Drive" if b"google drive" in start else "a web page"
+    return None
+
+
+def _read(path: Path, suffix: str, param_key: str | None) -> Checkpoint:
     if suffix == ".safetensors":
         if param_key is not None:
             raise CheckpointError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -13,20 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from mambair.archs import BuildError, build, detectors
-from mambair.registry import ARCH_REGISTRY
-from mambair.system.tables import printable
 from mambair.weights.checkpoint import (
-    ARCH_KEY,
-    KWARGS_KEY,
     Checkpoint,
     CheckpointError,
     compare,
     load_weights,
     read_checkpoint,
 )
+from mambair.weights.fetch import locate
+from mambair.weights.recognition import recognise
 
 LARGEST_ARGUMENT = 1 << 16  # no size, count or factor of a network comes near it
-SHOWN_NAMES = 4
 
 
 def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Module:
@@ -36,7 +30,8 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
     and shapes of the tensors, through the detectors that stand beside the architectures.
 
     Args:
-        path: a .safetensors, .pth, .pt or .ckpt file, see ``mambair.weights.checkpoint.read_checkpoint``.
+        path: a .safetensors, .pth, .pt or .ckpt file, see ``mambair.weights.checkpoint.read_checkpoint``; or what
+            `mambair.weights.fetch.locate` takes: the name of a published network, ``hub:...`` or ``https://...``.
         param_key: which entry of a .pth holds the weights; None takes the first of params_ema, params, model,
             state_dict.
 
@@ -45,9 +40,10 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
 
     Raises:
         FileNotFoundError: there is no such file.
+        FetchError: weights that are named cannot be had.
         CheckpointError: the file cannot be read, belongs to no network known here, or does not fit the one it names.
     """
-    checkpoint = read_checkpoint(path, param_key)
+    checkpoint = read_checkpoint(locate(path), param_key)
     arch, kwargs = recognise(checkpoint)
     net = build_empty(checkpoint, arch, kwargs)
     return fill(net, checkpoint, arch, kwargs).eval()
@@ -82,53 +78,6 @@ def fill(net: nn.Module, checkpoint: Checkpoint, arch: str, kwargs: Mapping[str,
     return net
 
 
-def recognise(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
-    """The registered name of the architecture, and the arguments that build it.
-
-    Raises:
-        CheckpointError: nothing fits (the message says what was seen and what comes nearest), or the metadata is not
-            ours.
-    """
-    if ARCH_KEY in checkpoint.metadata:
-        return _from_metadata(checkpoint)
-    found = detectors.detect(checkpoint.state_dict)
-    if found is None:
-        _know_backbones()
-        found = detectors.detect(checkpoint.state_dict)
-    if found is None:
-        raise CheckpointError(_unknown(checkpoint))
-    return found
-
-
-def _know_backbones() -> None:
-    """Register the backbones and their detectors, only when they are needed: timm comes in where it is installed."""
-    importlib.import_module("mambair.backbones")
-
-
-def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
-    arch = checkpoint.metadata[ARCH_KEY]
-    if not ARCH_REGISTRY.is_ours(arch):
-        _know_backbones()
-    if not ARCH_REGISTRY.is_ours(arch):
-        known = ", ".join(ARCH_REGISTRY.keys())
-        raise CheckpointError(f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}")
-    text = checkpoint.metadata.get(KWARGS_KEY, "{}")
-    try:
-        kwargs = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not JSON ({error})") from error
-    if not isinstance(kwargs, dict):
-        raise CheckpointError(
-            f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text[:80]!r}"
-        )
-    accepted = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
-    unknown = [name for name in kwargs if name not in accepted]
-    if unknown:
-        given = printable(", ".join(unknown))
-        raise CheckpointError(f"{checkpoint.source}: its metadata gives {arch} {given}; it takes {', '.join(accepted)}")
-    return arch, kwargs
-
-
 def _refuse_absurd(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> None:
     """Stop before a made-up argument costs hours or memory: sizes are bounded, counts by the tensors there are."""
     tensors = len(checkpoint.state_dict)
@@ -157,20 +106,3 @@ def _in_float32(tensor: Tensor) -> Tensor:
 
 def _arguments(kwargs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
-
-
-def _unknown(checkpoint: Checkpoint) -> str:
-    names = list(checkpoint.state_dict)
-    shown = ", ".join(f"{name} {list(checkpoint.state_dict[name].shape)}" for name in names[:SHOWN_NAMES])
-    lines = [
-        f"{checkpoint.source}: these weights belong to none of {', '.join(d.arch for d in detectors.DETECTORS)}.",
-        f"  seen: {len(names)} tensors: {shown}{' ...' if len(names) > SHOWN_NAMES else ''}",
-    ]
-    near = detectors.nearest(checkpoint.state_dict)
-    if near is None:
-        lines.append("  nearest: none of them, not a single tensor has a known name")
-    else:
-        lacking = [pattern.replace("\\", "") for pattern in near[0].lacking(names)]
-        reason = f"it lacks a tensor like {' and '.join(lacking)}" if lacking else "but the shapes are not its shapes"
-        lines.append(f"  nearest: {near[0].arch}; {reason}")
-    return "\n".join(lines)

@@ -12,6 +12,21 @@ PACKAGED: dict[tuple[str, int], str] = {
     ("denoise", 25): "mambair_small_dn25.safetensors",
 }
 
+BEST = "best"  # what a command line says for `better_weights`
+# the published networks that suit one machine: the light ones for enlarging
+BETTER: dict[tuple[str, int], str] = {
+    **{("sr", scale): f"MambaIRv2-light-x{scale}" for scale in (2, 3, 4)},
+    ("denoise", 15): "MambaIRv2-color-dn-15",
+    ("denoise", 25): "MambaIR-color-dn-25",
+    ("denoise", 50): "MambaIR-color-dn-50",
+    ("real_denoise", 0): "MambaIRUNet-real-dn",
+}
+
+
+def better_weights(task: str, degree: int) -> str | None:
+    """The name of a published network that is better than the packaged one; arguments as of `default_weights`."""
+    return BETTER.get((task, degree))
+
 
 def default_weights(task: str, degree: int) -> Path:
     """The packaged weights for a task.

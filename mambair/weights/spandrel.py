@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mambair.archs import detectors
 from mambair.weights.checkpoint import Checkpoint
-from mambair.weights.loading import build_empty, fill, recognise
+from mambair.weights.loading import build_empty, fill
+from mambair.weights.recognition import recognise
 
 try:
     from spandrel import (

@@ -10,7 +10,7 @@ import torch
 import mambair
 from mambair import archs
 from mambair.weights.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from mambair.weights.loading import recognise
+from mambair.weights.recognition import recognise
 
 CASES = [
     "mambair_ps_x2",

@@ -1,0 +1,112 @@
+"""Where published weights are on the web (addresses.json), and the mirrors that the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.parse
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("addresses.json")
+HUB = "https://huggingface.co"
+HUB_PREFIX = "hub:"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class AddressError(ValueError):
+    """Text that is no address of weights."""
+
+
+@dataclass(frozen=True)
+class RemoteWeights:
+    """One file of weights on the web.
+
+    Attributes:
+        name: of the published network, or the address itself.
+        file: its name in the cache.
+        urls: where it is; the later ones are mirrors.
+        page: the page to look at if the address is wrong.
+        licence, citation: of published networks; empty for other files.
+        size, sha256: as a public source states them; None where none does.
+    """
+
+    name: str
+    file: str
+    urls: tuple[str, ...]
+    page: str
+    licence: str = ""
+    citation: str = ""
+    size: int | None = None
+    sha256: str | None = None
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def names() -> list[str]:
+    """The published networks of which an address is known, sorted."""
+    return sorted(_table()["weights"])
+
+
+def published(name: str) -> RemoteWeights | None:
+    """The file of a published network, by its full name; None where no address is known."""
+    entry = _table()["weights"].get(name)
+    if entry is None:
+        return None
+    source = _table()["sources"][entry["source"]]
+    addresses = [source[key].format_map(entry) for key in ("address", "mirror") if key in source]
+    return RemoteWeights(
+        name,
+        entry["file"],
+        tuple(_at_endpoint(address) for address in addresses),
+        source["page"],
+        source["licence"],
+        source["citation"],
+        entry.get("size"),
+        entry.get("sha256"),
+    )
+
+
+def is_address(text: str) -> bool:
+    """Whether a text names a file on the web: ``https://...`` or ``hub:owner/repository/file``."""
+    return text.startswith((HUB_PREFIX, "https://", "http://"))
+
+
+def of_address(text: str) -> RemoteWeights:
+    """The file that an address names.
+
+    Args:
+        text: ``https://host/path/file.pth``, or ``hub:owner/repository/path/file.safetensors`` for a file of the main
+            branch on the Hugging Face hub (or at ``HF_ENDPOINT``).
+
+    Raises:
+        AddressError: neither of them, an address without encryption, or a file name with other characters than
+            letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if text.startswith(HUB_PREFIX):
+        parts = text.removeprefix(HUB_PREFIX).split("/")
+        if len(parts) < 3 or not all(map(_PLAIN_NAME.fullmatch, parts)):
+            raise AddressError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE")
+        page = f"{HUB}/{parts[0]}/{parts[1]}"
+        return RemoteWeights(text, parts[-1], (_at_endpoint(f"{page}/resolve/main/{'/'.join(parts[2:])}"),), page)
+    split = urllib.parse.urlsplit(text)
+    if split.scheme != "https" or not split.hostname:
+        raise AddressError(f"{text!r}: expected an address that begins with https:// and names a host")
+    file = urllib.parse.unquote(split.path).rpartition("/")[2]
+    if not _PLAIN_NAME.fullmatch(file):
+        raise AddressError(f"{text!r}: expected an address that ends in the name of a file")
+    return RemoteWeights(text, file, (text,), f"{split.scheme}://{split.netloc}")
+
+
+def _at_endpoint(address: str) -> str:
+    """The same file at the mirror of the hub that HF_ENDPOINT names, if it does."""
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if endpoint and address.startswith(f"{HUB}/"):
+        return endpoint + address.removeprefix(HUB)
+    return address

@@ -1,0 +1,257 @@
+"""Weights by name: resolved, fetched from a server on this machine, checked, cached."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+import mambair
+from mambair.commands import weights as command
+from mambair.weights import addresses, fetch
+from mambair.weights.addresses import RemoteWeights, of_address
+from mambair.weights.catalogue import list_networks
+from mambair.weights.checkpoint import CheckpointError, read_checkpoint
+from mambair.weights.fetch import FetchError, cached, locate, resolve
+
+HUB_FILE = "hub:owner/repository/tiny.safetensors"
+
+
+@dataclass
+class Behaviour:
+    """What the server does, and how often it was asked."""
+
+    content: bytes = b""
+    status: int = 200
+    kind: str = "application/octet-stream"
+    break_after: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    behaviour: Behaviour
+
+    def do_GET(self) -> None:
+        how = self.behaviour
+        how.asked.append(self.path)
+        told = self.headers.get("Range", "bytes=0-")
+        start = int(told.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start and how.status == 200 else how.status)
+        body = how.content[start:]
+        self.send_header("Content-Type", how.kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"one"')
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(how.content) - 1}/{len(how.content)}")
+        self.end_headers()
+        self.wfile.write(body[: how.break_after.pop(0)] if how.break_after else body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Behaviour]:
+    """A mirror of the hub that serves the weights of a tiny network under every address; an empty cache."""
+    torch.manual_seed(0)
+    kwargs = {"upscale": 2, "embed_dim": 12, "depths": [1], "d_state": 2, "upsampler": "pixelshuffledirect"}
+    net = mambair.archs.MambaIR(**kwargs)  # type: ignore[attr-defined]
+    metadata = {"mambair.arch": "MambaIR", "mambair.kwargs": json.dumps(kwargs)}
+    mambair.weights.write(tmp_path / "tiny.safetensors", net.state_dict(), metadata)  # type: ignore[attr-defined]
+    behaviour = Behaviour((tmp_path / "tiny.safetensors").read_bytes())
+    handler = type("Handler", (Handler,), {"behaviour": behaviour})
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("MAMBAIR_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MAMBAIR_OFFLINE", raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}")
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield behaviour
+        running.shutdown()
+        thread.join()
+
+
+def test_a_file_of_the_hub_is_fetched_once_and_loaded(server: Behaviour, tmp_path: Path) -> None:
+    net = mambair.load(HUB_FILE)
+    assert net.upscale == 2
+    assert server.asked == ["/owner/repository/resolve/main/tiny.safetensors"]
+    path = locate(HUB_FILE)
+    assert path.parent == tmp_path / "home" / "weights" and path.read_bytes() == server.content
+    assert mambair.Restorer.from_checkpoint(HUB_FILE).scale == 2
+    assert len(server.asked) == 1
+    assert not [name for name in path.parent.iterdir() if "incoming" in name.name]
+
+
+def test_a_connection_that_breaks_is_continued(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mambair.system.download.time.sleep", lambda seconds: None)
+    server.break_after = [1000, 5000]
+    assert locate(HUB_FILE).read_bytes() == server.content
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"status": 404}, r"the server answers 404 .*may have moved.* See https://huggingface\.co/owner/repository"),
+        ({"kind": "text/html"}, "sends a web page in place of the file"),
+        (
+            {"content": b"<!DOCTYPE html><title>Google Drive - Virus scan</title>"},
+            "a confirmation page of Google Drive, not",
+        ),
+        ({"content": b"version https://git-lfs.github.com/spec/v1\noid sha256:1"}, "a Git LFS pointer, not weights"),
+        ({"content": b"\x00" * 100}, "what was fetched is not used"),
+    ],
+    ids=["404", "web page", "Drive", "LFS", "other bytes"],
+)
+def test_what_is_no_weights_is_named_and_not_kept(
+    server: Behaviour, change: dict, message: str, tmp_path: Path
+) -> None:
+    for key, value in change.items():
+        setattr(server, key, value)
+    with pytest.raises(FetchError, match=message):
+        locate(HUB_FILE)
+    left = [path.name for path in (tmp_path / "home" / "weights").iterdir() if path.suffix == ".safetensors"]
+    assert left == []
+
+
+def test_weights_of_no_network_are_refused(server: Behaviour, tmp_path: Path) -> None:
+    mambair.weights.write(tmp_path / "x.safetensors", {"a": torch.zeros(3)})  # type: ignore[attr-defined]
+    server.content = (tmp_path / "x.safetensors").read_bytes()
+    with pytest.raises(FetchError, match="these weights belong to none of"):
+        locate(HUB_FILE)
+
+
+def test_the_first_download_is_recorded_and_later_ones_must_be_equal(server: Behaviour) -> None:
+    path = locate(HUB_FILE)
+    path.unlink()
+    server.content = server.content[:-1] + bytes([server.content[-1] ^ 1])
+    with pytest.raises(FetchError, match="is not the file that was first fetched"):
+        locate(HUB_FILE)
+
+
+def test_a_file_that_changed_in_the_cache_is_not_used(server: Behaviour) -> None:
+    path = locate(HUB_FILE)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(FetchError, match="has changed since it was fetched"):
+        locate(HUB_FILE)
+
+
+def test_stated_checksums_are_compared(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = of_address(HUB_FILE)
+    wrong = RemoteWeights("A", "a.safetensors", remote.urls, "https://page", "MIT", "B", None, "0" * 64)
+    with pytest.raises(FetchError, match=f"sha256 [0-9a-f]{{64}}, expected {'0' * 64}.* See https://page"):
+        fetch.fetch(wrong)
+
+
+def test_the_second_address_is_tried(server: Behaviour, caplog: pytest.LogCaptureFixture) -> None:
+    (good,) = of_address(HUB_FILE).urls
+    remote = RemoteWeights("A", "a.safetensors", ("http://127.0.0.1:9/a", good), "https://page", "MIT", "cite me")
+    with caplog.at_level(logging.INFO), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mambair.system.download.time.sleep", lambda seconds: None)
+        assert fetch.fetch(remote).name == "a.safetensors"
+    assert "A: licence MIT; please cite: cite me" in caplog.text
+    assert "sha256" in caplog.text
+
+
+def test_offline(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FetchError, match=r"not in the cache .* 'mambair weights fetch hub:owner"):
+        locate(HUB_FILE, offline=True)
+    monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
+    with pytest.raises(FetchError, match="the network may not be used"):
+        locate(HUB_FILE)
+    locate(HUB_FILE, offline=False)
+    assert locate(HUB_FILE).is_file(), "what is in the cache needs no network"
+
+
+def fetched(_: int) -> bytes:
+    return locate(HUB_FILE).read_bytes()
+
+
+def test_two_processes_fetch_it_once(server: Behaviour) -> None:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        contents = pool.map(fetched, range(2))
+    assert contents == [server.content] * 2
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("nothing.pth", FileNotFoundError, r"nothing\.pth: there is no such file"),
+        ("folder/MambaIR", FileNotFoundError, "there is no such file"),
+        (
+            "MambaIRv2-lite-x4",
+            FetchError,
+            "no published network .* nearest: MambaIRv2-light",
+        ),
+        (
+            "MambaIR-light-x4",
+            FetchError,
+            "known are those of MambaIR-light-2023-x2",
+        ),
+        ("http://host/a.pth", FetchError, "expected an address that begins with https://"),
+        ("https://host/folder/", FetchError, "expected an address that ends in the name of a file"),
+        ("https://host/a%20b.pth", FetchError, "ends in the name of a file"),
+        ("hub:owner/file.pth", FetchError, "expected hub:OWNER/REPOSITORY/FILE"),
+        ("hub:owner/../x/file.pth", FetchError, "expected hub:OWNER/REPOSITORY/FILE"),
+    ],
+)
+def test_what_cannot_be_resolved(text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        resolve(text)
+
+
+def test_every_address_belongs_to_a_published_network() -> None:
+    names = addresses.names()
+    assert set(names) <= set(list_networks()) and len(names) >= 40
+    files = set()
+    for name in names:
+        remote = addresses.published(name)
+        assert remote is not None and remote.licence and remote.citation
+        assert all(url.startswith("https://") and "{" not in url for url in (*remote.urls, remote.page))
+        assert remote.sha256 is None or len(remote.sha256) == 64
+        files.add(remote.file)
+    assert len(files) == len(names), "each has a name of its own in the cache"
+
+
+def test_the_published_file_has_the_recorded_checksum(development_data: Path) -> None:
+    path = development_data / "data" / "published" / "mambairv2_lightSR_x3.pth"
+    remote = addresses.published("MambaIRv2-light-x3")
+    assert remote is not None
+    assert (path.name, path.stat().st_size, fetch.digests(path)[0]) == (remote.file, remote.size, remote.sha256)
+
+
+def test_pages_saved_in_place_of_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_text("\n<HTML><body>sign in</body></HTML>")
+    with pytest.raises(CheckpointError, match=r"net\.pth: the file is a web page, not weights; download it again"):
+        read_checkpoint(path)
+
+
+def test_the_command(server: Behaviour, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mambair.system.download.time.sleep", lambda seconds: None)
+    assert command.main(["list", "MambaIRv2-light-*"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == [f"MambaIRv2-light-x{scale}" for scale in (2, 3, 4)]
+    assert "4.1 MB  Apache-2.0" in listed
+    assert command.main(["list", "nothing*"]) == 1
+    assert command.main(["where", HUB_FILE]) == 1
+    assert command.main(["fetch", HUB_FILE, "--quiet"]) == 0
+    path = capsys.readouterr().out.splitlines()[-1]
+    assert command.main(["where", HUB_FILE]) == 0
+    assert capsys.readouterr().out == f"{path}\n" and Path(path) == cached(of_address(HUB_FILE))
+    assert command.main(["show", "MambaIRv2-light-x3"]) == 0
+    assert "01f418f30a72" in capsys.readouterr().out
+    server.status = 404
+    assert command.main(["fetch", "hub:owner/repository/other.pth", "vim_tiny_patch16_224", "--quiet"]) == 1
+    assert capsys.readouterr().err.count("the server answers 404") == 2
+    assert command.main(["show", "unknown"]) == 2
