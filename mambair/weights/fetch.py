@@ -15,6 +15,7 @@ from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
 from mambair.weights.addresses import AddressError, RemoteWeights, is_address, of_address, published
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, content_kind, read_checkpoint
+from mambair.weights.other_families import load_other_family
 from mambair.weights.recognition import recognise
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,12 @@ def _check(remote: RemoteWeights, incoming: Path, name: str) -> None:
     if remote.sha256 is not None and sha256 != remote.sha256:
         kind = content_kind(incoming)
         raise CheckpointError(f"sha256 {sha256}, expected {remote.sha256}" + (f"; it is {kind}" if kind else ""))
-    recognise(read_checkpoint(incoming))
+    checkpoint = read_checkpoint(incoming)
+    try:
+        recognise(checkpoint)
+    except CheckpointError:
+        if load_other_family(checkpoint) is None:
+            raise
     if _lock(incoming.parent).admit(name, remote.urls[0], size, sha256) and remote.sha256 is None:
         logger.info("%s: no public source states its checksum; sha256 %s is recorded", remote.name, sha256)
 

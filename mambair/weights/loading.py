@@ -18,6 +18,7 @@ from mambair.weights.checkpoint import (
     read_checkpoint,
 )
 from mambair.weights.fetch import locate
+from mambair.weights.other_families import load_other_family, spandrel_installed
 from mambair.weights.recognition import recognise
 
 LARGEST_ARGUMENT = 1 << 16  # no size, count or factor of a network comes near it
@@ -35,6 +36,8 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
         param_key: which entry of a .pth holds the weights; None takes the first of params_ema, params, model,
             state_dict.
 
+    Networks of other families load through spandrel where that is installed (`mambair.weights.other_families`).
+
     Returns:
         The network on the CPU in float32, in eval mode, with ``in_chans`` and, if it restores images, ``upscale``.
 
@@ -44,9 +47,23 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
         CheckpointError: the file cannot be read, belongs to no network known here, or does not fit the one it names.
     """
     checkpoint = read_checkpoint(locate(path), param_key)
-    arch, kwargs = recognise(checkpoint)
+    try:
+        arch, kwargs = recognise(checkpoint)
+    except CheckpointError as error:
+        other = load_other_family(checkpoint)
+        if other is None:
+            raise CheckpointError(f"{error}{_hint()}") from None
+        return other.eval()
     net = build_empty(checkpoint, arch, kwargs)
     return fill(net, checkpoint, arch, kwargs).eval()
+
+
+def _hint() -> str:
+    return (
+        ""
+        if spandrel_installed()
+        else '\n  networks of other families load where spandrel is: pip install "mambair[spandrel]"'
+    )
 
 
 def build_empty(checkpoint: Checkpoint, arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
