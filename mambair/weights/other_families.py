@@ -61,7 +61,7 @@ def load_other_family(checkpoint: Checkpoint) -> nn.Module | None:
     if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != descriptor.output_channels:
         channels = f"{descriptor.input_channels} channels in and {descriptor.output_channels} out"
         raise CheckpointError(
-            f"{checkpoint.source}: a network of {descriptor.architecture.name} with {channels}; only networks that turn "
+            f"{checkpoint.source}: a network of {descriptor.architecture.name} with {channels}; only those that turn "
             "an image into one of its kind can be used"
         )
     return OtherNetwork(descriptor.float().eval())
