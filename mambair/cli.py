@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"{usage()}\nmambair: no command {name!r}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"{usage()}\nmambair: no command {name!r}{hint}", file=sys.stderr)
         return USAGE_ERROR
     return importlib.import_module(COMMANDS[name].module).main(rest)
 

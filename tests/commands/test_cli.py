@@ -26,9 +26,10 @@ def test_every_command_of_the_table_has_a_main_and_a_help(name: str, capsys: pyt
         ([], 2, "usage: mambair COMMAND"),
         (["--help"], 0, "enlarge or clean images"),
         (["--version"], 0, f"mambair {mambair.__version__}"),
-        (["restor"], 2, "no command 'restor'"),
+        (["restor"], 2, "no command 'restor'; did you mean 'restore'?"),
+        (["qqq"], 2, "no command 'qqq'\n"),
     ],
-    ids=["nothing", "help", "version", "unknown"],
+    ids=["nothing", "help", "version", "mistyped", "unknown"],
 )
 def test_usage(arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == code
