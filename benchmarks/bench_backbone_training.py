@@ -145,7 +145,7 @@ def main() -> int:
     sys.path.insert(0, str(REPOSITORY))
     import torch
 
-    from mambair.registry import ARCH_REGISTRY
+    from mambair.archs import build
     from mambair.system.machine import describe_machine
 
     torch.set_num_threads(arguments.threads)
@@ -159,7 +159,7 @@ def main() -> int:
         for name in arguments.networks:
             torch.manual_seed(arguments.seed)
             extra = {"upsampler": "pixelshuffledirect" if scale > 1 else ""} if name == "VimSR" else {}
-            net = ARCH_REGISTRY.get(name)(upscale=scale, **NETWORKS[name], **extra)
+            net = build(name, {"upscale": scale, **NETWORKS[name], **extra})
             started = time.perf_counter()
             train(net, task, training, arguments.iterations, arguments.seed)
             seconds = time.perf_counter() - started

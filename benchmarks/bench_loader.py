@@ -163,11 +163,11 @@ def training(patch: int) -> str:
     """A sentence on how many images a second a training of MambaIR-light takes on this machine."""
     import torch
 
-    from mambair.registry import ARCH_REGISTRY
+    from mambair.archs import build
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = ARCH_REGISTRY.get("MambaIR")(**LIGHT).to(device).train()
+    net = build("MambaIR", LIGHT).to(device).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-4)
     batch = 4
     lq, gt = (

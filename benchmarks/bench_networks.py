@@ -172,7 +172,7 @@ def build(name: str, size: int) -> Any:
     """The network with random weights for images of size x size, in eval mode."""
     import torch
 
-    from mambair.registry import ARCH_REGISTRY
+    from mambair import archs
 
     torch.manual_seed(0)
     arch, kwargs = NETWORKS[name]
@@ -183,7 +183,7 @@ def build(name: str, size: int) -> Any:
 
         sized = {} if "vmamba" in arch else {"img_size": size}  # VMamba takes any size as it is
         return timm.create_model(arch.removeprefix("timm/"), pretrained=False, **sized).eval()
-    return ARCH_REGISTRY.get(arch)(**kwargs).eval()
+    return archs.build(arch, kwargs).eval()
 
 
 def run(net: Any, image: Any, dtype: str) -> None:

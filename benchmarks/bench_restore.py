@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from mambair import Restorer
-    from mambair.registry import ARCH_REGISTRY
+    from mambair.archs import build
     from mambair.system.process_memory import keep_freed_memory
     from mambair.weights.packaged import default_weights
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.light:
-        net = ARCH_REGISTRY.get("MambaIR")(**LIGHT)
+        net = build("MambaIR", LIGHT)
         restorer = Restorer(net, device=options.device, tile=options.tile)
     else:
         weights = options.weights or default_weights(options.task, 4 if options.task == "sr" else 25)

@@ -238,11 +238,11 @@ def network_rows(
     side: int = INFERENCE_SIDE, training: tuple[int, int] | None = None,
 ) -> list[Row]:  # fmt: skip
     """Inference of one image, and one training step (forward, L1 loss, backward, Adam), by each backend."""
-    from mambair.registry import ARCH_REGISTRY
+    from mambair.archs import build
 
     arch, kwargs = NETWORKS[name]
     torch.manual_seed(0)
-    net = ARCH_REGISTRY.get(arch)(**kwargs).to(device)
+    net = build(arch, kwargs).to(device)
     autocast = torch.autocast(device, dtype=DTYPES[dtype], enabled=dtype != "fp32")
     image = torch.rand(1, 3, side, side, device=device)
     count, crop = training or TRAINING[name]

@@ -52,13 +52,13 @@ def training_record(metrics_file: Path) -> dict[str, float | int]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    from mambair import weights
     from mambair.system.machine import processor_name
-    from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
 
-    checkpoint = read_checkpoint(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
+    checkpoint = weights.read(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
     record = training_record(arguments.experiment / "metrics.jsonl")
     if arguments.continues:
-        earlier = json.loads(read_checkpoint(arguments.continues).metadata["mambair.training"])
+        earlier = json.loads(weights.read(arguments.continues).metadata["mambair.training"])
         record = {key: round(value + earlier[key], 2) for key, value in record.items()}
         record["cycles"] = earlier.get("cycles", 1) + 1
     training = {
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         "processor": processor_name(),
     }
     metadata = checkpoint.metadata | {"mambair.training": json.dumps(training), "license": "Apache-2.0"}
-    write_checkpoint(arguments.output, checkpoint.state_dict, metadata)
+    weights.write(arguments.output, checkpoint.state_dict, metadata)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB, {json.dumps(training)}")
     return 0
 

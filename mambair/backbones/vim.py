@@ -103,6 +103,8 @@ class VisionMamba(nn.Module):
         super().__init__()
         if final_pool_type not in POOL_TYPES:
             raise ValueError(f"final_pool_type must be one of {', '.join(POOL_TYPES)}, got {final_pool_type!r}")
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
         self.in_chans, self.num_classes = channels, num_classes
         self.embed_dim = self.num_features = embed_dim
         self.final_pool_type, self.use_checkpoint = final_pool_type, use_checkpoint

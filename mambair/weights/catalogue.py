@@ -72,7 +72,8 @@ def find(name: str) -> NetworkSpec:
     for family in networks().values():
         specs |= {alias.lower(): specs[full.lower()] for alias, full in family.aliases().items()}
     if name.lower() not in specs:
-        near = difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
+        near = [known for known in specs if name and name.lower() in known][:SHOWN]
+        near = near or difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
         shown = ", ".join(dict.fromkeys(specs[key].name for key in near)) or "see mambair.list_networks()"
         raise UnknownNetworkError(f"no published network is named {name!r}; nearest: {shown}")
     return specs[name.lower()]

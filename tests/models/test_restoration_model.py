@@ -23,7 +23,7 @@ from mambair.metrics import calculate_psnr
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.registry import ARCH_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-from mambair.weights.checkpoint import read_checkpoint
+from mambair.weights.checkpoint import read_checkpoint, write_checkpoint
 
 
 @ARCH_REGISTRY.register(name="TwoConvolutionsForTests")
@@ -392,6 +392,29 @@ def test_fine_tuning_starts_from_the_averaged_weights(tmp_path: Path) -> None:
     opt = options(tmp_path)
     opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_latest.pth")
     assert torch.equal(build_model(opt).net_g.last.weight, model.average.net.last.weight)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "param_key", "network_starts_from"),
+    [(".pth", None, "average"), (".pth", "params", "weights"), (".safetensors", None, "weights")],
+)
+def test_start_weights_of_either_format(
+    tmp_path: Path, suffix: str, param_key: str | None, network_starts_from: str
+) -> None:
+    """The average goes on from that of a file that has one, and else from the weights."""
+    model = make(tmp_path, ema_decay=0.9)
+    run(model, 1, 3)
+    trained, averaged = model.net_g.state_dict(), model.average.net.state_dict()
+    file = tmp_path / f"start{suffix}"
+    write_checkpoint(file, trained, average=averaged if suffix == ".pth" else None)
+    opt = options(tmp_path, ema_decay=0.9)
+    opt["path"] |= {"pretrain_network_g": str(file), "param_key_g": param_key}
+    started = build_model(opt)
+    expected = averaged if network_starts_from == "average" else trained
+    assert not torch.equal(trained["last.weight"], averaged["last.weight"])
+    assert torch.equal(started.net_g.last.weight, expected["last.weight"])
+    expected = averaged if suffix == ".pth" else trained
+    assert torch.equal(started.average.net.last.weight, expected["last.weight"])
 
 
 def test_without_a_loss_nothing_starts(tmp_path: Path) -> None:

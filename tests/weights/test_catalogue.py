@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,43 @@ def test_a_network_has_the_published_parameters(name: str) -> None:
     assert family_with(count) == spec.family.family
 
 
-@pytest.mark.parametrize("name", ["vim_tiny_patch16_224", "vanilla_vmamba_tiny", "vmambav2_tiny_224"])
-def test_backbones_are_built_without_timm(name: str) -> None:
+_TAG = "bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2"
+BACKBONES = {
+    f"vim_tiny_patch16_224_{_TAG}": 7_148_008,
+    f"vim_tiny_patch16_stride8_224_{_TAG}": 7_250_344,
+    "vim_tiny_patch16_224": 7_148_008,
+    "vim_small_patch16_224": 25_796_584,
+    f"vim_small_patch16_stride8_224_{_TAG}": 26_001_256,
+    "vim_base_patch16_224": 97_598_440,
+    "vanilla_vmamba_tiny": 22_893_448,
+    "vmambav0_small_224": 44_417_416,
+    "vmambav0_base_224": 76_254_056,
+    "vmamba_tiny_s2l5": 30_705_832,
+    "vmambav2_small_224": 50_147_752,
+    "vmambav2_base_224": 88_557_800,
+    "vmamba_tiny_s1l8": 30_249_064,
+    "vmambav2v_small_224": 49_012_840,
+    "vmambav2v_base_224": 86_614_504,
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), BACKBONES.items())
+def test_a_backbone_has_the_published_parameters(name: str, parameters: int) -> None:
     with torch.device("meta"):
         net = mambair.create(name)
-    assert sum(parameter.numel() for parameter in net.parameters()) > 6e6
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
     assert name in mambair.list_networks()
+
+
+def test_backbones_need_no_timm(repository: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(repository)!r}); sys.modules['timm'] = None\n"
+        "import mambair\n"
+        "net = mambair.create('vmamba_tiny_s1l8', depths=(1,), dims=8)\n"
+        "print(type(net).__name__, 'vim_tiny_patch16_224' in mambair.list_networks('vim_*'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.split() == ["VSSM", "True"], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items())
@@ -88,9 +121,10 @@ def test_overrides_replace_published_arguments() -> None:
             UnknownNetworkError,
             r"no published network is named 'MambaIR-light-x8'; nearest: MambaIR-light",
         ),
+        ("vmamba_tiny", {}, UnknownNetworkError, r"nearest: vanilla_vmamba_tiny, vmamba_tiny_s2l5, vmamba_tiny_s1l8$"),
         ("?", {}, UnknownNetworkError, r"nearest: see mambair\.list_networks\(\)"),
-        ("MambaIR-light-x4", {"depth": 2}, BuildError, r"^MambaIR\(.*depth=2\) cannot be built: .*'depth'"),
-        ("MambaIR-light-x4", {"embed_dim": 0}, BuildError, r"embed_dim=0.* cannot be built: "),
+        ("MambaIR-light-x4", {"depth": 2}, BuildError, r"^MambaIR\(.*depth=2\) cannot be built: .* mean 'depths'\?$"),
+        ("MambaIR-light-x4", {"embed_dim": 1.5}, BuildError, r"cannot be built: embed_dim must be int, got 1\.5$"),
     ],
 )
 def test_errors(name: str, overrides: dict, error: type[Exception], message: str) -> None:
