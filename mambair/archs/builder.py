@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.tables import first_line
 
 SHOWN = 300  # characters of the arguments in a message
 
@@ -45,9 +46,8 @@ def build(name: str, kwargs: Mapping[str, Any] | None = None, *, device: str | N
     try:
         with torch.device(device) if device else contextlib.nullcontext():
             return network(**arguments)
-    # ours raise ValueError; torch, below them, any of these, for sizes that are negative or too large
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # the class may be anyone's code
+        reason = first_line(error)
         written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         written = written if len(written) <= SHOWN else written[:SHOWN] + " ..."
         raise BuildError(f"{name}({written}) cannot be built: {reason}", reason) from error
