@@ -29,7 +29,7 @@ def look_up_name(registry: Registry, name: str, path: KeyPath, faults: FaultList
     try:
         return registry.get(name)
     except KeyError as error:
-        faults.add(path, str(error.args[0]))
+        faults.add(path, f"{error.args[0]}; your own comes in by --import")
     except ImportError as error:
         faults.add(path, f"no {registry.kind} named {name!r} here, and asking basicsr failed: {error}")
     return None

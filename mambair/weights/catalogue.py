@@ -73,8 +73,9 @@ def find(name: str) -> NetworkSpec:
         specs |= {alias.lower(): specs[full.lower()] for alias, full in family.aliases().items()}
     if name.lower() not in specs:
         near = difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
-        shown = ", ".join(dict.fromkeys(specs[key].name for key in near)) or "see mambair.list_networks()"
-        raise UnknownNetworkError(f"no published network is named {name!r}; nearest: {shown}")
+        shown = ", ".join(dict.fromkeys(specs[key].name for key in near))
+        advice = f"nearest: {shown}" if near else "mambair.list_networks() lists the names"
+        raise UnknownNetworkError(f"no published network is named {name!r}; {advice}")
     return specs[name.lower()]
 
 

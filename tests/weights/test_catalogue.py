@@ -88,7 +88,7 @@ def test_overrides_replace_published_arguments() -> None:
             UnknownNetworkError,
             r"no published network is named 'MambaIR-light-x8'; nearest: MambaIR-light",
         ),
-        ("?", {}, UnknownNetworkError, r"nearest: see mambair\.list_networks\(\)"),
+        ("?", {}, UnknownNetworkError, r"named '\?'; mambair\.list_networks\(\) lists the names$"),
         ("MambaIR-light-x4", {"depth": 2}, BuildError, r"^MambaIR\(.*depth=2\) cannot be built: .*'depth'"),
         ("MambaIR-light-x4", {"embed_dim": 0}, BuildError, r"embed_dim=0.* cannot be built: "),
     ],
