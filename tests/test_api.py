@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,12 @@ def test_names_are_where_the_page_says(module: str, text: str) -> None:
             assert hasattr(importlib.import_module(target), attribute), name
         else:
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+def test_the_example_of_the_page(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    monkeypatch.chdir(repository)
+    found: dict[str, Any] = {}
+    exec(example, found)  # noqa: S102 - our own page
+    assert found["small"].conv_first.out_channels == 12
+    assert found["net"].upscale == 4 and not found["net"].training

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.tables import first_line
 
 SHOWN = 300  # characters of the arguments in a message
 
@@ -55,20 +56,15 @@ def build(name: str, kwargs: Mapping[str, Any] | None = None, *, device: str | N
         with torch.device(device) if device else contextlib.nullcontext():
             return network(**arguments)
     except ValueError as error:  # how our networks refuse an argument
-        raise _refusal(name, arguments, _first_line(error)) from error
-    # torch and Python, below them: sizes that are negative or too large, values of another type
-    except (TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise _refusal(name, arguments, _wrong_type(network, arguments) or _first_line(error)) from error
+        raise _refusal(name, arguments, first_line(error)) from error
+    except Exception as error:  # the class may be anyone's code
+        raise _refusal(name, arguments, _wrong_type(network, arguments) or first_line(error)) from error
 
 
 def _refusal(name: str, arguments: Mapping[str, Any], reason: str) -> BuildError:
     written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     written = written if len(written) <= SHOWN else written[:SHOWN] + " ..."
     return BuildError(f"{name}({written}) cannot be built: {reason}", reason)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _unknown_argument(network: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:

@@ -22,6 +22,7 @@ from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.metrics import calculate_metric
 from mambair.system.machine import describe_machine
+from mambair.system.tables import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class _Measuring:
         try:
             item = result.dataset[index]
         except FAILURES as error:
-            result.failed.append(f"{result.name}, image {index + 1}: {_reason(error)}")
+            result.failed.append(f"{result.name}, image {index + 1}: {first_line(error)}")
             return
         path = result.paths[index] = Path(item[self.name_key])
         image = result.names[index] = unique_name(path, self._taken)
@@ -138,7 +139,7 @@ class _Measuring:
             try:
                 result.images[candidate.name][index] = self._find_or_measure(candidate, sample, gt)
             except FAILURES as error:
-                result.failed.append(f"{result.name}, {image}, {candidate.name}: {_reason(error)}")
+                result.failed.append(f"{result.name}, {image}, {candidate.name}: {first_line(error)}")
 
     def _find_or_measure(self, candidate: Candidate, sample: Sample, gt: Tensor | None) -> ImageResult:
         picture = self.storage.picture_name(candidate.name, sample.image)
@@ -203,9 +204,5 @@ class _Measuring:
             try:
                 scores[metric] = calculate_metric(bgr, bgr_gt, options)
             except Exception as error:  # a metric may be anyone's code
-                self.failures.add(candidate, metric, image, _reason(error))
+                self.failures.add(candidate, metric, image, first_line(error))
         return scores
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

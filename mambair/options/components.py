@@ -11,6 +11,7 @@ from mambair.options.pydantic_errors import validate
 from mambair.options.schema import SCHEDULES
 from mambair.options.signatures import check_arguments, named_parameters
 from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
+from mambair.system.tables import first_line
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
 
@@ -28,7 +29,7 @@ def look_up_name(registry: Registry, name: str, path: KeyPath, faults: FaultList
     try:
         return registry.get(name)
     except KeyError as error:
-        faults.add(path, str(error.args[0]))
+        faults.add(path, f"{error.args[0]}; your own comes in by --import")
     except ImportError as error:
         faults.add(path, f"no {registry.kind} named {name!r} here, and asking basicsr failed: {error}")
     return None
@@ -88,9 +89,8 @@ def _try_call(
     """The result, or None after noting the refusal of arguments that fit the signature and still make no sense."""
     try:
         return callable_(**arguments)
-    # ours raise ValueError; torch, below them, any of these, for sizes that are negative or too large
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        faults.add(path, f"{name} refuses these values: {str(error).splitlines()[0]}")
+    except Exception as error:  # the class may be anyone's code
+        faults.add(path, f"{name} refuses these values: {first_line(error)}")
         return None
 
 

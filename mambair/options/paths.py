@@ -88,5 +88,5 @@ def _is_something_else(root: Path) -> bool:
 
 
 def _bases() -> list[Path]:
-    """The folders that relative paths begin at, and below which folders may be written."""
-    return [Path.cwd(), *([CHECKOUT] if CHECKOUT else [])]
+    """The folders that relative paths begin at, and below which folders may be written; each once."""
+    return list(dict.fromkeys([Path.cwd(), *([CHECKOUT] if CHECKOUT else [])]))

@@ -25,6 +25,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from mambair.layers.attentive_scan import AttentiveStateSpace
+from mambair.system.tables import first_line
 
 SCAN = "scan"
 KINDS = {
@@ -87,9 +88,8 @@ def count_macs(net: nn.Module, shape: Sequence[int]) -> Count:
     try:
         with torch.no_grad(), _extras(net) as extras, counter:
             functional_call(net, _without_numbers(net), (torch.empty(tuple(shape), device="meta"),))
-    except (RuntimeError, NotImplementedError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CountingError(f"{type(net).__name__} cannot be counted on {list(shape)}: {reason}") from error
+    except Exception as error:  # the network may be anyone's code
+        raise CountingError(f"{type(net).__name__} cannot be counted on {list(shape)}: {first_line(error)}") from error
     flops = counter.get_flop_counts()
     by_kind: defaultdict[str, int] = defaultdict(int)
     for operation, value in flops.get("Global", {}).items():

@@ -16,6 +16,7 @@ from torch import nn
 from mambair.profiling.target import Target
 from mambair.system.own_code import import_modules, imported_modules
 from mambair.system.process_memory import PeakMemory, keep_freed_memory
+from mambair.system.tables import first_line
 
 WARM_UP_SIDE = 32
 
@@ -103,7 +104,7 @@ def _send_result(
         import_modules(modules)
         outcome: ForwardPass | str = run(target, settings)
     except Exception as error:  # whatever a network raises, the user's own networks included
-        outcome = (str(error).strip() or type(error).__name__).splitlines()[0]
+        outcome = first_line(error)
     sender.send(outcome)
 
 

@@ -55,6 +55,8 @@ def import_module(name: str) -> str:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise OwnCodeError(_reason(name, module_name, error)) from error
+    if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):  # a namespace package runs nothing
+        raise OwnCodeError(f"{name}: a folder without __init__.py; name a module in it, such as {name}.my_code")
     identity = name if path is None else str(path)
     if identity not in _imported:
         _imported.append(identity)

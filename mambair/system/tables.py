@@ -29,6 +29,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def aligned(rows: Rows, *, sides: str = "l") -> str:
     """Columns of one width, the first row being the head; control characters are escaped.
 

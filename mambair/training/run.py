@@ -20,7 +20,6 @@ from mambair.models.optimizers import OptimizerError
 from mambair.models.restoration_model import LossError
 from mambair.models.schedules import ScheduleError
 from mambair.system.distributed import LaunchError, Processes, start_processes
-from mambair.system.own_code import imported_modules
 from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
 from mambair.training.experiment import (
@@ -63,7 +62,7 @@ def train(
 
     Args:
         opt: checked options, as `mambair.options.load_options` returns them; not changed.
-        option_file: copied into the experiment's folder and named in messages.
+        option_file: copied into the experiment's folder.
         auto_resume: go on from the newest loadable state of this experiment, if there is one.
         launcher: "slurm" reads the group of processes from slurm's variables, otherwise torchrun's count.
 
@@ -88,7 +87,7 @@ def train(
         handlers += start_logging(log_file, is_main=processes.is_main)
         loop = build_loop(opt, plan, processes, point)
         try:
-            return run_to_exit_code(loop, option_file)
+            return run_to_exit_code(loop)
         finally:
             loop.close()
     finally:
@@ -148,7 +147,7 @@ def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> 
     return RunLog(opt["name"], total, plan.total, metrics_file, tensorboard)
 
 
-def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
+def run_to_exit_code(loop: Loop) -> int:
     """Run the loop under signal handling and say in the log how it ended."""
     if loop.start >= loop.total:
         logger.info("nothing to do: iteration %d of train: total_iter: %d is done", loop.start, loop.total)
@@ -168,12 +167,9 @@ def run_to_exit_code(loop: Loop, option_file: Path | None) -> int:
             logger.error("training stopped: %s; make room and go on with --auto_resume", error)
             return 1
     if not finished:
-        own_code = "".join(f" --import {name}" for name in imported_modules())
         logger.warning(
-            "stopped by signal %d; the state is saved. Go on with: mambair train -opt %s --auto_resume%s",
-            interruption.signal_number,
-            option_file or "<option file>",
-            own_code,
+            "stopped by %s; the state is saved. Go on with the same command and --auto_resume",
+            interruption.signal_name,
         )
         return interruption.exit_code
     logger.info("training finished after %.0f s; weights: %s", time.monotonic() - began, loop.opt["path"]["models"])

@@ -46,6 +46,11 @@ class GracefulShutdown:
         return self.signal_number is not None
 
     @property
+    def signal_name(self) -> str:
+        """SIGHUP, SIGINT or SIGTERM, or nothing where no signal came."""
+        return "" if self.signal_number is None else signal.Signals(self.signal_number).name
+
+    @property
     def exit_code(self) -> int:
         """129, 130 or 143, or 0 where no signal came."""
         return DONE if self.signal_number is None else of_signal(self.signal_number)

@@ -74,8 +74,9 @@ def find(name: str) -> NetworkSpec:
     if name.lower() not in specs:
         near = [known for known in specs if name and name.lower() in known][:SHOWN]
         near = near or difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
-        shown = ", ".join(dict.fromkeys(specs[key].name for key in near)) or "see mambair.list_networks()"
-        raise UnknownNetworkError(f"no published network is named {name!r}; nearest: {shown}")
+        shown = ", ".join(dict.fromkeys(specs[key].name for key in near))
+        advice = f"nearest: {shown}" if near else "mambair.list_networks() lists the names"
+        raise UnknownNetworkError(f"no published network is named {name!r}; {advice}")
     return specs[name.lower()]
 
 

@@ -44,7 +44,10 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         _know_backbones()
     if not ARCH_REGISTRY.is_ours(arch):
         known = ", ".join(ARCH_REGISTRY.keys())
-        raise CheckpointError(f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}")
+        raise CheckpointError(
+            f"{checkpoint.source}: its metadata names the architecture {arch!r}; known: {known}; "
+            "your own comes in by --import"
+        )
     text = checkpoint.metadata.get(KWARGS_KEY, "{}")
     try:
         kwargs = json.loads(text)

@@ -78,9 +78,10 @@ ARGUMENTS = {
     [
         (None, "absent_module", "--import absent_module: no module 'absent_module' on sys.path"),
         (None, "absent.py", "absent.py: no such file"),
+        (None, "folder", "--import folder: a folder without __init__.py; name a module in it, such as folder.my_code"),
         ("x = 1 / 0", "divides.py", "--import divides.py: ZeroDivisionError while it is imported (line 1 of "),
     ],
-    ids=["no module", "no file", "raises"],
+    ids=["no module", "no file", "folder", "raises"],
 )
 def test_a_module_that_cannot_be_imported_is_a_usage_error(
     command: str,
@@ -92,7 +93,8 @@ def test_a_module_that_cannot_be_imported_is_a_usage_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "folder").mkdir()
     if content is not None:
         (tmp_path / module).write_text(content, encoding="utf-8")
     with pytest.raises(SystemExit) as stopped:

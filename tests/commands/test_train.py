@@ -319,7 +319,7 @@ def test_killed_after_a_checkpoint_and_resumed(option_file: Path, repository: Pa
     ids=["SIGTERM", "SIGINT", "SIGTERM to readers, too", "SIGINT to readers, too"],
 )
 def test_a_signal_saves_and_says_how_to_go_on(
-    option_file: Path, repository: Path, number: int, code: int, workers: int
+    option_file: Path, repository: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
     changes = ["train:total_iter=100000", f"datasets:train:num_worker_per_gpu={workers}"]
     process = start(option_file, "--force_yml", *changes, repository=repository)
@@ -327,7 +327,8 @@ def test_a_signal_saves_and_says_how_to_go_on(
     os.killpg(process.pid, number)  # as a terminal and a job scheduler do: the whole group
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == code, rest
-    assert "--auto_resume" in rest and "the state is saved" in rest
+    told = f"stopped by {number.name}; the state is saved. Go on with the same command and --auto_resume"
+    assert told in rest
     assert list((option_file.parent / "experiments" / "tiny" / "training_states").iterdir())
 
 

@@ -118,6 +118,7 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         [("type: MambaIR\n", "type: MamabIR\n")],
         [
             "16: network_g.type: no architecture named 'MamabIR'; did you mean 'MambaIR'",
+            "; your own comes in by --import",
         ],
     ),
     "network without type": (

@@ -189,3 +189,11 @@ def test_a_broken_file_names_every_fault(write: Write, refused: Refused, changes
     for part in expected:
         assert (f"{path}:{part}" if part[0].isdigit() else part) in message
     assert len(lines) == sum(part[0].isdigit() for part in expected), message
+
+
+def test_a_missing_folder_is_looked_for_once_in_the_checkout_itself(
+    write: Write, refused: Refused, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mambair.options.paths.CHECKOUT", workspace)
+    (line,) = refused(write(("dataroot_lq: lq", "dataroot_lq: lqs")))
+    assert f"there is no folder lqs (looked in {workspace}); correct the path" in line

@@ -122,7 +122,7 @@ def test_overrides_replace_published_arguments() -> None:
             r"no published network is named 'MambaIR-light-x8'; nearest: MambaIR-light",
         ),
         ("vmamba_tiny", {}, UnknownNetworkError, r"nearest: vanilla_vmamba_tiny, vmamba_tiny_s2l5, vmamba_tiny_s1l8$"),
-        ("?", {}, UnknownNetworkError, r"nearest: see mambair\.list_networks\(\)"),
+        ("?", {}, UnknownNetworkError, r"named '\?'; mambair\.list_networks\(\) lists the names$"),
         ("MambaIR-light-x4", {"depth": 2}, BuildError, r"^MambaIR\(.*depth=2\) cannot be built: .* mean 'depths'\?$"),
         ("MambaIR-light-x4", {"embed_dim": 1.5}, BuildError, r"cannot be built: embed_dim must be int, got 1\.5$"),
     ],

@@ -85,7 +85,7 @@ def test_metadata_wins_over_content(tmp_path):
 @pytest.mark.parametrize(
     ("arch", "kwargs", "words"),
     [
-        ("os.system", "{}", r"architecture 'os.system'; known: .*MambaIR"),
+        ("os.system", "{}", r"architecture 'os.system'; known: .*MambaIR.*; your own comes in by --import$"),
         ("basicsr/SwinIR", "{}", "architecture 'basicsr/SwinIR'"),
         ("MambaIR", "{", "not JSON"),
         ("MambaIR", "[1]", "not a table"),
