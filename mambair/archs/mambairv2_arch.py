@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count as counter
 from math import isqrt
 from typing import Any, ClassVar, Literal, get_args
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers.activation_checkpoint import call_block
-from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise
+from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise, placed_noise
 from mambair.layers.feed_forward import ConvFeedForward, GatedConvFeedForward
 from mambair.layers.padding import pad_mirrored
 from mambair.layers.window_attention import WindowAttention, border_masks, relative_position_index, window_order
@@ -130,14 +131,15 @@ class MambaIRv2(RestorationNetwork):
         img_range: the image is multiplied by it inside.
         upsampler: "pixelshuffle", "pixelshuffledirect" (light), "nearest+conv" (real, x4 only), "" (denoising, JPEG).
         resi_connection: "1conv" or "3conv" at the end of each group.
-        routing: how a pixel chooses its prompt: "gumbel", with noise, also in eval mode, as published: two runs differ
-            unless they are given a generator or ``torch.manual_seed``; "argmax", the likeliest one, repeatable.
+        routing: how a pixel chooses its prompt: "gumbel", with noise, also in eval mode as published (there it is a
+            fixed function of a seed and the pixel's place, so that runs agree); "argmax", the likeliest one.
 
     Raises:
         ValueError: an argument out of its range.
     """
 
     UPSAMPLERS: ClassVar[tuple[str, ...]] = ("", "pixelshuffle", "pixelshuffledirect", "nearest+conv")
+    placed = True  # forward takes a seed and the origins of tiles
     relative_position_index_SA: Tensor
 
     def __init__(
@@ -206,15 +208,25 @@ class MambaIRv2(RestorationNetwork):
         return partial(ConvFeedForward, dim, hidden, kernel_size)
 
     def forward(
-        self, x: Tensor, *, generator: torch.Generator | None = None, noise: Sequence[Tensor] | None = None
+        self,
+        x: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Sequence[Tensor] | None = None,
+        seed: int = 0,
+        origin: Tensor | None = None,
     ) -> Tensor:
         """Restore images; sides that are no multiple of the window are extended by mirroring at the right and bottom.
 
         Args:
             x: [B, in_chans, H, W] RGB (or grey) in [0, 1], any H, W >= 1.
-            generator: where the routing noise comes from; None is torch's default generator. Unused by "argmax".
+            generator: draw the routing noise from it. None: torch's default generator in training; in eval mode the
+                noise of ``seed`` and ``origin``, equal for every run, batch and number of threads. Unused by "argmax".
             noise: the routing noise itself, one [B, H' * W', num_tokens] for each layer in the order of the network,
                 H' and W' the extended sides; for exact comparisons.
+            seed: chooses the noise of eval mode.
+            origin: integers [B, 2], row and column of each image's first pixel in the picture it is a tile of, so that
+                overlapping tiles get the same noise; None is (0, 0).
 
         Returns:
             [B, in_chans, H * upscale, W * upscale], not clipped.
@@ -226,6 +238,8 @@ class MambaIRv2(RestorationNetwork):
         height, width = x.shape[2:]
         padded = pad_mirrored(x, self.window_size, repeat_edge=True)
         given = None if noise is None else iter(noise)
+        drawn = self.training or generator is not None
+        numbers = counter()
 
         def draw(tokens: Tensor) -> Tensor | None:
             if given is not None:
@@ -233,7 +247,17 @@ class MambaIRv2(RestorationNetwork):
             if self.routing == "argmax":
                 return None
             batch, rows, columns, _ = tokens.shape
-            return gumbel_noise((batch, rows * columns, self.num_tokens), tokens.device, generator)
+            if drawn:
+                return gumbel_noise((batch, rows * columns, self.num_tokens), tokens.device, generator)
+            return placed_noise(
+                batch,
+                (rows, columns),
+                self.num_tokens,
+                seed=seed,
+                layer=next(numbers),
+                origin=origin,
+                device=tokens.device,
+            )
 
         y = self._restore(padded, partial(self._attentive_body, draw=draw))
         return y[:, :, : height * self.upscale, : width * self.upscale]

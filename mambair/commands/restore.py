@@ -179,6 +179,7 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
         batch=options.batch,
         dtype=getattr(torch, options.dtype),
         self_ensemble=options.self_ensemble,
+        seed=options.seed,
     )
     expected = getattr(options, "scale", None) if options.task == "sr" else 1
     if expected is not None and restorer.scale != expected:
@@ -212,6 +213,7 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
         "overlap_asked": restorer.asked.overlap,
         "dtype": options.dtype,
         "self_ensemble": options.self_ensemble,
+        "seed": options.seed,
         "quality": options.quality,
         "version": mambair.__version__,
     }
