@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise, placed_noise
@@ -295,7 +295,8 @@ def _position_vectors(places: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, places, dim), std=0.02))
 
 
-_LAYER = "layers.0.residual_group.layers.0."
+_LAYER = r"layers\.\d+\.residual_group\.layers\.0\."
+_BIASES = "win_mhsa.relative_position_bias_table"
 
 
 def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
@@ -305,21 +306,20 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
     if frame is None or groups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.residual_group\.layers\.(\d+)\.") for i in range(groups)]
-    tables = [
-        weights[f"layers.{i}.residual_group.layers.0.win_mhsa.relative_position_bias_table"] for i in range(groups)
-    ]
-    if None in depths:
+    layer = first_prefix(weights, _LAYER)
+    if None in depths or layer is None:
         return None
-    inner = weights[_LAYER + "assm.out_norm.weight"].shape[0]
+    tables = [weights.get(f"layers.{i}.residual_group.layers.0.{_BIASES}") for i in range(groups)]
+    inner = weights[layer + "assm.out_norm.weight"].shape[0]
     kwargs = frame | {
         "depths": depths,
-        "num_heads": [table.shape[1] for table in tables],
-        "window_size": (isqrt(tables[0].shape[0]) + 1) // 2,
-        "d_state": weights[_LAYER + "assm.selectiveScan.A_logs"].shape[1],
-        "inner_rank": weights[_LAYER + "embeddingA.weight"].shape[0],
-        "num_tokens": weights[_LAYER + "assm.embeddingB.weight"].shape[0],
+        "num_heads": [1 if table is None else table.shape[1] for table in tables],
+        "window_size": (isqrt(weights[layer + _BIASES].shape[0]) + 1) // 2,
+        "d_state": weights[layer + "assm.selectiveScan.A_logs"].shape[1],
+        "inner_rank": weights[layer + "embeddingA.weight"].shape[0],
+        "num_tokens": weights[layer + "assm.embeddingB.weight"].shape[0],
         "mlp_ratio": shortest_ratio(frame["embed_dim"], inner),
-        "qkv_bias": _LAYER + "wqkv.bias" in weights,
+        "qkv_bias": layer + "wqkv.bias" in weights,
     }
     if "absolute_pos_embed" in weights:
         kwargs |= {"ape": True, "img_size": isqrt(weights["absolute_pos_embed"].shape[1])}
@@ -329,21 +329,23 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
 @register_detector(
     "MambaIRv2",
     r"conv_first\.weight",
-    r"layers\.0\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
-    r"layers\.0\.residual_group\.layers\.0\.convffn1\.dwconv\.",
+    r"layers\.\d+\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
+    r"layers\.\d+\.residual_group\.layers\.0\.convffn1\.dwconv\.",
 )
 def detect_mambairv2(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIRv2 that its weights tell (not ``img_range`` and ``routing``)."""
     kwargs = _detect_attentive(weights)
-    kernel = weights[_LAYER + "convffn1.dwconv.depthwise_conv.0.weight"]
-    return kwargs and kwargs | {"convffn_kernel_size": kernel.shape[-1]}
+    if kwargs is None:
+        return None
+    kernel = weights[f"{first_prefix(weights, _LAYER)}convffn1.dwconv.depthwise_conv.0.weight"]
+    return kwargs | {"convffn_kernel_size": kernel.shape[-1]}
 
 
 @register_detector(
     "MambaIRv2Light",
     r"conv_first\.weight",
-    r"layers\.0\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
-    r"layers\.0\.residual_group\.layers\.0\.convffn1\.sg\.",
+    r"layers\.\d+\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
+    r"layers\.\d+\.residual_group\.layers\.0\.convffn1\.sg\.",
 )
 def detect_mambairv2_light(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIRv2Light that its weights tell (not ``img_range`` and ``routing``)."""

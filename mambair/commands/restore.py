@@ -90,6 +90,7 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     add_import(add)
     add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")
     add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
+    add_to_network("--seed", type=int, metavar="N", default=0, help="of MambaIRv2's routing noise (default 0)")
     _add_files(parser.add_argument_group("files"))
     return parser
 
