@@ -115,6 +115,15 @@ V2 = SMALL | {"num_heads": (2, 1), "window_size": 4, "inner_rank": 4, "num_token
             for blocks, last in [((1, 0, 0, 0), 0), ((0, 0, 0, 1), 1), ((0, 1, 1, 0), 2), ((0, 0, 0, 0), 0)]
             for bias in (False, True)
         ],
+        *[
+            ("VSSMUNet", {"dims": (8, 12, 16)[: len(depths)], "depths": depths, "shallow_dim": 4})
+            for depths in [(0, 1, 1), (1, 0, 0), (0, 0, 2), (1, 1), (1,)]
+        ],
+        *[
+            (arch, settings | {"depths": (0, 1), "upsampler": upsampler, "upscale": upscale})
+            for arch, settings in [("MambaIR", SMALL), ("MambaIRv2", V2), ("MambaIRv2Light", V2)]
+            for upsampler, upscale in [("", 1), ("pixelshuffle", 3), ("pixelshuffle", 4), ("pixelshuffledirect", 2)]
+        ],
     ],
     ids=str,
 )
