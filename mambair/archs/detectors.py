@@ -95,6 +95,12 @@ def count(weights: Weights, pattern: str) -> int | None:
     return len(found) if found == set(range(len(found))) else None
 
 
+def first_prefix(weights: Weights, pattern: str) -> str | None:
+    """What ``pattern`` matches at the start of a name, of the first name in the order of the file; None if of none."""
+    matches = (re.match(pattern, name) for name in weights)
+    return next((match.group() for match in matches if match), None)
+
+
 def shortest_ratio(whole: int, part: int) -> float:
     """The decimal number with the fewest digits whose product with ``whole``, truncated, is ``part``."""
     for digits in range(17):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers import VSSBlock
 from mambair.layers.activation_checkpoint import call_block
@@ -117,8 +117,8 @@ class MambaIR(RestorationNetwork):
 @register_detector(
     "MambaIR",
     r"conv_first\.weight",
-    r"layers\.0\.residual_group\.blocks\.0\.self_attention\.A_logs",
-    r"layers\.0\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight",
+    r"layers\.\d+\.residual_group\.blocks\.0\.self_attention\.A_logs",
+    r"layers\.\d+\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight",
 )
 def detect_mambair(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIR that its weights tell (not ``img_range`` and the training-time rates)."""
@@ -127,9 +127,9 @@ def detect_mambair(weights: Weights) -> dict[str, Any] | None:
     if frame is None or groups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.residual_group\.blocks\.(\d+)\.") for i in range(groups)]
-    if None in depths:
+    block = first_prefix(weights, r"layers\.\d+\.residual_group\.blocks\.0\.")
+    if None in depths or block is None:
         return None
-    block = "layers.0.residual_group.blocks.0."
     inner = weights[block + "self_attention.out_norm.weight"].shape[0]
     kwargs = frame | {
         "depths": depths,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
 from mambair.layers import VSSBlock, as_image, as_tokens
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.padding import pad_mirrored
@@ -41,9 +41,9 @@ class Level(nn.ModuleList):
 class FirstFeatures(nn.Module):
     """Image [B, in, H, W] -> tokens [B, H, W, dim] by a 3x3 convolution."""
 
-    def __init__(self, in_chans: int, dim: int, bias: bool) -> None:
+    def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, 3, padding=1, bias=bias)
+        self.proj = nn.Conv2d(in_chans, dim, 3, padding=1, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
         return as_tokens(self.proj(image))
@@ -77,7 +77,7 @@ class MambaIRUNet(nn.Module):
         mlp_ratio: expansion of the scan.
         num_refinement_blocks: blocks at full resolution after the way up.
         drop_path_rate: rate of stochastic depth of every block.
-        bias: whether first, last and channel-reducing convolutions have a bias.
+        bias: whether the last and the channel-reducing convolutions have a bias.
         dual_pixel_task: not available: the published code for it cannot run.
         use_checkpoint: activation checkpointing of every block: less memory, about a third more time in training.
 
@@ -106,7 +106,7 @@ class MambaIRUNet(nn.Module):
         _check_arguments(inp_channels, out_channels, dim, num_blocks, dual_pixel_task)
         self.in_chans = inp_channels
         blocks, shared = num_blocks, (mlp_ratio, drop_path_rate, use_checkpoint)
-        self.patch_embed = FirstFeatures(inp_channels, dim, bias)
+        self.patch_embed = FirstFeatures(inp_channels, dim)
         self.encoder_level1 = Level(blocks[0], dim, *shared)
         self.down1_2 = Resample(dim, halve=True)
         self.encoder_level2 = Level(blocks[1], 2 * dim, *shared)
@@ -173,7 +173,7 @@ def _check_arguments(
 
 
 @register_detector(
-    "MambaIRUNet", r"patch_embed\.proj\.weight", r"down1_2\.body\.0\.weight", r"latent\.0\.self_attention\.A_logs"
+    "MambaIRUNet", r"patch_embed\.proj\.weight", r"down1_2\.body\.0\.weight", r"reduce_chan_level3\.weight"
 )
 def detect_mambair_unet(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIRUNet that its weights tell."""
@@ -182,13 +182,16 @@ def detect_mambair_unet(weights: Weights) -> dict[str, Any] | None:
     blocks = [count(weights, rf"{level}\.(\d+)\.") for level in levels]
     if None in blocks:
         return None
-    dim = first.shape[0]
-    return {
+    kwargs = {
         "inp_channels": first.shape[1],
         "out_channels": weights["output.weight"].shape[0],
-        "dim": dim,
+        "dim": first.shape[0],
         "num_blocks": blocks[:4],
         "num_refinement_blocks": blocks[4],
-        "mlp_ratio": shortest_ratio(8 * dim, weights["latent.0.self_attention.out_norm.weight"].shape[0]),
         "bias": "output.bias" in weights,
     }
+    block = first_prefix(weights, r"\w+\.0\.(?=self_attention\.A_logs)")
+    if block is not None:  # else there are no blocks, and the ratio has no influence
+        width, inner = (weights[block + name].shape[0] for name in ("ln_1.weight", "self_attention.out_norm.weight"))
+        kwargs["mlp_ratio"] = shortest_ratio(width, inner)
+    return kwargs

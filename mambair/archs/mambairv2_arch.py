@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count as counter
 from math import isqrt
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers.activation_checkpoint import call_block
-from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise
+from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise, placed_noise
 from mambair.layers.feed_forward import ConvFeedForward, GatedConvFeedForward
 from mambair.layers.padding import pad_mirrored
 from mambair.layers.window_attention import WindowAttention, border_masks, relative_position_index, window_order
@@ -130,14 +131,15 @@ class MambaIRv2(RestorationNetwork):
         img_range: the image is multiplied by it inside.
         upsampler: "pixelshuffle", "pixelshuffledirect" (light), "nearest+conv" (real, x4 only), "" (denoising, JPEG).
         resi_connection: "1conv" or "3conv" at the end of each group.
-        routing: how a pixel chooses its prompt: "gumbel", with noise, also in eval mode, as published: two runs differ
-            unless they are given a generator or ``torch.manual_seed``; "argmax", the likeliest one, repeatable.
+        routing: how a pixel chooses its prompt: "gumbel", with noise, also in eval mode as published (there it is a
+            fixed function of a seed and the pixel's place, so that runs agree); "argmax", the likeliest one.
 
     Raises:
         ValueError: an argument out of its range.
     """
 
     UPSAMPLERS: ClassVar[tuple[str, ...]] = ("", "pixelshuffle", "pixelshuffledirect", "nearest+conv")
+    placed = True  # forward takes a seed and the origins of tiles
     relative_position_index_SA: Tensor
 
     def __init__(
@@ -206,15 +208,25 @@ class MambaIRv2(RestorationNetwork):
         return partial(ConvFeedForward, dim, hidden, kernel_size)
 
     def forward(
-        self, x: Tensor, *, generator: torch.Generator | None = None, noise: Sequence[Tensor] | None = None
+        self,
+        x: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Sequence[Tensor] | None = None,
+        seed: int = 0,
+        origin: Tensor | None = None,
     ) -> Tensor:
         """Restore images; sides that are no multiple of the window are extended by mirroring at the right and bottom.
 
         Args:
             x: [B, in_chans, H, W] RGB (or grey) in [0, 1], any H, W >= 1.
-            generator: where the routing noise comes from; None is torch's default generator. Unused by "argmax".
+            generator: draw the routing noise from it. None: torch's default generator in training; in eval mode the
+                noise of ``seed`` and ``origin``, equal for every run, batch and number of threads. Unused by "argmax".
             noise: the routing noise itself, one [B, H' * W', num_tokens] for each layer in the order of the network,
                 H' and W' the extended sides; for exact comparisons.
+            seed: chooses the noise of eval mode.
+            origin: integers [B, 2], row and column of each image's first pixel in the picture it is a tile of, so that
+                overlapping tiles get the same noise; None is (0, 0).
 
         Returns:
             [B, in_chans, H * upscale, W * upscale], not clipped.
@@ -226,6 +238,8 @@ class MambaIRv2(RestorationNetwork):
         height, width = x.shape[2:]
         padded = pad_mirrored(x, self.window_size, repeat_edge=True)
         given = None if noise is None else iter(noise)
+        drawn = self.training or generator is not None
+        numbers = counter()
 
         def draw(tokens: Tensor) -> Tensor | None:
             if given is not None:
@@ -233,7 +247,17 @@ class MambaIRv2(RestorationNetwork):
             if self.routing == "argmax":
                 return None
             batch, rows, columns, _ = tokens.shape
-            return gumbel_noise((batch, rows * columns, self.num_tokens), tokens.device, generator)
+            if drawn:
+                return gumbel_noise((batch, rows * columns, self.num_tokens), tokens.device, generator)
+            return placed_noise(
+                batch,
+                (rows, columns),
+                self.num_tokens,
+                seed=seed,
+                layer=next(numbers),
+                origin=origin,
+                device=tokens.device,
+            )
 
         y = self._restore(padded, partial(self._attentive_body, draw=draw))
         return y[:, :, : height * self.upscale, : width * self.upscale]
@@ -271,7 +295,8 @@ def _position_vectors(places: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, places, dim), std=0.02))
 
 
-_LAYER = "layers.0.residual_group.layers.0."
+_LAYER = r"layers\.\d+\.residual_group\.layers\.0\."
+_BIASES = "win_mhsa.relative_position_bias_table"
 
 
 def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
@@ -281,21 +306,20 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
     if frame is None or groups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.residual_group\.layers\.(\d+)\.") for i in range(groups)]
-    tables = [
-        weights[f"layers.{i}.residual_group.layers.0.win_mhsa.relative_position_bias_table"] for i in range(groups)
-    ]
-    if None in depths:
+    layer = first_prefix(weights, _LAYER)
+    if None in depths or layer is None:
         return None
-    inner = weights[_LAYER + "assm.out_norm.weight"].shape[0]
+    tables = [weights.get(f"layers.{i}.residual_group.layers.0.{_BIASES}") for i in range(groups)]
+    inner = weights[layer + "assm.out_norm.weight"].shape[0]
     kwargs = frame | {
         "depths": depths,
-        "num_heads": [table.shape[1] for table in tables],
-        "window_size": (isqrt(tables[0].shape[0]) + 1) // 2,
-        "d_state": weights[_LAYER + "assm.selectiveScan.A_logs"].shape[1],
-        "inner_rank": weights[_LAYER + "embeddingA.weight"].shape[0],
-        "num_tokens": weights[_LAYER + "assm.embeddingB.weight"].shape[0],
+        "num_heads": [1 if table is None else table.shape[1] for table in tables],
+        "window_size": (isqrt(weights[layer + _BIASES].shape[0]) + 1) // 2,
+        "d_state": weights[layer + "assm.selectiveScan.A_logs"].shape[1],
+        "inner_rank": weights[layer + "embeddingA.weight"].shape[0],
+        "num_tokens": weights[layer + "assm.embeddingB.weight"].shape[0],
         "mlp_ratio": shortest_ratio(frame["embed_dim"], inner),
-        "qkv_bias": _LAYER + "wqkv.bias" in weights,
+        "qkv_bias": layer + "wqkv.bias" in weights,
     }
     if "absolute_pos_embed" in weights:
         kwargs |= {"ape": True, "img_size": isqrt(weights["absolute_pos_embed"].shape[1])}
@@ -305,21 +329,23 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
 @register_detector(
     "MambaIRv2",
     r"conv_first\.weight",
-    r"layers\.0\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
-    r"layers\.0\.residual_group\.layers\.0\.convffn1\.dwconv\.",
+    r"layers\.\d+\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
+    r"layers\.\d+\.residual_group\.layers\.0\.convffn1\.dwconv\.",
 )
 def detect_mambairv2(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIRv2 that its weights tell (not ``img_range`` and ``routing``)."""
     kwargs = _detect_attentive(weights)
-    kernel = weights[_LAYER + "convffn1.dwconv.depthwise_conv.0.weight"]
-    return kwargs and kwargs | {"convffn_kernel_size": kernel.shape[-1]}
+    if kwargs is None:
+        return None
+    kernel = weights[f"{first_prefix(weights, _LAYER)}convffn1.dwconv.depthwise_conv.0.weight"]
+    return kwargs | {"convffn_kernel_size": kernel.shape[-1]}
 
 
 @register_detector(
     "MambaIRv2Light",
     r"conv_first\.weight",
-    r"layers\.0\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
-    r"layers\.0\.residual_group\.layers\.0\.convffn1\.sg\.",
+    r"layers\.\d+\.residual_group\.layers\.0\.assm\.selectiveScan\.A_logs",
+    r"layers\.\d+\.residual_group\.layers\.0\.convffn1\.sg\.",
 )
 def detect_mambairv2_light(weights: Weights) -> dict[str, Any] | None:
     """The arguments of MambaIRv2Light that its weights tell (not ``img_range`` and ``routing``)."""

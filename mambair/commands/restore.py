@@ -102,6 +102,7 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     add_import(add)
     add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")
     add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
+    add_to_network("--seed", type=int, metavar="N", default=0, help="of MambaIRv2's routing noise (default 0)")
     _add_files(parser.add_argument_group("files"))
     return parser
 
@@ -199,6 +200,7 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
         batch=options.batch,
         dtype=getattr(torch, options.dtype),
         self_ensemble=options.self_ensemble,
+        seed=options.seed,
     )
     expected = getattr(options, "scale", None) if options.task == "sr" else 1
     if expected is not None and restorer.scale != expected:
@@ -232,6 +234,7 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
         "overlap_asked": restorer.asked.overlap,
         "dtype": options.dtype,
         "self_ensemble": options.self_ensemble,
+        "seed": options.seed,
         "quality": options.quality,
         "version": mambair.__version__,
     }

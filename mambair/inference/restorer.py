@@ -71,6 +71,9 @@ class Restorer:
         dtype: float32, or bfloat16 / float16 for autocast (the scan's state is float32 in each). A tile that comes
             out black or not finite in a lower precision is computed again in float32.
         self_ensemble: restore each tile in its eight flipped and turned views and take the mean (8 times the work).
+        seed: of the noise inside a network that has some (MambaIRv2; its attribute ``placed`` is true). The noise is a
+            fixed function of seed and place in the image, the same in all tiles; the views of a self-ensemble count
+            rows and columns as they lie, from the tile's first pixel.
 
     Raises:
         ValueError: a tile or overlap that cannot be, a dtype other than those three, a device that is not there, a
@@ -89,6 +92,7 @@ class Restorer:
         batch: int | None = None,
         dtype: torch.dtype = torch.float32,
         self_ensemble: bool = False,
+        seed: int = 0,
     ) -> None:
         if not hasattr(net, "upscale"):
             raise ValueError(f"net: {type(net).__name__} restores no images, it is a backbone (it has no upscale)")
@@ -99,18 +103,31 @@ class Restorer:
         self.in_chans: int = net.in_chans  # type: ignore[assignment]
         self.multiple = int(getattr(net, "tile_multiple", 1))
         self.dtype, self.self_ensemble = dtype, self_ensemble
-        self._runner = TileRunner(self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble)
+        self._runner = TileRunner(
+            self.net, self.in_chans, device=self.device, dtype=dtype, self_ensemble=self_ensemble, seed=seed
+        )
         tile = int(getattr(net, "default_tile", DEFAULT_TILE)) if tile is None else tile
         overlap = default_overlap(tile) if overlap is None else overlap
         batch = (BATCH_ON_CUDA if self.device.type == "cuda" else BATCH) if batch is None else batch
         if batch < 1:
             raise ValueError(f"batch: must be at least 1 tile, got {batch}")
         self.asked = self._tiling = Tiling(tile, overlap, batch)
-        self._lock = threading.Lock()
-        self._inside = ResourceLimiter(batch)  # tiles, over all threads
+        self._make_locks()
         self._bytes_per_pixel: float | None = None
         self._pixels_that_fit = 0
         tile_spans(1, tile=tile, overlap=overlap, multiple=self.multiple)  # wrong settings fail here
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = ResourceLimiter(self._tiling.batch)  # tiles, over all threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the locks, which belong to one process; a copy has its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_inside")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._make_locks()
 
     @classmethod
     def from_checkpoint(
@@ -123,6 +140,7 @@ class Restorer:
         batch: int | None = None,
         dtype: torch.dtype = torch.float32,
         self_ensemble: bool = False,
+        seed: int = 0,
         param_key: str | None = None,
     ) -> Restorer:
         """Load the network a file of weights belongs to (``mambair.load``); the other arguments as for the class.
@@ -133,7 +151,14 @@ class Restorer:
         """
         net = load(path, param_key=param_key)
         return cls(
-            net, device=device, tile=tile, overlap=overlap, batch=batch, dtype=dtype, self_ensemble=self_ensemble
+            net,
+            device=device,
+            tile=tile,
+            overlap=overlap,
+            batch=batch,
+            dtype=dtype,
+            self_ensemble=self_ensemble,
+            seed=seed,
         )
 
     @property
@@ -284,12 +309,12 @@ class Restorer:
         grid = {"tile": tiling.tile, "overlap": tiling.overlap, "multiple": self.multiple}
         stats.tiles = tile_count(*pixels.shape[-2:], **grid)
 
-        def net(tile: Tensor) -> Tensor:
+        def net(tile: Tensor, origins: Tensor) -> Tensor:
             nonlocal done
             tiles = tile.shape[0] // pixels.shape[0]
             self._inside.take(tiles)
             try:
-                restored = self._runner(tile, white, stats)
+                restored = self._runner(tile, white, stats, origins)
             finally:
                 self._inside.give(tiles)
             done += tiles
@@ -297,7 +322,7 @@ class Restorer:
                 progress(done, stats.tiles)
             return restored
 
-        for strip in tiled_strips(net, colour, scale=self.scale, batch=tiling.batch, **grid):
+        for strip in tiled_strips(net, colour, scale=self.scale, batch=tiling.batch, placed=True, **grid):
             finished = _quantized(strip, white, pixels.dtype)
             if alpha is not None:
                 rows = enlarged_rows(alpha, self.scale, row, row + strip.shape[-2])  # [rows, W * scale, B]

@@ -38,11 +38,14 @@ class TileRunner:
     """A network as a function of tiles of any channels that can be fitted to it.
 
     Args:
-        net: [B, C, h, w] float in [0, 1] -> [B, C, h * scale, w * scale], on ``device``.
+        net: [B, C, h, w] float in [0, 1] -> [B, C, h * scale, w * scale], on ``device``. Where its attribute
+            ``placed`` is true, it also takes ``seed`` and ``origin``.
         in_chans: its C.
         device: where it runs.
         dtype: float32, or bfloat16 / float16 for autocast; the scan's state is float32 in each.
-        self_ensemble: whether each tile is the mean over its eight flipped and turned views.
+        self_ensemble: whether each tile is the mean over its eight flipped and turned views. Each view has the
+            tile's origin, and counts rows and columns as it lies.
+        seed: handed to a ``placed`` network.
 
     Raises:
         ValueError: another dtype.
@@ -50,30 +53,32 @@ class TileRunner:
 
     def __init__(
         self,
-        net: Callable[[Tensor], Tensor],
+        net: Callable[..., Tensor],
         in_chans: int,
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         self_ensemble: bool = False,
+        seed: int = 0,
     ) -> None:
         if dtype not in PRECISIONS:
             raise ValueError(f"dtype: must be float32, bfloat16 or float16, got {dtype}")
         self.net, self.in_chans, self.device, self.dtype = net, in_chans, device, dtype
-        self.self_ensemble = self_ensemble
+        self.self_ensemble, self.seed = self_ensemble, seed
 
     def fits(self, channels: int) -> bool:
         """Whether tiles of that many channels can be run: the network's own, or grey and RGB for one another."""
         return channels == self.in_chans or {channels, self.in_chans} == {1, 3}
 
     @torch.inference_mode()
-    def __call__(self, tile: Tensor, white: float, stats: TileStats) -> Tensor:
+    def __call__(self, tile: Tensor, white: float, stats: TileStats, origins: Tensor | None = None) -> Tensor:
         """Restore tiles.
 
         Args:
             tile: [B, C, h, w], any real dtype.
             white: its value for 1.0.
             stats: ``redone`` is counted here.
+            origins: int64 [B, 2], row and column of each tile's first pixel in its picture; None is (0, 0).
 
         Returns:
             float32 [B, C, h * scale, w * scale] on the device of ``tile``, white being 1.
@@ -83,24 +88,26 @@ class TileRunner:
         """
         x = tile.to(self.device).to(torch.float32) / white
         images, channels = x.shape[:2]
+        origins = torch.zeros(images, 2, dtype=torch.int64) if origins is None else origins
         if channels < self.in_chans:  # grey through an RGB network
             x = x.expand(-1, self.in_chans, -1, -1)
         elif channels > self.in_chans:  # RGB through a grey network: each channel by itself
             x = x.reshape(images * channels, 1, *x.shape[2:])
-        y = self._checked(x, stats)
+            origins = origins.repeat_interleave(channels, dim=0)
+        y = self._checked(x, origins.to(self.device), stats)
         if channels < self.in_chans:
             y = y.mean(dim=1, keepdim=True)
         elif channels > self.in_chans:
             y = y.reshape(images, channels, *y.shape[2:])
         return y.to(tile.device)
 
-    def _checked(self, x: Tensor, stats: TileStats) -> Tensor:
-        y = self._run(x, self.dtype)
+    def _checked(self, x: Tensor, origins: Tensor, stats: TileStats) -> Tensor:
+        y = self._run(x, origins, self.dtype)
         if self.dtype != torch.float32:
             wrong = ~_finite(y) | _is_black(y, x)
             if wrong.any():
                 stats.redone += int(wrong.sum())
-                y[wrong] = self._run(x[wrong], torch.float32)
+                y[wrong] = self._run(x[wrong], origins[wrong], torch.float32)
         if not _finite(y).all():
             broken = y.numel() - int(y.isfinite().sum())
             raise NonFiniteOutputError(
@@ -109,11 +116,12 @@ class TileRunner:
             )
         return y
 
-    def _run(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+    def _run(self, x: Tensor, origins: Tensor, dtype: torch.dtype) -> Tensor:
+        place = {"seed": self.seed, "origin": origins} if getattr(self.net, "placed", False) else {}
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             if not self.self_ensemble:
-                return self.net(x).to(torch.float32)
-            views = [_turned_back(self.net(view).to(torch.float32), turn) for turn, view in _views(x)]
+                return self.net(x, **place).to(torch.float32)
+            views = [_turned_back(self.net(view, **place).to(torch.float32), turn) for turn, view in _views(x)]
         return torch.stack(views).mean(dim=0)
 
 

@@ -82,7 +82,7 @@ def tile_count(height: int, width: int, *, tile: int, overlap: int, multiple: in
 
 
 def tiled_strips(
-    net: Callable[[Tensor], Tensor],
+    net: Callable[..., Tensor],
     image: Tensor,
     *,
     scale: int,
@@ -90,6 +90,7 @@ def tiled_strips(
     overlap: int = DEFAULT_OVERLAP,
     multiple: int = 1,
     batch: int = 1,
+    placed: bool = False,
 ) -> Iterator[Tensor]:
     """Run ``net`` over ``image`` and yield the finished output from top to bottom, strip by strip.
 
@@ -104,6 +105,7 @@ def tiled_strips(
         multiple: tiles smaller than the image have sides divisible by this. An axis that fits into one tile is not
             padded: a network that needs padding does it itself.
         batch: how many tiles go through ``net`` in one call.
+        placed: give ``net`` a second argument, int64 [B, 2]: row and column of each tile's first pixel.
 
     Yields:
         [B, C', rows, W * scale]; their rows add up to H * scale. Blended in float32 (float64 for a float64 network)
@@ -120,7 +122,7 @@ def tiled_strips(
     rows = tile_spans(height, tile=tile, overlap=overlap, multiple=multiple)
     columns = tile_spans(width, tile=tile, overlap=overlap, multiple=multiple)
     # a generator of its own, so that wrong arguments are reported here and not at the first strip
-    return _strips(net, image, rows, columns, scale, batch)
+    return _strips(net if placed else lambda tiles, origins: net(tiles), image, rows, columns, scale, batch)
 
 
 def tiled_forward(
@@ -152,7 +154,12 @@ def tiled_forward(
 
 
 def _strips(
-    net: Callable[[Tensor], Tensor], image: Tensor, rows: list[Span], columns: list[Span], scale: int, batch: int
+    net: Callable[[Tensor, Tensor], Tensor],
+    image: Tensor,
+    rows: list[Span],
+    columns: list[Span],
+    scale: int,
+    batch: int,
 ) -> Iterator[Tensor]:
     tiles = _run_tiles(net, image, rows, columns, scale, batch)
     if len(rows) == len(columns) == 1:
@@ -169,7 +176,12 @@ def _strips(
 
 
 def _run_tiles(
-    net: Callable[[Tensor], Tensor], image: Tensor, rows: list[Span], columns: list[Span], scale: int, batch: int
+    net: Callable[[Tensor, Tensor], Tensor],
+    image: Tensor,
+    rows: list[Span],
+    columns: list[Span],
+    scale: int,
+    batch: int,
 ) -> Iterator[Tensor]:
     """Yield the network's output for each tile, row by row from left to right; a batch may reach into the next row."""
     images, channels = image.shape[:2]
@@ -177,7 +189,8 @@ def _run_tiles(
     grid = itertools.product(rows, columns)
     while spans := list(itertools.islice(grid, batch)):
         tiles = [image[..., row.start : row.stop, column.start : column.stop] for row, column in spans]
-        output = net(torch.cat(tiles) if len(tiles) > 1 else tiles[0])
+        origins = torch.tensor([(row.start, column.start) for row, column in spans]).repeat_interleave(images, dim=0)
+        output = net(torch.cat(tiles) if len(tiles) > 1 else tiles[0], origins)
         expected = (images * len(tiles), height * scale, width * scale)
         if output.ndim != 4 or (output.shape[0], *output.shape[2:]) != expected:
             raise ValueError(

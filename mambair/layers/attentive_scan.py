@@ -115,8 +115,10 @@ class AttentiveStateSpace(nn.Module):
         first = torch.arange(0, batch * length, length, device=scores.device)[:, None]  # number of a sample's first row
         order, place = _sort_stably(choice, classes)
         table = self.embeddingB.weight @ prompt_basis  # [T, N]
-        likely = scores.softmax(-1) if torch.is_grad_enabled() and scores.requires_grad else scores
-        prompt = _Chosen.apply(table, likely.flatten(0, 1), choice.flatten())
+        if torch.is_grad_enabled() and scores.requires_grad:
+            prompt = _Chosen.apply(table, scores.softmax(-1).flatten(0, 1), choice.flatten())
+        else:
+            prompt = table.index_select(0, choice.flatten())
         prompt = permute_rows(prompt, place, order)
         return prompt.view(batch, length, -1), order.view(batch, length) - first
 
@@ -155,3 +157,59 @@ def gumbel_noise(shape: tuple[int, ...], device: torch.device, generator: torch.
     # the numbers that exponential_ computes one by one, in vector instructions
     uniform = torch.rand(shape, dtype=torch.float64, generator=generator, device=device)
     return uniform.neg_().log1p_().to(torch.float32).neg_().log_().neg_()
+
+
+def placed_noise(
+    batch: int,
+    sides: tuple[int, int],
+    classes: int,
+    *,
+    seed: int,
+    layer: int,
+    origin: Tensor | None,
+    device: torch.device,
+) -> Tensor:
+    """Gumbel noise that is a fixed function of the seed, the layer and each pixel's place in the picture.
+
+    The 32-bit hash is made of integer operations alone, so its bits are equal on every device and in every batch.
+
+    Args:
+        batch: images B.
+        sides: their height and width.
+        classes: prompts T.
+        seed: any integer; 64 bits of it count.
+        layer: number of the layer in the network.
+        origin: integers [B, 2], the row and column in the picture of each image's first pixel; None is (0, 0).
+        device: where the result lies.
+
+    Returns:
+        float32 [B, H * W, T], finite.
+    """
+    height, width = sides
+    rows = torch.arange(height, dtype=torch.int32, device=device).expand(batch, height)
+    columns = torch.arange(width, dtype=torch.int32, device=device).expand(batch, width)
+    if origin is not None:
+        origin = origin.to(device, torch.int32)
+        rows, columns = rows + origin[:, :1], columns + origin[:, 1:]
+    key = rows
+    for word in (seed, seed >> 32, layer):
+        key = _mixed(key + _signed(word))
+    pixels = _mixed(key[:, :, None] + _mixed(columns + 1)[:, None, :]).flatten(1)  # [B, L]
+    names = _mixed(torch.arange(1, classes + 1, dtype=torch.int32, device=device))
+    bits = _mixed(pixels[..., None] ^ names) >> 9  # 23 bits with their sign
+    uniform = (bits.to(torch.float32) + (2**22 + 0.5)) * 2.0**-23  # exact, inside (0, 1)
+    return uniform.log_().neg_().log_().neg_()
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A hash of int32 numbers, best in the upper bits; products wrap, and shifts bring zeros in."""
+    x = x ^ ((x >> 16) & 0xFFFF)
+    x *= 0x7FEB352D
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _signed(0x846CA68B)
+    return x
+
+
+def _signed(word: int) -> int:
+    """The lower 32 bits of an integer as a signed number."""
+    return ((word + 2**31) & 0xFFFFFFFF) - 2**31

@@ -76,7 +76,7 @@ def _unknown(checkpoint: Checkpoint) -> str:
     if near is None:
         lines.append("  nearest: none of them, not a single tensor has a known name")
     else:
-        lacking = [pattern.replace("\\", "") for pattern in near[0].lacking(names)]
+        lacking = [pattern.replace(r"\d+", "N").replace("\\", "") for pattern in near[0].lacking(names)]
         reason = f"it lacks a tensor like {' and '.join(lacking)}" if lacking else "but the shapes are not its shapes"
         lines.append(f"  nearest: {near[0].arch}; {reason}")
     return "\n".join(lines)

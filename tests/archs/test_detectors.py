@@ -7,6 +7,7 @@ import torch
 
 from mambair import archs
 from mambair.archs.detectors import count, detect, nearest, shortest_ratio
+from mambair.registry import ARCH_REGISTRY
 
 NOT_IN_WEIGHTS = {"img_size", "img_range", "dual_pixel_task"}  # of no influence on the tensors
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "mambair" / "state_dict"
@@ -79,7 +80,7 @@ def test_nearest():
     detector, share = nearest(part)
     assert detector.arch == "MambaIR"
     assert 0.5 < share < 1.0
-    assert detector.lacking(part) == [r"layers\.0\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight"]
+    assert detector.lacking(part) == [r"layers\.\d+\.residual_group\.blocks\.0\.conv_blk\.cab\.0\.weight"]
     assert nearest({"fc.weight": torch.empty(1)}) is None
 
 
@@ -97,3 +98,44 @@ def test_count():
     assert count(weights, r"a\.(\d+)\.") == 3
     assert count(weights, r"c\.(\d+)\.") == 0
     assert count({**weights, "a.5.b": torch.empty(0)}, r"a\.(\d+)\.") is None
+
+
+SMALL = {"embed_dim": 8, "d_state": 4}
+V2 = SMALL | {"num_heads": (2, 1), "window_size": 4, "inner_rank": 4, "num_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs"),
+    [
+        *[("MambaIR", SMALL | {"depths": depths}) for depths in [(0, 1), (2, 0), (1,), (1, 0, 2)]],
+        *[("MambaIRv2", V2 | {"depths": depths}) for depths in [(0, 1), (2, 0), (1, 1)]],
+        *[("MambaIRv2Light", V2 | {"depths": depths}) for depths in [(0, 1), (2, 0), (1, 1)]],
+        *[
+            ("MambaIRUNet", {"dim": 4, "num_blocks": blocks, "num_refinement_blocks": last, "bias": bias})
+            for blocks, last in [((1, 0, 0, 0), 0), ((0, 0, 0, 1), 1), ((0, 1, 1, 0), 2), ((0, 0, 0, 0), 0)]
+            for bias in (False, True)
+        ],
+        *[
+            ("VSSMUNet", {"dims": (8, 12, 16)[: len(depths)], "depths": depths, "shallow_dim": 4})
+            for depths in [(0, 1, 1), (1, 0, 0), (0, 0, 2), (1, 1), (1,)]
+        ],
+        *[
+            (arch, settings | {"depths": (0, 1), "upsampler": upsampler, "upscale": upscale})
+            for arch, settings in [("MambaIR", SMALL), ("MambaIRv2", V2), ("MambaIRv2Light", V2)]
+            for upsampler, upscale in [("", 1), ("pixelshuffle", 3), ("pixelshuffle", 4), ("pixelshuffledirect", 2)]
+        ],
+    ],
+    ids=str,
+)
+def test_networks_without_blocks_in_a_level_are_recognised(arch, kwargs):
+    weights = ARCH_REGISTRY.get(arch)(**kwargs).state_dict()
+    found = detect(weights)
+    assert found is not None and found[0] == arch
+    rebuilt = ARCH_REGISTRY.get(arch)(**found[1]).state_dict()
+    assert {name: t.shape for name, t in rebuilt.items()} == {name: t.shape for name, t in weights.items()}
+
+
+def test_the_first_convolution_of_the_unet_has_no_bias_as_published():
+    weights = ARCH_REGISTRY.get("MambaIRUNet")(dim=4, num_blocks=(1, 1, 1, 1), bias=True).state_dict()
+    assert "patch_embed.proj.bias" not in weights
+    assert {"output.bias", "reduce_chan_level3.bias", "reduce_chan_level2.bias"} <= weights.keys()

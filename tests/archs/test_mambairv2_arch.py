@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -49,7 +51,8 @@ def build(case):
 def test_published_outputs_under_the_published_seed(name, network_case, run_with_intermediates):
     case = network_case(name)
     net = build(case)
-    torch.manual_seed(case.facts["gumbel_seed"])
+    generator = torch.Generator().manual_seed(case.facts["gumbel_seed"])
+    net.forward = partial(net.forward, generator=generator)
     output, intermediates = run_with_intermediates(net, case)
     torch.testing.assert_close(output, case.arrays["output"], atol=1e-5, rtol=0)
     assert len(intermediates) == 4
@@ -93,18 +96,35 @@ def test_every_layout_of_a_batch_is_the_same_network():
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
-def test_routing_noise_is_drawn_in_eval_mode_and_argmax_is_repeatable():
+def noisy_net() -> MambaIRv2:
+    """A network whose output depends on the routing clearly."""
     torch.manual_seed(0)
     net = MambaIRv2(**TINY | {"embed_dim": 16}, upsampler="").eval()
     for layer in net.layers[0].residual_group.layers:
         torch.nn.init.normal_(layer.embeddingA.weight, std=3.0)
         torch.nn.init.normal_(layer.assm.embeddingB.weight, std=3.0)
         torch.nn.init.ones_(layer.scale1)
-    x = torch.rand(1, 3, 8, 8)
+    return net
+
+
+def test_routing_noise_of_eval_mode_follows_from_seed_and_origin():
+    net, x = noisy_net(), torch.rand(1, 3, 8, 8)
     with torch.no_grad():
-        assert not torch.equal(net(x), net(x))
+        y = net(x)
+        assert torch.equal(net(x), y)
+        assert torch.equal(net(x, origin=torch.tensor([[0, 0]])), y)
+        assert not torch.equal(net(x, seed=1), y)
+        assert not torch.equal(net(x, origin=torch.tensor([[0, 8]])), y)
         net.routing = "argmax"
-        assert torch.equal(net(x), net(x))
+        assert not torch.equal(net(x), y)
+        assert torch.equal(net(x, seed=1), net(x))
+
+
+def test_training_draws_from_the_default_generator():
+    net, x = noisy_net().train(), torch.rand(1, 3, 8, 8)
+    torch.manual_seed(3)
+    y = net(x)
+    assert torch.equal(net(x, generator=torch.Generator().manual_seed(3)), y)
 
 
 @pytest.mark.parametrize("arch", [MambaIRv2, MambaIRv2Light])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -355,3 +357,32 @@ def test_broken_weights_name_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"broken\.safetensors"):
         Restorer.from_checkpoint(path)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda restorer: pickle.loads(pickle.dumps(restorer))])  # noqa: S301
+def test_copies_restore_the_same(copied: Callable[[Restorer], Restorer]) -> None:
+    restorer = Restorer(Replicate(), device="cpu", tile=16, overlap=4, batch=3)
+    image = random_array((20, 30, 3), "uint8")
+    expected = restorer(image)
+    twin = copied(restorer)
+    assert twin.net is not restorer.net and (twin.tile, twin.overlap, twin.batch) == (16, 4, 3)
+    assert np.array_equal(twin(image), expected)
+
+
+class ShowsOrigin(Replicate):
+    """Gives each pixel a number of its own by row and column in the image, and the seed."""
+
+    placed = True
+
+    def forward(self, x: Tensor, *, seed: int, origin: Tensor) -> Tensor:
+        rows = origin[:, 0, None, None, None] + torch.arange(x.shape[2])[:, None]
+        columns = origin[:, 1, None, None, None] + torch.arange(x.shape[3])
+        return ((rows * 100 + columns + seed) / 10_000).float().expand_as(x)
+
+
+@pytest.mark.parametrize(("channels", "in_chans"), [(3, 3), (1, 3), (3, 1)])
+def test_tiles_are_told_their_origin_and_the_seed(channels: int, in_chans: int) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "tile": 16, "overlap": 4, "batch": 3, "seed": 7}
+    restored = Restorer(ShowsOrigin(1, in_chans), **settings)(torch.rand(2, channels, 40, 50))
+    expected = (torch.arange(40)[:, None] * 100 + torch.arange(50) + 7) / 10_000
+    torch.testing.assert_close(restored, expected.expand_as(restored), atol=1e-6, rtol=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,7 +79,9 @@ def test_descriptor(name, spandrel, load):
 def test_published_output(name, load, stored):
     arrays, facts = stored(name)
     found = load(name)
-    torch.manual_seed(facts.get("gumbel_seed", 0))  # MambaIRv2 draws noise, as published
+    if "gumbel_seed" in facts:  # the noise of the published forward
+        generator = torch.Generator().manual_seed(facts["gumbel_seed"])
+        found.model.forward = partial(found.model.forward, generator=generator)
     # spandrel takes the averaged weights where there are some, like mambair.load
     expected = arrays["output_ema" if "output_ema" in arrays else "output"]
     torch.testing.assert_close(found(arrays["input"]), expected.clamp(0, 1), atol=1e-5, rtol=0)
@@ -88,9 +91,7 @@ def test_published_output(name, load, stored):
 def test_any_size_is_what_the_network_alone_gives(name, load):
     found = load(name)
     x = torch.rand(1, 3, 11, 17, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(1)
     y = found(x)
-    torch.manual_seed(1)
     with torch.no_grad():
         alone = found.model(x)
     assert y.shape == (1, 3, 11 * found.scale, 17 * found.scale)
@@ -115,9 +116,7 @@ def test_half_precision(name, dtype, load, stored):
 def test_routing_noise_in_half_precision(load, stored):
     x = stored("mambairv2_light_x4")[0]["input"].half()
     found = load("mambairv2_light_x4").half()
-    torch.manual_seed(0)
     first = found(x)
-    torch.manual_seed(0)
     assert torch.isfinite(first).all()
     assert torch.equal(first, found(x))
 
