@@ -117,7 +117,7 @@ def test_weights_of_nobody(tmp_path):
 def test_weights_of_a_relative_name_the_nearest(tmp_path):
     weights = archs.MambaIR(**TINY).state_dict()
     weights = {name.replace("conv_blk", "convolutions"): tensor for name, tensor in weights.items()}
-    with pytest.raises(CheckpointError, match=r"nearest: MambaIR; it lacks a tensor like layers\.0.*conv_blk\.cab\.0"):
+    with pytest.raises(CheckpointError, match=r"nearest: MambaIR; it lacks a tensor like layers.N.*conv_blk\.cab\.0"):
         mambair.load(save(tmp_path / "net.pth", weights))
 
 
