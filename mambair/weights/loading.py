@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mambair.archs import BuildError, build, detectors
 from mambair.registry import ARCH_REGISTRY
-from mambair.system.tables import printable
+from mambair.system.console import printable
 from mambair.weights.checkpoint import (
     ARCH_KEY,
     KWARGS_KEY,

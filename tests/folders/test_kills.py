@@ -29,6 +29,7 @@ from mambair.inference.restorer import Restorer
 from mambair.folders import pipeline, resume
 from mambair.folders.manifest import Manifest
 from mambair.inference.memory import peak_bytes
+from mambair.system.path_gate import Folder
 from mambair.folders.plan import plan_jobs
 source, out = Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -84,8 +85,8 @@ def after(owner, name):
     setattr(owner, name, dying)
 
 POINTS = {
-    "before the rename": lambda: setattr(Path, "replace", die),
-    "after the rename": lambda: after(Path, "replace"),
+    "before the rename": lambda: setattr(Folder, "rename", die),
+    "after the rename": lambda: after(Folder, "rename"),
     "before the record": lambda: setattr(Manifest, "append", die),
     "after the record": lambda: after(Manifest, "append"),
     "with the intent": lambda: after(resume.Ledger, "intend"),

@@ -22,6 +22,7 @@ from mambair.folders.pipeline import Report, restore_files
 from mambair.folders.plan import Job, plan_jobs
 from mambair.folders.resume import Ledger, State
 from mambair.inference.restorer import Restorer
+from mambair.system.path_gate import UnsafePathError
 
 SETTINGS = {"weights": "abc", "tile_asked": 32}
 
@@ -157,9 +158,9 @@ def test_what_others_do_meanwhile_is_waited_for(photos: Path, restorer: Restorer
     assert thread.is_alive() and not (out / "a.png").exists()
     # the first is done by the other, the second failed there, the third is given up
     Image.new("RGB", (12, 8)).save(out / "a.png")
-    record = other.intend(held[0], jobs[0], out / "a.png", {})
+    record = other.intend(held[0], jobs[0], (out / "a.png").stat(), other.stamp(jobs[0]), {})
     other.manifest.append(record)
-    other.failed(jobs[1], {"error": "a reason of its own"})
+    other.failed(jobs[1], "a reason of its own", "", other.stamp(jobs[1]))
     for claim in held:
         claim.release()
     thread.join(20)
@@ -180,7 +181,7 @@ def test_a_claim_is_exclusive_also_between_threads(tmp_path: Path) -> None:
     assert again is not None
     again.release()
     other.release()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*.claim")) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="flock")
@@ -191,7 +192,7 @@ def test_many_threads_and_one_claim(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal holders, most, done
         while True:
-            claim = try_claim(tmp_path / "claims", "a")
+            claim = try_claim(tmp_path / "out", "a")
             if claim is not None:
                 break
         with lock:
@@ -201,7 +202,7 @@ def test_many_threads_and_one_claim(tmp_path: Path) -> None:
         with lock:
             holders, done = holders - 1, done + 1
         claim.release()
-        file_locks.remove_folder(tmp_path / "claims")
+        file_locks.remove_folder(tmp_path / "out")
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -220,7 +221,7 @@ def test_a_death_between_renaming_and_recording(photos: Path, restorer: Restorer
     claim = dead.claim(job)
     assert claim is not None
     (out / ".temporary.png").write_bytes(b"the result")
-    record = dead.intend(claim, job, out / ".temporary.png", {})
+    record = dead.intend(claim, job, (out / ".temporary.png").stat(), dead.stamp(job), {})
     (out / ".temporary.png").rename(out / "a.png")
     if recorded:
         dead.manifest.append(record)
@@ -237,7 +238,7 @@ def test_a_death_before_renaming_leaves_it_open(photos: Path) -> None:
     claim = dead.claim(job)
     assert claim is not None
     (out / ".temporary.png").write_bytes(b"the result")
-    dead.intend(claim, job, out / ".temporary.png", {})
+    dead.intend(claim, job, (out / ".temporary.png").stat(), dead.stamp(job), {})
     os.close(claim._descriptor)
     heir = Ledger(out, SETTINGS)
     claim = heir.claim(job)
@@ -279,12 +280,19 @@ def test_a_file_that_is_no_manifest_is_left_alone(tmp_path: Path, content: str |
     assert content is None or path.read_text() == content
 
 
-@pytest.mark.parametrize("link", ["manifest.jsonl", ".mambair", ".mambair/claims"])
-def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, link: str) -> None:
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("manifest.jsonl", r"manifest\.jsonl is a link, where a regular file is expected"),
+        (".mambair", r"leads out of it: .*claims"),
+        (".mambair/claims", r"leads out of it: .*claims"),
+    ],
+)
+def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, link: str, message: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / link).parent.mkdir(parents=True)
     (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ManifestError, match="leads out of"):
+    with pytest.raises((ManifestError, UnsafePathError), match=message):
         Ledger(tmp_path / "out", SETTINGS)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
