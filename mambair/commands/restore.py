@@ -19,7 +19,7 @@ from mambair.commands.arguments import (
     path_name,
     pixel_count,
 )
-from mambair.system.console import note, printable, say
+from mambair.system.console import note, printable, reserve_standard_descriptors, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 from mambair.weights.packaged import default_weights
 
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
+    reserve_standard_descriptors()
     parser = _parser(task)
     options = parser.parse_args(arguments)
     weights = _weights(parser, options, TASKS[options.task])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mambair.system.path_gate import open_folder
+from mambair.system.path_gate import Folder, open_folder
 
+_IS_POSIX = os.name == "posix"
 _STEM, _SUFFIX = 40, 16  # characters of the name that a temporary name keeps
 
 
@@ -44,17 +45,17 @@ def atomic_stream(
         folder.refuse_folder(target.name)
         descriptor = folder.create(name)
         status = os.fstat(descriptor)
-        try:
-            with os.fdopen(descriptor, "w+b") as stream:
-                yield stream
-                stream.flush()
-                if complete is not None:
-                    complete(stream)
-                os.fsync(descriptor)
-            folder.rename(name, target.name, status)
-            folder.sync()
-        finally:
-            folder.remove(name, status)
+        with _closed_at_last(descriptor) as close:
+            try:
+                with os.fdopen(descriptor, "w+b", closefd=False) as stream:
+                    yield stream
+                    stream.flush()
+                    if complete is not None:
+                        complete(stream)
+                _finish(folder, name, target.name, descriptor, close)
+            finally:
+                close()
+                folder.remove(name, status)
 
 
 @contextmanager
@@ -79,18 +80,31 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield target.with_name(name)
             # only Windows flushes no file that is open for reading
-            descriptor = folder.open_file(name, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-            try:
-                if os.name == "posix":
+            descriptor = folder.open_file(name, os.O_RDONLY if _IS_POSIX else os.O_RDWR)
+            with _closed_at_last(descriptor) as close:
+                if _IS_POSIX:
                     os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
-                status = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-            folder.rename(name, target.name, status)
-            folder.sync()
+                _finish(folder, name, target.name, descriptor, close)
         finally:
             folder.remove(name)
+
+
+@contextmanager
+def _closed_at_last(descriptor: int) -> Iterator[Callable[[], None]]:
+    """Close a descriptor at the end of the block, unless the function that is yielded has closed it."""
+    with ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        yield stack.close
+
+
+def _finish(folder: Folder, name: str, target: str, descriptor: int, close: Callable[[], None]) -> None:
+    """Flush a file to disk and rename it; while it is open, no other file can have its inode."""
+    os.fsync(descriptor)
+    status = os.fstat(descriptor)
+    if not _IS_POSIX:  # Windows renames no file that is open
+        close()
+    folder.rename(name, target, status)
+    folder.sync()
 
 
 def _temporary_name(target: Path, tag: str | None) -> str:

@@ -134,6 +134,18 @@ def progress_bar(
     )
 
 
+def reserve_standard_descriptors() -> None:
+    """Open the null device where standard input, output or error were closed before the process began.
+
+    Else the next file that is opened takes that number, and what a library writes to "standard error" goes into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def _columns(stream: Any) -> int | None:
     """The width of a terminal, less one; None if it is none, or says that it has no columns."""
     try:

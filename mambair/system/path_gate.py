@@ -19,6 +19,7 @@ _AS_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _KINDS = {
     stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a regular file",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -104,7 +105,7 @@ class Folder:
 
         Args:
             name, target: present and future name.
-            status: of the file that was written.
+            status: of the file that was written; keep it open, so that its inode stays its own.
 
         Raises:
             UnsafePathError: ``name`` is another file by now, or ``target`` is a folder.
