@@ -40,7 +40,9 @@ def ending_of(format: str | None) -> str:
 
 def did_you_mean(text: str, known: list[str]) -> str:
     """``; did you mean 'jpg'?`` if something known is near, else nothing."""
-    near = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.5)
+    text = text.lower()
+    transposed = [each for each in known if sorted(each) == sorted(text)]
+    near = transposed or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -140,6 +140,7 @@ def _listed(
     )
     notes = []
     if links:
+        links.sort()
         shown = ", ".join(printable(path) for path in links[:_SHOWN]) + (", ..." if len(links) > _SHOWN else "")
         notes.append(f"links to folders are not followed: {len(links)} ({shown}); name such a folder as input")
     kept = [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mambair.folders import file_locks
+from mambair.folders import file_locks, pipeline
 from mambair.folders.file_locks import try_claim
 from mambair.folders.manifest import Manifest, ManifestError
 from mambair.folders.pipeline import Report, restore_files
@@ -96,6 +99,136 @@ def test_overwriting_and_skipping_whatever_is_there(photos: Path, restorer: Rest
     run(restorer, photos)
     assert len(run(restorer, photos, overwrite=True).written) == 5
     assert len(run(restorer, photos, {"weights": "other"}, skip_existing=True).skipped) == 5
+
+
+def same_stamp(path: Path, data: bytes) -> None:
+    """Give a file another content, and the time of change it had."""
+    status = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def shifted(data: bytes) -> bytes:
+    """Another picture of the same number of bytes: uncompressed, so that only the last byte of the pixels changes."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of files of the same names, sizes and times of change; those of ``same`` have equal contents."""
+    folders = tmp_path / "in", tmp_path / "other"
+    for name in ("same.ppm", "differs.ppm"):
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            data = b"P6\n6 4\n255\n" + bytes(range(72))
+            (folder / name).write_bytes(shifted(data) if folder.name == "other" and name == "differs.ppm" else data)
+            os.utime(folder / name, ns=(10**18, 10**18))
+    return folders
+
+
+def restore(restorer: Restorer, source: Path, out: Path) -> Report:
+    return restore_files(restorer, plan_jobs(source, out), ledger=Ledger(out, SETTINGS), quiet=True)
+
+
+def test_another_folder_of_the_same_names_sizes_and_times_is_not_done(
+    two_folders: tuple[Path, Path], restorer: Restorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = two_folders
+    out = ours.parent / "out"
+    assert len(restore(restorer, ours, out).written) == 2
+    assert capsys.readouterr().err == ""
+    report = restore(restorer, theirs, out)
+    assert [path.name for path in report.written] == ["differs.png"] and report.skipped == [theirs / "same.ppm"]
+    pixels = np.array(Image.open(theirs / "differs.ppm")).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(np.array(Image.open(out / "differs.png")), pixels)
+    line = f"{theirs / 'differs.ppm'}: replaces {out / 'differs.png'}, which came from another file\n"
+    assert capsys.readouterr().err == line
+    record = Manifest(out / "manifest.jsonl").last("differs.png")
+    assert record is not None and record["input"] == str(theirs / "differs.ppm")
+    assert record["source"]["sha256"] == hashlib.sha256((theirs / "differs.ppm").read_bytes()).hexdigest()
+
+
+TOUCHES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "time": (lambda path: os.utime(path, ns=(1, 1)), True),
+    "copied": (lambda path: (path.rename(path.with_name("x")), shutil.copy(path.with_name("x"), path)), True),
+    "mode": (lambda path: path.chmod(0o640), True),
+    "content": (lambda path: path.write_bytes(shifted(path.read_bytes())), False),
+    "content, not the time": (lambda path: same_stamp(path, shifted(path.read_bytes())), False),
+    "replaced, not the time": (
+        lambda path: (
+            shutil.copy2(path, path.with_name("x")),
+            same_stamp(path.with_name("x"), shifted(path.read_bytes())),
+            path.with_name("x").replace(path),
+        ),
+        False,
+    ),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"x"), False),
+}
+
+
+@pytest.mark.parametrize(("touch", "is_done"), TOUCHES.values(), ids=TOUCHES)
+def test_equal_content_is_done(
+    touch: Callable[[Path], object], is_done: bool, two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    restore(restorer, source, out)
+    time.sleep(0.02)  # the clock of a file system ticks, which the time of the last change shows
+    touch(source / "differs.ppm")
+    report = restore(restorer, source, out)
+    assert [path.name for path in report.skipped] == (["differs.ppm"] if is_done else []) + ["same.ppm"]
+    assert len(report.written) == (0 if is_done else 1)
+
+
+def test_what_nobody_touched_is_not_read(photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(restorer, photos)
+
+    def refuse(path: Path, **options: Any) -> Any:
+        pytest.fail(f"reads {path}")
+
+    monkeypatch.setattr(pipeline, "read_encoded", refuse)
+    assert len(run(restorer, photos).skipped) == 5
+
+
+@pytest.mark.parametrize(
+    ("stamp", "skipped"),
+    [
+        (("bytes", "modified_ns"), 2),
+        (("bytes",), 0),
+        ((), 0),
+    ],
+    ids=["of old", "incomplete", "none"],
+)
+def test_manifests_without_digests(
+    stamp: tuple[str, ...], skipped: int, two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    restore(restorer, source, out)
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    for record in lines:
+        record["source"] = {key: record["source"][key] for key in stamp}
+    (out / "manifest.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    assert len(restore(restorer, source, out).skipped) == skipped
+
+
+def test_a_file_that_changes_while_it_is_restored_is_done_again(
+    two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    forward = restorer.net.forward
+
+    def change(x: Tensor) -> Tensor:
+        for path in source.iterdir():
+            path.write_bytes(shifted(path.read_bytes()))
+        restorer.net.forward = forward
+        return forward(x)
+
+    restorer.net.forward = change
+    assert len(restore(restorer, source, out).written) == 2
+    again = restore(restorer, source, out)
+    assert again.written, "at least the one that was read before"
+    for path in source.iterdir():
+        pixels = np.array(Image.open(path)).repeat(2, 0).repeat(2, 1)
+        assert np.array_equal(np.array(Image.open(out / f"{path.stem}.png")), pixels)
 
 
 def test_failures_are_recorded_with_traceback_and_tried_again(photos: Path, restorer: Restorer) -> None:
