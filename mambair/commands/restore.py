@@ -21,6 +21,7 @@ from mambair.commands.arguments import (
 )
 from mambair.system.console import note, printable, reserve_standard_descriptors, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
+from mambair.system.suggestions import did_you_mean
 from mambair.weights.packaged import default_weights
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     add("-o", "--output", required=True, type=path_name, metavar="PATH", help="folder for the results, or a file name")
     if task is None:
         rows = "; ".join(f"{name}: {each.summary}" for name, each in TASKS.items())
-        add("--task", choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
+        add("--task", type=_task, choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
     else:
         parser.set_defaults(task=task)
     for degree in DEGREES if task is None else filter(None, [TASKS[task].degree]):
@@ -111,6 +112,12 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
     _add_files(parser.add_argument_group("files"))
     return parser
+
+
+def _task(text: str) -> str:
+    if text not in TASKS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(TASKS)}, got {text!r}{did_you_mean(text, TASKS)}")
+    return text
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from mambair.images.encode import FORMAT_OF_SUFFIX
 from mambair.system.console import printable
+from mambair.system.suggestions import did_you_mean
 
 WITH_QUALITY = ("JPEG", "WEBP", "AVIF")
 DEFAULT_FORMAT = "png"
@@ -36,14 +36,6 @@ def ending_of(format: str | None) -> str:
         known = [each[1:] for each in FORMAT_OF_SUFFIX]
         raise PlanError(f"format: must be one of {', '.join(known)}, got {format!r}{did_you_mean(ending[1:], known)}")
     return ending
-
-
-def did_you_mean(text: str, known: list[str]) -> str:
-    """``; did you mean 'jpg'?`` if something known is near, else nothing."""
-    text = text.lower()
-    transposed = [each for each in known if sorted(each) == sorted(text)]
-    near = transposed or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_quality(quality: int | None, ending: str) -> None:

@@ -132,7 +132,7 @@ class ProgressBar:
         self._bar.update(max(self._settled + sum(self._parts.values()) - self._bar.n, 0))
 
     def _rates(self) -> str:
-        elapsed = time.perf_counter() - self._started
+        elapsed = max(time.perf_counter() - self._started, 1e-6)  # clocks may be coarse
         rates = f"{self._restored / elapsed:.2f} files/s, {self._megapixels / elapsed:.3f} megapixels/s"
         under_way = sum(part * self._bytes.get(job, 0) for job, part in self._parts.items())
         if not self._restored_bytes + under_way:
