@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import textwrap
 from collections.abc import Callable
@@ -115,6 +116,25 @@ def at_least(smallest: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def path_name(text: str) -> Path:
+    """The type of an argument that names a file or a folder; an empty text would name the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty (. is the current folder)")
+    return Path(text)
+
+
+def pixel_count(text: str) -> int:
+    """The type of an argument that is a number of pixels: 200000000, 2e8 or 200M; 0 is for no limit."""
+    unit = {"k": 10**3, "m": 10**6, "g": 10**9}.get(text[-1:].lower(), 1)
+    try:
+        count = float(text[:-1] if unit > 1 else text) * unit
+    except ValueError:
+        count = math.nan
+    if not 0 <= count < 2**63 or count != int(count):
+        raise argparse.ArgumentTypeError(f"must be a number of pixels such as 200M or 1e9, or 0, got {text!r}")
+    return int(count)
 
 
 def _dtype(text: str) -> str:

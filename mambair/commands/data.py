@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import AddArgument, add_import, add_quiet, at_least, command_parser, import_own_code
+from mambair.system.console import printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
-from mambair.system.tables import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,16 @@ from mambair.commands.arguments import (
     command_parser,
     import_own_code,
     located_weights,
+    path_name,
+    pixel_count,
 )
+from mambair.system.console import note, printable, reserve_standard_descriptors, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
+from mambair.system.suggestions import did_you_mean
 from mambair.weights.packaged import BEST, better_weights, default_weights
 
 if TYPE_CHECKING:
+    from mambair.folders.manifest import Manifest
     from mambair.folders.plan import Plan
     from mambair.folders.resume import Ledger
     from mambair.inference.restorer import Restorer
@@ -68,6 +74,7 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
+    reserve_standard_descriptors()
     parser = _parser(task)
     options = parser.parse_args(arguments)
     weights = _weights(parser, options, TASKS[options.task])
@@ -83,11 +90,18 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
         EXAMPLES if task is None else SCRIPT_EXAMPLES.format(script=Path(sys.argv[0]).name),
     )
     add = parser.add_argument
-    add("-i", "--input", required=True, type=Path, metavar="PATH", help="an image, or a folder (walked recursively)")
-    add("-o", "--output", required=True, type=Path, metavar="PATH", help="folder for the results (made if missing)")
+    add(
+        "-i",
+        "--input",
+        required=True,
+        type=path_name,
+        metavar="PATH",
+        help="an image, or a folder (walked recursively)",
+    )
+    add("-o", "--output", required=True, type=path_name, metavar="PATH", help="folder for the results, or a file name")
     if task is None:
         rows = "; ".join(f"{name}: {each.summary}" for name, each in TASKS.items())
-        add("--task", choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
+        add("--task", type=_task, choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
     else:
         parser.set_defaults(task=task)
     for degree in DEGREES if task is None else filter(None, [TASKS[task].degree]):
@@ -107,23 +121,39 @@ def _parser(task: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _task(text: str) -> str:
+    if text not in TASKS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(TASKS)}, got {text!r}{did_you_mean(text, TASKS)}")
+    return text
+
+
 def _add_files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--include", action="append", metavar="GLOB", default=[], help="only these names, or paths if it has a /")
     add("--exclude", action="append", metavar="GLOB", default=[], help="but not these; both may be repeated")
-    add("--format", default="png", metavar="EXT", help="format of the results: png, jpg, tif, webp, ... (default png)")
+    add("--format", metavar="EXT", help="format of the results: png, jpg, tif, webp, ... (default png)")
     add("--quality", type=int, metavar="N", help="1 to 100 for jpg (default 95), avif (90) and webp (lossless)")
     add("--suffix", default="", metavar="TEXT", help="append this to the names of the results")
     add("--skip-existing", action="store_true", help="pass over images whose result is there, however it was made")
     add("--overwrite", action="store_true", help="also redo what the manifest says is done, with the same settings")
-    add("--manifest", type=Path, metavar="FILE", help="JSON lines about each file (default: manifest.jsonl in OUTPUT)")
-    add("--max-pixels", type=int, metavar="N", help="refuse images with more (default 268435456: 16384 x 16384)")
-    add("--dry-run", action="store_true", help="show what would be written, and do nothing")
+    add(
+        "--manifest",
+        type=path_name,
+        metavar="FILE",
+        help="JSON lines about each file (default: OUTPUT/manifest.jsonl)",
+    )
+    add(
+        "--max-pixels",
+        type=pixel_count,
+        metavar="N",
+        help="refuse images with more: 200M, 1e9, ...; 0: no limit (default 268435456: 16384 x 16384)",
+    )
+    add("--dry-run", action="store_true", help="show what would be done, and write no result")
     add_quiet(add)
 
 
-def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> Path:
-    """The file that --weights names, or the packaged one for the task."""
+def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> str:
+    """The file or name that --weights gives, or the packaged file for the task; nothing is fetched yet."""
     for degree in DEGREES:
         given = getattr(options, degree, None) is not None
         if given and degree != task.degree:
@@ -136,52 +166,61 @@ def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task:
     if options.weights == BEST:
         if better is None:
             parser.error(f"--weights {BEST}: no published network is known for this task and degree; name a file")
-        return located_weights(parser, better, offline=options.offline)
+        return better
     if options.weights:
-        return located_weights(parser, options.weights, offline=options.offline)
+        return options.weights
     try:
         path = default_weights(options.task, degree)
     except (ValueError, OSError) as error:
         parser.error(str(error) + (f", or a published network: --weights {better}" if better else ""))
     if better is not None and not options.quiet:
-        print(f"network: {path.name}, which comes with mambair; a better one: --weights {better}", file=sys.stderr)
-    return path
+        note(f"network: {path.name}, which comes with mambair; a better one: --weights {better}")
+    return str(path)
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> int:
-    if not options.input.exists():
-        parser.error(f"there is no file or folder {options.input}")
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str) -> int:
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
-    if options.quality is not None and not 1 <= options.quality <= 100:
-        parser.error(f"--quality: must be from 1 to 100, got {options.quality}")
-    # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
+    # Pillow here, and torch below, which takes seconds to import: --help and wrong usage answer at once
+    from mambair.folders.output_check import checked_output
+
+    task = TASKS[options.task]
+    scale = (getattr(options, "scale", None) or task.default) if task.degree == "scale" else 1
+    with contextlib.ExitStack() as stack:
+        try:
+            plan = _plan(options, scale)
+            manifest = _manifest(options, plan)
+            notes = stack.enter_context(checked_output(plan))
+            weights = located_weights(parser, named, offline=options.offline)
+            restorer = _restorer(parser, options, weights)
+            if restorer.scale != scale:  # that of the weights, which names of results may say
+                plan = _plan(options, restorer.scale)
+            ledger = _ledger(options, weights, restorer, plan, manifest)
+        except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read
+            parser.error(printable(error))
+        for line in [*plan.notes, *notes]:
+            note(line)
+        return (
+            _show(plan, ledger, options.skip_existing) if options.dry_run else _restore(options, restorer, plan, ledger)
+        )
+
+
+def _restore(options: argparse.Namespace, restorer: Restorer, plan: Plan, ledger: Ledger | None) -> int:
     from mambair.folders.pipeline import restore_files
-    from mambair.folders.plan import printable
     from mambair.images.files import MAX_PIXELS
     from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
-    try:
-        restorer = _restorer(parser, options, weights)
-        plan = _plan(options, restorer)
-        ledger = _ledger(options, weights, restorer, plan)
-    except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read or understood
-        parser.error(str(error))
-    for note in plan.notes:
-        print(note, file=sys.stderr)
-    if options.dry_run:
-        return _show(plan, ledger, options.skip_existing)
     report = restore_files(
         restorer,
         plan,
         skip_existing=options.skip_existing,
         quality=options.quality,
-        max_pixels=options.max_pixels or MAX_PIXELS,
+        max_pixels=MAX_PIXELS if options.max_pixels is None else options.max_pixels or sys.maxsize,
         ledger=ledger,
         quiet=options.quiet,
     )
-    print(f"{report.summary()}: {printable(options.output)}")
+    say(f"{report.summary()}: {printable(options.output)}")
     if report.interrupted:
         raise KeyboardInterrupt
     return DONE if report.complete else SOME_FAILED
@@ -208,22 +247,36 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
     return restorer
 
 
-def _plan(options: argparse.Namespace, restorer: Restorer) -> Plan:
+def _plan(options: argparse.Namespace, scale: int) -> Plan:
     from mambair.folders.plan import plan_jobs
 
     return plan_jobs(
         options.input,
         options.output,
         format=options.format,
+        quality=options.quality,
         suffix=options.suffix,
-        same_folder_suffix=TASKS[options.task].marker.format(scale=restorer.scale),
+        same_folder_suffix=TASKS[options.task].marker.format(scale=scale),
         include=options.include,
         exclude=options.exclude,
     )
 
 
-def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan: Plan) -> Ledger:
+def _manifest(options: argparse.Namespace, plan: Plan) -> Manifest | None:
+    """The one that is named, or that of the output folder; none for an output that names one file."""
+    from mambair.folders.manifest import NAME, Manifest
+
+    if options.manifest is None and plan.names_a_file:
+        return None
+    return Manifest(plan.folder / NAME if options.manifest is None else options.manifest)
+
+
+def _ledger(
+    options: argparse.Namespace, weights: Path, restorer: Restorer, plan: Plan, manifest: Manifest | None
+) -> Ledger | None:
     """The manifest, with what each of its lines says of this run."""
+    if manifest is None:
+        return None
     import mambair
     from mambair.folders.resume import Ledger
     from mambair.ops.backends import explain
@@ -239,14 +292,23 @@ def _ledger(options: argparse.Namespace, weights: Path, restorer: Restorer, plan
         "version": mambair.__version__,
     }
     facts = {"weights_file": str(weights), "device": str(restorer.device), "backend": explain(restorer.device.type)[0]}
-    return Ledger(plan.folder, settings, facts=facts, manifest=options.manifest, overwrite=options.overwrite)
+    return Ledger(plan.folder, settings, facts=facts, manifest=manifest, overwrite=options.overwrite)
 
 
-def _show(plan: Plan, ledger: Ledger, skip_existing: bool) -> int:
-    from mambair.folders.plan import printable
+def _show(plan: Plan, ledger: Ledger | None, skip_existing: bool) -> int:
     from mambair.folders.resume import State
+    from mambair.images.files import ImageFileError, read_encoded
 
     for job in plan.jobs:
-        is_done = ledger.state(job) is State.DONE or (skip_existing and job.target.exists())
-        print(f"{printable(job.source)}: {'skip' if is_done else 'write'} {printable(job.target)}")
-    return 0
+        state = State.OPEN if ledger is None else ledger.state(job)
+        if ledger is not None and state is State.UNSURE:
+            try:
+                state = ledger.state(job, read_encoded(job.source).sha256())
+            except ImageFileError as error:
+                note(f"would fail: {printable(error)}")
+                continue
+        is_done = state is State.DONE or (skip_existing and job.target.exists())
+        say(f"{printable(job.source)}: {'skip' if is_done else 'write'} {printable(job.target)}")
+    for folder, reason in plan.unreadable:
+        note(f"would fail: {printable(folder)}: {reason}")
+    return DONE

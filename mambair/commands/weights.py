@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import add_quiet, command_parser
+from mambair.system.console import printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
-from mambair.system.tables import printable
 
 if TYPE_CHECKING:
     from mambair.weights.addresses import RemoteWeights

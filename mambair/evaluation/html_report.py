@@ -27,7 +27,8 @@ from mambair.evaluation.tables import (
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.files import read_image
 from mambair.system.atomic_file import atomic_path
-from mambair.system.tables import Rows, printable
+from mambair.system.console import printable
+from mambair.system.tables import Rows
 
 NAME = "report.html"
 SHOWN_SIDE = 192  # CSS pixels of a crop

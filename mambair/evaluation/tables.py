@@ -13,7 +13,8 @@ from mambair.evaluation.published import Score
 from mambair.evaluation.results import Metrics, Run, SetResult
 from mambair.metrics import SSIM_WINDOW
 from mambair.system.atomic_file import atomic_path
-from mambair.system.tables import aligned, comma_separated, jsonable, latex, markdown, printable
+from mambair.system.console import printable
+from mambair.system.tables import aligned, comma_separated, jsonable, latex, markdown
 
 MEASURED, PRINTED = "measured", "printed"
 MEAN = "mean"

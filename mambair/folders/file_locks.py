@@ -7,15 +7,21 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+from mambair.system.jsonl import MAX_LINE, parse_object
+from mambair.system.path_gate import Folder, open_folder, parts_below
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-FOLDER = ".mambair"
+FOLDER, CLAIMS = ".mambair", "claims"
+_ATTEMPTS = 500  # each is lost to another process that releases the same claim, or removes the folder of claims
+_PAUSE = 0.002  # seconds
 
 
 class Claim:
@@ -25,13 +31,13 @@ class Claim:
     process leaves is a file that nobody has locked.
 
     Attributes:
-        tag: names the temporary file of the result, so that the next holder of the claim overwrites it.
+        tag: names the temporary file of the result, so that the next holder of the claim removes it.
         intent: what the last holder, if it died, had written down with ``intend``; None if it had not come so far.
     """
 
-    def __init__(self, path: Path, descriptor: int, tag: str) -> None:
-        self._path, self._descriptor, self.tag = path, descriptor, tag
-        self.intent = self._read()
+    def __init__(self, folder: Folder, name: str, descriptor: int, tag: str) -> None:
+        self._folder, self._name, self._descriptor, self.tag = folder, name, descriptor, tag
+        self.intent = parse_object(os.read(descriptor, MAX_LINE))  # None also if it is empty, or half written
 
     def intend(self, content: dict[str, Any]) -> None:
         """Write down, durably, what is about to be true once a file has its name."""
@@ -42,64 +48,61 @@ class Claim:
 
     def release(self) -> None:
         """Let go of the claim and remove its file."""
-        if sys.platform == "win32":  # there, a file that is open cannot be removed
-            os.close(self._descriptor)
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-        else:  # removed while it is locked: who has opened it in between finds it gone and starts anew
-            self._path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            content = json.loads(os.read(self._descriptor, os.fstat(self._descriptor).st_size))
-        except ValueError:  # empty, or half written
-            return None
-        return content if isinstance(content, dict) else None
+        with self._folder:
+            if sys.platform == "win32":  # there, a file that is open cannot be removed
+                os.close(self._descriptor)
+                with contextlib.suppress(OSError):
+                    self._folder.remove(self._name)
+            else:  # removed while it is locked: who has opened it in between finds it gone and starts anew
+                try:
+                    self._folder.remove(self._name)
+                finally:
+                    os.close(self._descriptor)
 
 
-def try_claim(folder: Path, name: str) -> Claim | None:
+def check_claims(output: Path) -> None:
+    """Raise UnsafePathError if a link leads the claims out of the output folder."""
+    parts_below(output / FOLDER / CLAIMS, output)
+
+
+def try_claim(output: Path, name: str) -> Claim | None:
     """Claim the result ``name``, or None if another process, or another thread of this one, holds it.
 
     Args:
-        folder: where claims lie; all who share the work use the same.
+        output: the output folder, in whose hidden folder claims lie; all who share the work use the same.
         name: of the result, any text.
 
     Raises:
-        OSError: the file system has no locks, or refuses to make the file.
+        OSError: the file system has no locks, or the file cannot be made (UnsafePathError: something else is there).
     """
     tag = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    path = folder / f"{tag}.claim"
-    while True:
+    file = f"{tag}.claim"
+    reason = "it is removed again and again"
+    for _ in range(_ATTEMPTS):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except (FileNotFoundError, FileExistsError):
-            if folder.exists() and not folder.is_dir():
-                raise
-            continue  # the folder was removed in between, by who was done
-        if not _lock(descriptor):
-            os.close(descriptor)
-            return None
-        if _is_still(path, descriptor):
-            return Claim(path, descriptor, tag)
-        os.close(descriptor)  # its holder released, so removed it, between our opening and our lock
+            with contextlib.ExitStack() as stack:
+                folder = stack.enter_context(open_folder(output / FOLDER / CLAIMS, within=output))
+                descriptor = folder.open_file(file, os.O_RDWR | os.O_CREAT)
+                stack.callback(os.close, descriptor)
+                if not _lock(descriptor):
+                    return None
+                if folder.has(file, os.fstat(descriptor)):
+                    claim = Claim(folder, file, descriptor, tag)
+                    stack.pop_all()
+                    return claim
+        except FileNotFoundError as error:  # the folder was removed in between, by who was done, or cannot be made
+            reason = str(error)
+        time.sleep(_PAUSE)  # its holder released, so removed it, between our opening and our lock
+    raise OSError(f"the claim {output / FOLDER / CLAIMS / file} cannot be made: {reason}")
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(output: Path) -> None:
     """Tidy up once all work is done; a folder that others still use stays."""
-    for path in (folder, folder.parent):
-        try:
-            path.rmdir()
-        except OSError:  # not empty, or gone already
-            return
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    with contextlib.suppress(OSError):  # not empty, or gone already
+        with open_folder(output / FOLDER, within=output, make=False) as folder:
+            folder.remove_folder(CLAIMS)
+        with open_folder(output, make=False) as folder:
+            folder.remove_folder(FOLDER)
 
 
 def _lock(descriptor: int) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-if sys.platform != "win32":
-    import fcntl
+from mambair.system.jsonl import JsonLines
+from mambair.system.path_gate import UnsafePathError
 
 NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
@@ -28,38 +25,36 @@ class Manifest:
 
     Raises:
         ManifestError: the file is no manifest, and would be spoilt.
-        OSError: it cannot be read.
+        OSError: it cannot be read and written.
 
     A line that a killed process left half written is passed over, and the next record begins on a line of its own.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._read_to = 0
+        self._lines = JsonLines(path)
         self._last: dict[str, dict[str, Any]] = {}
         self._new: set[str] = set()
-        if path.is_dir():
-            raise ManifestError(f"manifest: {path} is a folder; name a file")
-        self.refresh()
-        if self._read_to and not self._last:
+        try:
+            has_lines = self.refresh()
+            is_foreign = self._lines.is_foreign() or (has_lines and not self._last)
+        except UnsafePathError as error:
+            raise ManifestError(f"manifest: {error}, or name another file") from None
+        if is_foreign:
             raise ManifestError(f"manifest: {path} holds something else; name another file")
         self._new.clear()
 
-    def refresh(self) -> None:
-        """Take in what other processes have appended."""
-        try:
-            with self.path.open("rb") as stream:
-                stream.seek(self._read_to)
-                data = stream.read()
-        except FileNotFoundError:
-            return
-        complete = data[: data.rfind(b"\n") + 1]
-        self._read_to += len(complete)
-        for line in complete.splitlines():
-            record = _parsed(line)
-            if record is not None:
+    def refresh(self) -> bool:
+        """Take in what other processes have appended; return whether there was anything.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        lines = self._lines.new()
+        for record in lines:
+            if record is not None and isinstance(record.get("output"), str) and "status" in record:
                 self._last[record["output"]] = record
                 self._new.add(record["output"])
+        return bool(lines)
 
     def last(self, output: str) -> dict[str, Any] | None:
         """The latest record of a result, as far as ``refresh`` has read."""
@@ -70,28 +65,13 @@ class Manifest:
         return output in self._new
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record, durably, on a line of its own."""
-        # ASCII, with names of any bytes as escapes
-        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            if sys.platform != "win32":
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            if end:
-                os.lseek(descriptor, end - 1, os.SEEK_SET)
-                line = line if os.read(descriptor, 1) == b"\n" else b"\n" + line
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Write a record, durably, on a line of its own.
 
+        Raises:
+            AppendError: it cannot be written.
+        """
+        self._lines.append(record)
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    is_record = isinstance(record, dict) and isinstance(record.get("output"), str) and "status" in record
-    return record if is_record else None
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()

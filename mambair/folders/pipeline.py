@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -13,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
 
 from mambair.folders.file_locks import Claim
 from mambair.folders.output_format import fitted, spec_of_result
-from mambair.folders.plan import Job, Plan, PlanError, is_within, printable, real
+from mambair.folders.plan import Job, Plan
 from mambair.folders.progress import ProgressBar, Report
 from mambair.folders.resume import Ledger, State
 from mambair.folders.strip_queue import StripQueue
@@ -29,6 +30,9 @@ from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streame
 from mambair.inference.limits import Cancelled, ResourceLimiter
 from mambair.inference.memory import bytes_on_the_way, free_bytes, is_out_of_memory
 from mambair.inference.restorer import Restorer, TileStats
+from mambair.system.console import note, printable
+from mambair.system.jsonl import AppendError
+from mambair.system.path_gate import parts_below
 
 __all__ = ["Report", "restore_files"]
 
@@ -39,7 +43,9 @@ AHEAD = 2  # images decoded before their turn
 ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
+_WAITING = 10.0  # seconds after which the user is told what is waited for
 _NICENESS = 19
+_NO_MORE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)}
 
 
 @dataclass
@@ -50,6 +56,7 @@ class _Item:
     claim: Claim | None
     cost: int = 0
     image: DecodedImage | None = None
+    source: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the input
     stats: TileStats = field(default_factory=TileStats)
     seconds: dict[str, float] = field(default_factory=dict)
     settled: bool = False
@@ -68,7 +75,8 @@ def restore_files(
     """Restore all files of a plan; while one is restored the next is read, the one before is written.
 
     A progress bar is shown on standard error. A file that fails is reported at once and in the result; the others are
-    done. Ctrl-C stops after tidying up, and what is finished stays. Results appear under their names only when they
+    done. Ctrl-C stops after tidying up, and what is finished stays. Where nothing more can be written (a full disk, a
+    manifest that cannot be appended to), no further file is begun. Results appear under their names only when they
     are complete.
 
     Args:
@@ -107,6 +115,7 @@ class _Batch:
         self.lock = threading.Lock()  # of the report and the bar
         self.claims: set[Claim] = set()
         self.elsewhere: list[Job] = []
+        self.settled: set[Job] = set()
         self.open: set[StripQueue[np.ndarray]] = set()
         self.writing: list[Future[None]] = []
         self.threads_are_left = False  # a second Ctrl-C kept them from being waited for
@@ -114,14 +123,9 @@ class _Batch:
     def run(self) -> None:
         started = time.perf_counter()
         for folder, reason in self.plan.unreadable:
-            self.bar.say(f"failed: {printable(folder)}: {reason}")
+            note(f"failed: {printable(folder)}: {reason}")
         try:
-            jobs = list(self.plan.jobs)
-            while jobs:
-                self._pass(jobs)
-                jobs, self.elsewhere = self.elsewhere, []
-                if jobs:  # their holders finish, fail or die; in each case it is known soon
-                    time.sleep(_POLL)
+            self._passes()
         except KeyboardInterrupt:
             self.report.interrupted = True
         finally:
@@ -131,7 +135,22 @@ class _Batch:
                     claim.release()
                 if self.ledger is not None:
                     self.ledger.close()
+        self.report.left = [job.source for job in self.plan.jobs if job not in self.settled]
         self.report.seconds = time.perf_counter() - started
+
+    def _passes(self) -> None:
+        jobs, waiting_since, is_told = list(self.plan.jobs), time.monotonic(), False
+        while jobs and self.report.stopped is None:
+            before = len(self.settled)
+            self._pass(jobs)
+            jobs, self.elsewhere = self.elsewhere, []
+            if len(self.settled) > before:
+                waiting_since, is_told = time.monotonic(), False
+            if jobs:  # their holders finish, fail or die; in each case it is known soon
+                if not is_told and time.monotonic() > waiting_since + _WAITING:
+                    note(f"waiting for other processes, which are at work on {len(jobs)} images: {_named(jobs)}")
+                    is_told = True
+                time.sleep(_POLL)
 
     def _pass(self, jobs: Sequence[Job]) -> None:
         """Once over the files; those that others are working on are left for later."""
@@ -168,41 +187,46 @@ class _Batch:
         """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
         remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
         while True:
-            while len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
+            while self.report.stopped is None and len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
                 ahead.append(reader.submit(self._opened, job))
             if not ahead:
                 return
             item = ahead.popleft().result()
-            if item is not None:
+            if item is not None and self.report.stopped is not None:
+                self._drop(item)
+            elif item is not None:
                 yield item
 
     def _opened(self, job: Job) -> _Item | None:
         """In the reader's thread: claim a file, see whether there is anything to do, decode it."""
         item = _Item(job, None)
-        return self._guarded(item, lambda: self._open(item))
+        return None if self.report.stopped is not None else self._guarded(item, lambda: self._open(item))
 
     def _open(self, item: _Item) -> _Item | None:
-        job = item.job
-        if not is_within(real(job.target.parent), real(self.plan.folder)):
-            raise PlanError(f"a link in the output folder leads out of it: {printable(job.target.parent)}")
+        job, ledger = item.job, self.ledger
+        parts_below(job.target.parent, self.plan.folder)  # before anything is computed in vain
         if self.skip_existing and job.target.exists():
             return self._pass_over(item, self.report.skipped)
-        if self.ledger is not None:
-            item.claim = self.ledger.claim(job)
+        state = State.OPEN
+        if ledger is not None:
+            item.claim = ledger.claim(job)
             if item.claim is None:
                 self.elsewhere.append(job)
                 return None
             self.claims.add(item.claim)
-            state = self.ledger.state(job)
-            if state is State.DONE or (self.skip_existing and job.target.exists()):
+            item.source, state = ledger.stamp(job), ledger.state(job)
+            if self.skip_existing and job.target.exists():
                 return self._pass_over(item, self.report.skipped)
-            if state is State.DONE_BY_OTHERS:
-                return self._pass_over(item, self.report.others)
-            if state is State.FAILED_FOR_OTHERS:
-                self._fail(item, self.ledger.reason(job))
+            if self._is_done(item, state):
                 return None
         started = time.perf_counter()
         encoded = read_encoded(job.source, max_pixels=self.max_pixels)
+        if ledger is not None:
+            item.source["sha256"] = sha256 = encoded.sha256()
+            if state is State.UNSURE and self._is_done(item, ledger.state(job, sha256)):
+                return None
+            if ledger.replaces_another(job, sha256):
+                note(f"{printable(job.source)}: replaces {printable(job.target)}, which came from another file")
         height, width = encoded.size()
         scale, tile, streamed = self.restorer.scale, self.restorer.tile, is_streamed(job.target)
         cost = bytes_on_the_way(height, width, scale=scale, tile=tile, streamed=streamed)
@@ -212,9 +236,23 @@ class _Batch:
         item.seconds["read"] = time.perf_counter() - started
         return item
 
+    def _is_done(self, item: _Item, state: State) -> bool:
+        """Settle a file that the manifest says all of."""
+        if state is State.DONE:
+            self._pass_over(item, self.report.skipped)
+        elif state is State.DONE_BY_OTHERS:
+            self._pass_over(item, self.report.others)
+        elif state is State.FAILED_FOR_OTHERS:
+            assert self.ledger is not None
+            self._fail(item, self.ledger.reason(item.job))
+        return item.settled
+
     def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """In a lane's thread."""
         self._raise_what_met_writers()
+        if self.report.stopped is not None:
+            self._drop(item)
+            return
         self._guarded(item, lambda: self._restore(item, lanes, writers))
 
     def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
@@ -227,11 +265,13 @@ class _Batch:
         spec = spec_of_result(image, self.restorer.scale, item.job.target, self.quality)
         pixels = image.interleaved()
         del image
+        size = spec.height * spec.width / 1e6
+        megapixels = (size / self.restorer.scale**2, size)
 
         def progress(done: int, total: int) -> None:
             with self.lock:
                 if not item.settled:  # its writer may have failed meanwhile
-                    self.bar.tile(item.job, done, total)
+                    self.bar.tile(item.job, done, total, megapixels)
             lanes.take_share(self.restorer.batch)
 
         started = time.perf_counter()
@@ -279,13 +319,15 @@ class _Batch:
     def _write(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
         job, record = item.job, {}
 
-        def complete(temporary: Path) -> None:
+        def complete(stream: BinaryIO) -> None:
             if self.ledger is not None and item.claim is not None:
-                record.update(self.ledger.intend(item.claim, job, temporary, self._entries(item, spec)))
+                status, entries = os.fstat(stream.fileno()), self._entries(item, spec)
+                record.update(self.ledger.intend(item.claim, job, status, item.source, entries))
 
+        tag = None if item.claim is None else item.claim.tag
+        options = {"quality": self.quality, "within": self.plan.folder, "tag": tag, "complete": complete}
         try:
-            tag = None if item.claim is None else item.claim.tag
-            with open_strips(job.target, spec, quality=self.quality, tag=tag, complete=complete) as writer:
+            with open_strips(job.target, spec, **options) as writer:
                 for strip in strips:
                     started = time.perf_counter()
                     writer.write(fitted(strip, spec))
@@ -325,18 +367,42 @@ class _Batch:
             if item.settled:
                 return
             self.report.failed.append((item.job.source, reason))
-            self.bar.say(f"failed: {printable(item.job.source)}: {reason}")
+        note(f"failed: {printable(item.job.source)}: {printable(reason)}")
         try:
             if trace is not None and self.ledger is not None and item.claim is not None:
-                self.ledger.failed(item.job, {"error": reason, "traceback": trace})
+                source = item.source or self.ledger.stamp(item.job)
+                self.ledger.failed(item.job, reason, trace, source)
+        except AppendError as error:
+            self._stop_taking(error)
         finally:
             self._settle(item)
+
+    def _stop_taking(self, error: OSError) -> None:
+        """Nothing more can be written: begin no further file. What is on its way is settled, and may still fit."""
+        with self.lock:
+            if self.report.stopped is not None:
+                return
+            self.report.stopped = _reason(error)
+        note(f"stopped: {self.report.stopped}")
+
+    def _drop(self, item: _Item) -> None:
+        """Leave a file for another run."""
+        with self.lock:
+            if item.settled:
+                return
+            item.settled = True
+            self.bar.leave(item.job)
+        self._give_back(item)
 
     def _settle(self, item: _Item, megapixels: float | None = None) -> None:
         """A file is done with, one way or another."""
         with self.lock:
             item.settled = True
+            self.settled.add(item.job)
             self.bar.settle(item.job, megapixels)
+        self._give_back(item)
+
+    def _give_back(self, item: _Item) -> None:
         self.budget.give(item.cost)
         if item.claim is not None:
             self.claims.discard(item.claim)
@@ -351,7 +417,11 @@ class _Batch:
         # file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
         except Exception as error:
             logger.debug("%s", item.job.source, exc_info=True)
-            self._fail(item, _reason(error, item.job.source), traceback.format_exc())
+            if isinstance(error, OSError) and (isinstance(error, AppendError) or error.errno in _NO_MORE):
+                self._stop_taking(error)
+                self._drop(item)
+            else:
+                self._fail(item, _reason(error, item.job.source), traceback.format_exc())
             return None
 
 
@@ -361,7 +431,11 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
-def _reason(error: Exception, source: Path) -> str:
+def _named(jobs: Sequence[Job]) -> str:
+    return printable(jobs[0].source) + (", ..." if len(jobs) > 1 else "")
+
+
+def _reason(error: Exception, source: Path | None = None) -> str:
     """The error in one line, without repeating the file's name or losing what kind of error it was."""
     text = " ".join(str(error).removeprefix(f"{source}: ").split())
     if is_out_of_memory(error):

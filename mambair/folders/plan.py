@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mambair.images.encode import FORMAT_OF_SUFFIX
+from mambair.folders.names import (
+    PlanError,
+    check_quality,
+    ending_of,
+    file_name,
+    full_stem,
+    names_a_file,
+    refuse_addresses,
+    result_stem,
+)
 from mambair.images.files import SUFFIXES, list_images
+from mambair.system.console import printable
+from mambair.system.path_gate import is_within
 
-
-class PlanError(ValueError):
-    """Input and output do not make a job; the message says what to change."""
+_SHOWN = 3  # names in a note
 
 
 @dataclass(frozen=True)
@@ -33,19 +42,22 @@ class Plan:
         folder: the folder that everything is written in.
         notes: what the user should know, a line each.
         unreadable: folders that cannot be listed, and why.
+        names_a_file: whether the output is the name of the one result, not a folder.
     """
 
     jobs: list[Job]
     folder: Path
     notes: list[str] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    names_a_file: bool = False
 
 
 def plan_jobs(
     source: Path,
     output: Path,
     *,
-    format: str = "png",
+    format: str | None = None,
+    quality: int | None = None,
     suffix: str = "",
     same_folder_suffix: str = "_restored",
     include: Sequence[str] = (),
@@ -56,11 +68,13 @@ def plan_jobs(
     A folder is walked recursively and its tree is kept; files whose name does not say image are left out, so are hidden
     ones, and whatever lies in the output folder. Two sources that would get one name (a.png, a.jpg) keep both, as
     a.png and a_jpg.png. If the output folder is the input folder, results get a suffix and are no inputs next time.
+    A name that would be too long for a file system is cut, and ends in a digest of itself.
 
     Args:
         source: an image, or a folder.
         output: the folder for the results; for a single image it may also be a file name with an image suffix.
-        format: suffix of the results without the dot: png, jpg, tif, webp, ...
+        format: suffix of the results without the dot: png (the default), jpg, tif, webp, ...
+        quality: of the results; checked against their format.
         suffix: what to append to the names, before the dot.
         same_folder_suffix: the suffix taken where input and output folder are the same and ``suffix`` is empty.
         include: patterns of which a file of the folder must match one, if there are any: its name, or for a pattern
@@ -68,27 +82,24 @@ def plan_jobs(
         exclude: patterns of which it may match none.
 
     Raises:
-        PlanError: nothing there, no image in it, or an output that cannot be.
+        PlanError: nothing there, no image in it, an output that cannot be, or a setting that cannot apply.
     """
-    ending = "." + format.lower().removeprefix(".")
-    if ending not in FORMAT_OF_SUFFIX:
-        raise PlanError(f"format: must be one of {', '.join(known[1:] for known in FORMAT_OF_SUFFIX)}, got {format!r}")
+    ending = ending_of(format)
     if set(suffix) & {"/", os.sep, "\0"}:
         raise PlanError(f"suffix: becomes part of a file name, so it may have no separator, got {suffix!r}")
-    if not source.exists():
-        raise PlanError(f"input: there is no file or folder {printable(source)}")
+    refuse_addresses(source, output)
     notes: list[str] = []
     unreadable: list[tuple[Path, str]] = []
     if source.is_dir():
         folder = source
-        sources, unreadable = _listed(source, include, exclude)
-        sources, notes = _outside(sources, source, output)
-    elif output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
-        if real(output) == real(source):
-            raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
-        return Plan([Job(source, output)], output.parent)
+        sources, unreadable, notes = _listed(source, include, exclude)
+        sources, left_out = _outside(sources, source, output)
+        notes += left_out
     else:
         folder, sources = source.parent, [source]
+    if names_a_file(output, source):
+        return _plan_of_a_file(source, output, format, quality, suffix)
+    check_quality(quality, ending)
     if output.exists() and not output.is_dir():
         raise PlanError(f"output: {printable(output)} is a file; name a folder")
     if real(folder) == real(output):
@@ -105,11 +116,35 @@ def plan_jobs(
     return Plan(jobs, output, [*notes, *renamed], unreadable)
 
 
-def _listed(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The images under a folder that the patterns leave; folders that cannot be read, and why."""
+def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int | None, suffix: str) -> Plan:
+    for name, given in (("format", format), ("suffix", suffix)):
+        if given:
+            raise PlanError(f"{name}: {given!r} does not apply, as the output names a file, {printable(output.name)}")
+    check_quality(quality, output.suffix.lower())
+    if real(output) == real(source):
+        raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
+    return Plan([Job(source, output)], output.parent, names_a_file=True)
+
+
+def _listed(
+    folder: Path, include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[Path], list[tuple[Path, str]], list[str]]:
+    """The images under a folder that the patterns leave; folders that cannot be read, and why; notes."""
     unreadable: list[tuple[Path, str]] = []
-    paths = list_images(folder, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
-    return [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)], unreadable
+    links: list[Path] = []
+    paths = list_images(
+        folder,
+        recursive=True,
+        unreadable=lambda error: unreadable.append(_folder_fault(error)),
+        linked=links.append,
+    )
+    notes = []
+    if links:
+        links.sort()
+        shown = ", ".join(printable(path) for path in links[:_SHOWN]) + (", ..." if len(links) > _SHOWN else "")
+        notes.append(f"links to folders are not followed: {len(links)} ({shown}); name such a folder as input")
+    kept = [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)]
+    return kept, unreadable, notes
 
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -140,18 +175,18 @@ def _without_results(sources: list[Path], suffix: str) -> list[Path]:
     """Drop the files that are results of others: same folder, same name but for ``suffix``, any image format."""
     kept: list[Path] = []
     results: set[Path] = set()
-    # a result's name is longer than its source's
-    for path in sorted(sources, key=lambda path: len(path.stem)):
+    # a result's name ends in the suffix, and is longer than its source's
+    for path in sorted(sources, key=lambda path: (path.stem.endswith(suffix), len(path.stem))):
         if path.with_suffix("") not in results:
             kept.append(path)
-            results |= {path.with_name(stem + suffix) for stem in (path.stem, _full_stem(path))}
+            results |= {path.with_name(result_stem(stem, suffix)) for stem in (path.stem, full_stem(path))}
     wanted = set(kept)
     return [path for path in sources if path in wanted]
 
 
 def _targets(sources: list[Path], folder: Path, output: Path, suffix: str, ending: str) -> tuple[list[Path], list[str]]:
     """A target for each source, all different and none of them a source; and a note for each that was renamed."""
-    plain = [output / path.relative_to(folder).parent / f"{path.stem}{suffix}{ending}" for path in sources]
+    plain = [output / path.relative_to(folder).parent / file_name(path.stem, suffix, ending) for path in sources]
     claims: dict[Path, list[Path]] = {}
     for path, target in zip(sources, plain, strict=True):
         claims.setdefault(target, []).append(path)
@@ -166,20 +201,19 @@ def _targets(sources: list[Path], folder: Path, output: Path, suffix: str, endin
             taken.add(real(target))
     notes = []
     for path, target in zip(sources, plain, strict=True):
+        reason = "its own name would be too long"
         if path not in targets:
-            targets[path] = _free_name(target, f"{_full_stem(path)}{suffix}", taken)
+            targets[path] = _free_name(target, full_stem(path), suffix, ending, taken)
             taken.add(real(targets[path]))
-            notes.append(f"{printable(path)}: written as {printable(targets[path].name)}, as its own name is taken")
+            reason = "its own name is taken"
+        elif target.name == f"{path.stem}{suffix}{ending}":
+            continue
+        notes.append(f"{printable(path)}: written as {printable(targets[path].name)}, as {reason}")
     return [targets[path] for path in sources], notes
 
 
-def _full_stem(path: Path) -> str:
-    """``a.jpg`` -> ``a_jpg``."""
-    return f"{path.stem}_{path.suffix[1:]}" if path.suffix else path.stem
-
-
-def _free_name(target: Path, stem: str, taken: set[str]) -> Path:
-    candidates = (target.with_name(stem + number + target.suffix) for number in _numbers())
+def _free_name(target: Path, stem: str, suffix: str, ending: str, taken: set[str]) -> Path:
+    candidates = (target.with_name(file_name(stem, suffix + number, ending)) for number in _numbers())
     return next(path for path in candidates if real(path) not in taken)
 
 
@@ -194,14 +228,3 @@ def _numbers() -> Iterator[str]:
 def real(path: Path) -> str:
     """The path with every link followed, as text; what does not exist yet is kept as it is."""
     return os.path.realpath(path)
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies in it; both as ``real`` gives them."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def printable(text: object) -> str:
-    """``text`` on one line that any terminal takes: names with line breaks or broken bytes are quoted."""
-    plain = str(text)
-    return plain if plain.isprintable() else ascii(plain)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
+from mambair.folders.plan import Job
+from mambair.system.console import note, printable, progress_bar
 
-from mambair.folders.plan import Job, printable
+_LONG = 60.0  # seconds from which on an image's time is announced
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Report:
     Attributes:
         total: files there were to do.
         others: results that other processes made meanwhile.
+        left: files that were not done, as the run was stopped or interrupted.
+        stopped: why nothing more could be written, if the run ended for that: the disk is full.
         megapixels: of the images that were restored, before they were enlarged.
         seconds: of the whole run.
     """
@@ -30,6 +32,8 @@ class Report:
     skipped: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)
+    stopped: str | None = None
     interrupted: bool = False
     megapixels: float = 0.0
     seconds: float = 0.0
@@ -37,7 +41,7 @@ class Report:
     @property
     def complete(self) -> bool:
         """Whether every file was restored or had been."""
-        return not self.failed and not self.interrupted
+        return not self.failed and not self.interrupted and self.stopped is None
 
     def summary(self) -> str:
         """One line."""
@@ -50,13 +54,17 @@ class Report:
             parts.append(f"{len(self.others)} were done by other processes")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
+        if self.stopped is not None:
+            parts.append(f"{len(self.left)} are left, as {self.stopped}; the same command goes on with them")
         if self.interrupted:
             parts.append("interrupted")
         return ", ".join(parts)
 
 
 class ProgressBar:
-    """A bar on standard error with files/s, megapixels/s and the time left, which is judged by the bytes of the files.
+    """A bar on standard error with files/s, megapixels/s and the time left.
+
+    The time left is judged by the bytes of the files that are done, and by the tiles of those on their way.
 
     Args:
         jobs: all there is to do.
@@ -65,26 +73,26 @@ class ProgressBar:
 
     def __init__(self, jobs: Sequence[Job], quiet: bool) -> None:
         self._started = time.perf_counter()
+        self._quiet, self._is_single = quiet, len(jobs) == 1
         self._bytes = {job: _size(job.source) for job in jobs} if not quiet else {}
         self._parts: dict[Job, float] = {}  # of the images that are being restored
+        self._first_tiles: tuple[float, int] | None = None  # of a single image: when how many were done
         self._all, self._done = sum(self._bytes.values()), 0
         self._restored_bytes, self._restored, self._megapixels, self._settled = 0, 0, 0.0, 0
-        self._bar = tqdm(
-            total=len(jobs),
-            disable=quiet,
-            file=sys.stderr,
-            # a log file needs no ten lines a second
-            mininterval=0.1 if sys.stderr.isatty() else 10.0,
-            bar_format="{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}{postfix}]",
+        self._bar = progress_bar(
+            len(jobs), bar_format="{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}{postfix}]", quiet=quiet
         )
 
     def begin(self, job: Job) -> None:
         """The name of what is restored now, also where others are."""
         self._bar.set_description(printable(job.source.name), refresh=False)
 
-    def tile(self, job: Job, done: int, total: int) -> None:
-        """So many tiles of an image are done."""
+    def tile(self, job: Job, done: int, total: int, megapixels: tuple[float, float]) -> None:
+        """So many tiles of an image are done; ``megapixels`` of it and of its result."""
         self._parts[job] = min(done / total, 0.99)
+        if self._is_single and not self._quiet:
+            self._announce(job, done, total, megapixels)
+        self._bar.set_postfix_str(self._rates(), refresh=False)
         self._move()
 
     def settle(self, job: Job, megapixels: float | None = None) -> None:
@@ -98,25 +106,39 @@ class ProgressBar:
         self._bar.set_postfix_str(self._rates(), refresh=False)
         self._move()
 
-    def say(self, line: str) -> None:
-        """A line above the bar."""
-        self._bar.write(line, file=sys.stderr)
+    def leave(self, job: Job) -> None:
+        """A file is not done."""
+        self._parts.pop(job, None)
 
     def close(self) -> None:
         """Leave the bar as it is."""
         self._bar.refresh()
         self._bar.close()
 
+    def _announce(self, job: Job, done: int, total: int, megapixels: tuple[float, float]) -> None:
+        """Say once how long a single image will take, if that is long: by the second tile, as the first warms up."""
+        now = time.perf_counter()
+        if self._first_tiles is None:
+            self._first_tiles = now, done
+            return
+        since, before = self._first_tiles
+        self._is_single = False
+        seconds = (now - since) / max(done - before, 1) * total
+        if seconds > _LONG:
+            sizes = f"{megapixels[0]:.3g} -> {megapixels[1]:.3g} megapixels"
+            note(f"{printable(job.source.name)}: {sizes}, about {seconds / 60:.0f} min (measured on one tile)")
+
     def _move(self) -> None:
         self._bar.update(max(self._settled + sum(self._parts.values()) - self._bar.n, 0))
 
     def _rates(self) -> str:
-        elapsed = time.perf_counter() - self._started
+        elapsed = max(time.perf_counter() - self._started, 1e-6)  # clocks may be coarse
         rates = f"{self._restored / elapsed:.2f} files/s, {self._megapixels / elapsed:.3f} megapixels/s"
-        if not self._restored_bytes:
+        under_way = sum(part * self._bytes.get(job, 0) for job, part in self._parts.items())
+        if not self._restored_bytes + under_way:
             return rates
-        left = (self._all - self._done) * elapsed / self._restored_bytes
-        return f"{rates}, {tqdm.format_interval(left)} left"
+        left = (self._all - self._done - under_way) * elapsed / (self._restored_bytes + under_way)
+        return f"{rates}, {self._bar.format_interval(left)} left"
 
 
 def _size(path: Path) -> int:

@@ -69,13 +69,18 @@ def check_fits(spec: ImageSpec, format: str) -> None:
         )
     if format == "TIFF" and spec.mode == "LA" and spec.dtype != "uint8":
         raise ImageFileError(f"few programs can read grey TIFF with alpha and {spec.dtype}; use PNG, or RGBA")
-    if format == "AVIF" and not features.check("avif"):
+    if not can_write(format):
         raise ImageFileError("this installation of Pillow cannot write AVIF; use PNG or WebP")
     if max(spec.height, spec.width) > LARGEST_SIDE.get(format, 2**31 - 1):
         raise ImageFileError(
             f"{format} holds at most {LARGEST_SIDE[format]} pixels a side, not {spec.width} x {spec.height}; "
             "use PNG or TIFF"
         )
+
+
+def can_write(format: str) -> bool:
+    """Return whether this installation of Pillow can write a value of ``FORMAT_OF_SUFFIX``."""
+    return format != "AVIF" or features.check("avif")
 
 
 def open_writer(stream: BinaryIO, format: str, spec: ImageSpec, quality: int | None) -> StripWriter:

@@ -9,11 +9,13 @@ A truncated file is an error, never a picture that ends in grey.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from mambair.images.decoded_image import DecodedImage, ImageFileError
 from mambair.images.encode import FORMAT_OF_SUFFIX, STREAMED, check_fits, open_writer
 from mambair.images.png_rows import first_rows, header_size
 from mambair.images.stream_writers import ImageSpec, StripWriter, spec_of
-from mambair.system.atomic_file import atomic_path
+from mambair.system.atomic_file import atomic_stream
 
 __all__ = [
     "MAX_PIXELS",
@@ -67,6 +69,10 @@ class EncodedImage:
         self.path = path
         self._data = data
         self._max_pixels = max_pixels
+
+    def sha256(self) -> str:
+        """The SHA-256 of the content, in hexadecimal."""
+        return hashlib.sha256(self._data).hexdigest()
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the upright picture, from the header alone.
@@ -171,8 +177,9 @@ def open_strips(
     spec: ImageSpec,
     *,
     quality: int | None = None,
+    within: Path | None = None,
     tag: str | None = None,
-    complete: Callable[[Path], None] | None = None,
+    complete: Callable[[BinaryIO], None] | None = None,
 ) -> Iterator[StripWriter]:
     """Write a picture whose rows come in one after the other, from top to bottom, as ``write_image`` would.
 
@@ -183,22 +190,18 @@ def open_strips(
         path: where to; missing folders are made.
         spec: what the rows will be.
         quality: see ``write_image``.
-        tag: part of the temporary file's name, see ``atomic_path``.
-        complete: called with the temporary file when all is in it, before it takes its name.
+        within, tag, complete: see ``atomic_stream``.
 
     Raises:
         ImageFileError: as ``write_image``, before anything is written.
-        OSError: the file system refuses.
+        OSError: the file system refuses (UnsafePathError: a link or a folder is in the way).
     """
     path = Path(path)
     format = check_writable(path, spec, quality)
-    with atomic_path(path, tag=tag) as temporary:
-        with temporary.open("wb") as stream:
-            writer = open_writer(stream, format, spec, quality)
-            yield writer
-            writer.close()
-        if complete is not None:
-            complete(temporary)
+    with atomic_stream(path, within=within, tag=tag, complete=complete) as stream:
+        writer = open_writer(stream, format, spec, quality)
+        yield writer
+        writer.close()
 
 
 def is_streamed(path: str | os.PathLike[str]) -> bool:
@@ -226,7 +229,11 @@ def check_writable(path: str | os.PathLike[str], spec: ImageSpec, quality: int |
 
 
 def list_images(
-    folder: str | os.PathLike[str], *, recursive: bool = False, unreadable: Callable[[OSError], None] | None = None
+    folder: str | os.PathLike[str],
+    *,
+    recursive: bool = False,
+    unreadable: Callable[[OSError], None] | None = None,
+    linked: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Files with an image suffix, in natural order (``2.png`` before ``10.png``), hidden ones left out.
 
@@ -236,6 +243,7 @@ def list_images(
         folder: where to look.
         recursive: also in the folders below.
         unreadable: called with the error for each folder that cannot be listed; by default those are passed over.
+        linked: called with each link to a folder that is not walked.
 
     Raises:
         ImageFileError: ``folder`` is missing or no folder.
@@ -246,6 +254,10 @@ def list_images(
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        if linked is not None:
+            for path in (Path(parent, name) for name in folders):
+                if path.is_symlink():
+                    linked(path)
         found += [
             Path(parent, name)
             for name in names
@@ -255,8 +267,12 @@ def list_images(
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key in which runs of digits count as numbers; different names have different keys."""
-    parts = [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
+    """Sorting key in which runs of ASCII digits count as numbers; different names have different keys."""
+    parts: list[tuple[int, int, str]] = []
+    for part in re.findall(r"[0-9]+|[^0-9]+", name):
+        digits = part.lstrip("0") if part[0] in "0123456789" else None
+        # the longer of two numbers is the larger, and no number is too long
+        parts.append((1, 0, part) if digits is None else (0, len(digits), digits))
     return [*parts, (-1, 0, name)]
 
 

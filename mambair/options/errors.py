@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from mambair.system.tables import printable
+from mambair.system.console import printable
 
 KeyPath = tuple[str | int, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -39,15 +40,22 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Parse strict JSON: the constants NaN and Infinity, which are Python's own, are errors.
+    """Parse strict JSON: the constants NaN and Infinity, which are Python's own, are errors, and so is 1e999.
 
     Raises:
         ValueError: it is not JSON or not UTF-8, is nested too deeply, or holds an integer of thousands of digits.
     """
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
+        return json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

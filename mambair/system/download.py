@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
 from mambair.system.cache_folder import is_own_file
+from mambair.system.console import printable
 from mambair.system.private_append import open_to_append
-from mambair.system.tables import printable
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from mambair.system.cache_folder import is_own_file
+from mambair.system.path_gate import open_folder
 
 
 def open_to_append(path: Path) -> IO[bytes]:
@@ -15,7 +16,7 @@ def open_to_append(path: Path) -> IO[bytes]:
     Raises:
         OSError: a folder stands there, or the file cannot be made.
     """
-    if not is_own_file(path):
-        path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "ab")
+    with open_folder(path.parent, make=False) as folder:
+        if not is_own_file(path):
+            folder.remove(path.name)
+        return os.fdopen(folder.open_file(path.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")

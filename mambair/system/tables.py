@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mambair.system.console import printable
+
 Rows = Sequence[Sequence[str]]
 
 _LATEX = {
@@ -22,11 +24,6 @@ _LATEX = {
 
 _MARKDOWN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{character: f"\\{character}" for character in "\\|[]`"}}
 _FORMULA_STARTS = ("=", "+", "-", "@")
-
-
-def printable(text: str) -> str:
-    """One line of printable text: file names may hold anything."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mambair.system.atomic_file import atomic_path
-from mambair.system.tables import printable
+from mambair.system.console import printable
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")

@@ -9,7 +9,7 @@ from typing import Any
 
 from mambair.archs import detectors
 from mambair.registry import ARCH_REGISTRY
-from mambair.system.tables import printable
+from mambair.system.console import printable
 from mambair.weights.checkpoint import ARCH_KEY, KWARGS_KEY, Checkpoint, CheckpointError
 
 SHOWN_NAMES = 4

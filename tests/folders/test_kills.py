@@ -29,6 +29,7 @@ from mambair.inference.restorer import Restorer
 from mambair.folders import pipeline, resume
 from mambair.folders.manifest import Manifest
 from mambair.inference.memory import peak_bytes
+from mambair.system.path_gate import Folder
 from mambair.folders.plan import plan_jobs
 source, out = Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -72,6 +73,23 @@ while killed < 20:
 assert ended(forked()) == 0
 print(killed)
 """
+KILLS_OF_TWO = """
+def slower(self, x, forward=Replicate.forward):
+    time.sleep(0.1)
+    return forward(self, x)
+
+forward, Replicate.forward = Replicate.forward, slower
+random.seed(1)
+killed = 0
+for _ in range(10):
+    for child in (forked(), forked()):
+        time.sleep(random.uniform(0.1, 0.5))  # the second one lives longer, and takes over
+        os.kill(child, signal.SIGKILL)
+        killed += ended(child) == -9
+Replicate.forward = forward
+assert ended(forked()) == 0
+print(killed)
+"""
 CRASHES = """
 def die(*arguments, **options):
     os._exit(7)
@@ -84,8 +102,8 @@ def after(owner, name):
     setattr(owner, name, dying)
 
 POINTS = {
-    "before the rename": lambda: setattr(Path, "replace", die),
-    "after the rename": lambda: after(Path, "replace"),
+    "before the rename": lambda: setattr(Folder, "rename", die),
+    "after the rename": lambda: after(Folder, "rename"),
     "before the record": lambda: setattr(Manifest, "append", die),
     "after the record": lambda: after(Manifest, "append"),
     "with the intent": lambda: after(resume.Ledger, "intend"),
@@ -138,6 +156,11 @@ def check(folder: Path) -> list[dict[str, Any]]:
 def test_twenty_kills_at_any_moment(tmp_path: Path, repository: Path) -> None:
     assert drive(KILLS, repository, tmp_path) == "20"
     assert len({record["process"] for record in check(tmp_path)}) > 3, "the kills came in between"
+
+
+def test_twenty_kills_of_two_at_once(tmp_path: Path, repository: Path) -> None:
+    assert drive(KILLS_OF_TWO, repository, tmp_path) == "20", "each was at work"
+    assert len({record["process"] for record in check(tmp_path)}) > 3, "and many had finished something"
 
 
 def test_a_death_at_each_of_the_delicate_points(tmp_path: Path, repository: Path) -> None:

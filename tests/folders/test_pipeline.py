@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mambair.folders import pipeline as pipeline_module
-from mambair.folders.manifest import Manifest
 from mambair.folders.pipeline import restore_files
 from mambair.folders.plan import Job, Plan, plan_jobs
 from mambair.folders.progress import ProgressBar
@@ -29,6 +28,8 @@ from mambair.folders.workers import Lanes
 from mambair.images.files import DecodedImage, read_image, write_image
 from mambair.images.stream_writers import PngWriter
 from mambair.inference.restorer import Restorer
+from mambair.system import jsonl
+from mambair.system.path_gate import Folder
 
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Path:
@@ -238,7 +239,7 @@ def test_ctrl_c_stops_tidily(tmp_path: Path, restorer: Restorer, monkeypatch: py
     names = [f"{letter}.png" for letter in "abcdef"]
     for name in names:
         picture(tmp_path / "in" / name)
-    replace = Path.replace
+    rename = Folder.rename
 
     class Interrupted(type(restorer.net)):
         def forward(self, x: Tensor) -> Tensor:
@@ -246,12 +247,12 @@ def test_ctrl_c_stops_tidily(tmp_path: Path, restorer: Restorer, monkeypatch: py
                 raise KeyboardInterrupt
             return super().forward(x)
 
-    def interrupt(self: Path, target: Path) -> Path:
-        if where == "rename" and target.name == "b.png":
+    def interrupt(self: Folder, name: str, target: str, status: os.stat_result) -> None:
+        if where == "rename" and target == "b.png":
             raise KeyboardInterrupt
-        return replace(self, target)
+        rename(self, name, target, status)
 
-    monkeypatch.setattr(Path, "replace", interrupt)  # at the worst moment: written, not yet renamed
+    monkeypatch.setattr(Folder, "rename", interrupt)  # at the worst moment: written, not yet renamed
     report = restore_files(
         Restorer(Interrupted(), device="cpu"), plan_jobs(tmp_path / "in", tmp_path / "out"), quiet=True
     )
@@ -300,14 +301,16 @@ def test_a_manifest_that_cannot_be_written_ends_the_run(
     for number in range(12):
         picture(tmp_path / "in" / f"{number}.png")
 
-    def full(self: Manifest, record: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def broken(descriptor: int, line: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Manifest, "append", full)
+    monkeypatch.setattr(jsonl, "_append", broken)
     monkeypatch.setattr(pipeline_module, "MEMORY", 1)  # one image at a time: what is not given back is missed at once
     plan, ledger = plan_jobs(tmp_path / "in", tmp_path / "out"), Ledger(tmp_path / "out", {})
-    with pytest.raises(OSError, match="No space left"):
-        restore_files(restorer, plan, ledger=ledger, quiet=True)
+    report = restore_files(restorer, plan, ledger=ledger, quiet=True)
+    reason = f"{tmp_path / 'out' / 'manifest.jsonl'} cannot be written: Input/output error"
+    assert report.stopped == reason and not report.written and not report.complete and len(report.left) == 12
+    assert f"12 are left, as {reason}; the same command goes on" in report.summary()
     assert restorer.net.calls < 12, "nobody computes for hours what nobody can record"
     assert not list((tmp_path / "out").rglob("*.claim")), "all claims are released"
 
@@ -393,6 +396,8 @@ from mambair.images.stream_writers import PngWriter
 from mambair.folders.pipeline import restore_files
 from mambair.folders.plan import plan_jobs
 from mambair.inference.restorer import Restorer
+from mambair.system import jsonl
+from mambair.system.path_gate import Folder
 from torch import nn
 
 class Same(nn.Module):
@@ -437,8 +442,9 @@ def test_the_bar_moves_within_an_image(
     positions: list[float] = []
     moved = ProgressBar.tile
 
-    def watched(bar: ProgressBar, job: Job, done: int, total: int) -> None:
-        moved(bar, job, done, total)
+    def watched(bar: ProgressBar, job: Job, done: int, total: int, megapixels: tuple[float, float]) -> None:
+        moved(bar, job, done, total, megapixels)
+        assert megapixels == (0.00032, 0.00128)
         positions.append(bar._bar.n)
 
     monkeypatch.setattr(ProgressBar, "tile", watched)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mambair.folders.plan import Plan, PlanError, plan_jobs, printable
+from mambair.folders.names import PlanError
+from mambair.folders.plan import Plan, plan_jobs
 
 
 def picture(path: Path) -> Path:
@@ -109,11 +110,3 @@ def test_jobs_that_cannot_be(tmp_path: Path, source: str, output: str, settings:
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(PlanError, match=message):
         plan_jobs(tmp_path / source, tmp_path / output, **settings)
-
-
-@pytest.mark.parametrize(
-    "name, shown",
-    [("plain ä.png", "plain ä.png"), ("line\nbreak.png", r"'line\nbreak.png'"), ("bad\udcff.png", r"'bad\udcff.png'")],
-)
-def test_names_that_terminals_cannot_show_are_quoted(name: str, shown: str) -> None:
-    assert printable(name) == shown

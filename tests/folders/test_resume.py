@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mambair.folders import file_locks
+from mambair.folders import file_locks, pipeline
 from mambair.folders.file_locks import try_claim
 from mambair.folders.manifest import Manifest, ManifestError
 from mambair.folders.pipeline import Report, restore_files
 from mambair.folders.plan import Job, plan_jobs
 from mambair.folders.resume import Ledger, State
 from mambair.inference.restorer import Restorer
+from mambair.system.path_gate import UnsafePathError
 
 SETTINGS = {"weights": "abc", "tile_asked": 32}
 
@@ -97,6 +101,136 @@ def test_overwriting_and_skipping_whatever_is_there(photos: Path, restorer: Rest
     assert len(run(restorer, photos, {"weights": "other"}, skip_existing=True).skipped) == 5
 
 
+def same_stamp(path: Path, data: bytes) -> None:
+    """Give a file another content, and the time of change it had."""
+    status = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def shifted(data: bytes) -> bytes:
+    """Another picture of the same number of bytes: uncompressed, so that only the last byte of the pixels changes."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of files of the same names, sizes and times of change; those of ``same`` have equal contents."""
+    folders = tmp_path / "in", tmp_path / "other"
+    for name in ("same.ppm", "differs.ppm"):
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            data = b"P6\n6 4\n255\n" + bytes(range(72))
+            (folder / name).write_bytes(shifted(data) if folder.name == "other" and name == "differs.ppm" else data)
+            os.utime(folder / name, ns=(10**18, 10**18))
+    return folders
+
+
+def restore(restorer: Restorer, source: Path, out: Path) -> Report:
+    return restore_files(restorer, plan_jobs(source, out), ledger=Ledger(out, SETTINGS), quiet=True)
+
+
+def test_another_folder_of_the_same_names_sizes_and_times_is_not_done(
+    two_folders: tuple[Path, Path], restorer: Restorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = two_folders
+    out = ours.parent / "out"
+    assert len(restore(restorer, ours, out).written) == 2
+    assert capsys.readouterr().err == ""
+    report = restore(restorer, theirs, out)
+    assert [path.name for path in report.written] == ["differs.png"] and report.skipped == [theirs / "same.ppm"]
+    pixels = np.array(Image.open(theirs / "differs.ppm")).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(np.array(Image.open(out / "differs.png")), pixels)
+    line = f"{theirs / 'differs.ppm'}: replaces {out / 'differs.png'}, which came from another file\n"
+    assert capsys.readouterr().err == line
+    record = Manifest(out / "manifest.jsonl").last("differs.png")
+    assert record is not None and record["input"] == str(theirs / "differs.ppm")
+    assert record["source"]["sha256"] == hashlib.sha256((theirs / "differs.ppm").read_bytes()).hexdigest()
+
+
+TOUCHES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "time": (lambda path: os.utime(path, ns=(1, 1)), True),
+    "copied": (lambda path: (path.rename(path.with_name("x")), shutil.copy(path.with_name("x"), path)), True),
+    "mode": (lambda path: path.chmod(0o640), True),
+    "content": (lambda path: path.write_bytes(shifted(path.read_bytes())), False),
+    "content, not the time": (lambda path: same_stamp(path, shifted(path.read_bytes())), False),
+    "replaced, not the time": (
+        lambda path: (
+            shutil.copy2(path, path.with_name("x")),
+            same_stamp(path.with_name("x"), shifted(path.read_bytes())),
+            path.with_name("x").replace(path),
+        ),
+        False,
+    ),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"x"), False),
+}
+
+
+@pytest.mark.parametrize(("touch", "is_done"), TOUCHES.values(), ids=TOUCHES)
+def test_equal_content_is_done(
+    touch: Callable[[Path], object], is_done: bool, two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    restore(restorer, source, out)
+    time.sleep(0.02)  # the clock of a file system ticks, which the time of the last change shows
+    touch(source / "differs.ppm")
+    report = restore(restorer, source, out)
+    assert [path.name for path in report.skipped] == (["differs.ppm"] if is_done else []) + ["same.ppm"]
+    assert len(report.written) == (0 if is_done else 1)
+
+
+def test_what_nobody_touched_is_not_read(photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(restorer, photos)
+
+    def refuse(path: Path, **options: Any) -> Any:
+        pytest.fail(f"reads {path}")
+
+    monkeypatch.setattr(pipeline, "read_encoded", refuse)
+    assert len(run(restorer, photos).skipped) == 5
+
+
+@pytest.mark.parametrize(
+    ("stamp", "skipped"),
+    [
+        (("bytes", "modified_ns"), 2),
+        (("bytes",), 0),
+        ((), 0),
+    ],
+    ids=["of old", "incomplete", "none"],
+)
+def test_manifests_without_digests(
+    stamp: tuple[str, ...], skipped: int, two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    restore(restorer, source, out)
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    for record in lines:
+        record["source"] = {key: record["source"][key] for key in stamp}
+    (out / "manifest.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    assert len(restore(restorer, source, out).skipped) == skipped
+
+
+def test_a_file_that_changes_while_it_is_restored_is_done_again(
+    two_folders: tuple[Path, Path], restorer: Restorer
+) -> None:
+    source, out = two_folders[0], two_folders[0].parent / "out"
+    forward = restorer.net.forward
+
+    def change(x: Tensor) -> Tensor:
+        for path in source.iterdir():
+            path.write_bytes(shifted(path.read_bytes()))
+        restorer.net.forward = forward
+        return forward(x)
+
+    restorer.net.forward = change
+    assert len(restore(restorer, source, out).written) == 2
+    again = restore(restorer, source, out)
+    assert again.written, "at least the one that was read before"
+    for path in source.iterdir():
+        pixels = np.array(Image.open(path)).repeat(2, 0).repeat(2, 1)
+        assert np.array_equal(np.array(Image.open(out / f"{path.stem}.png")), pixels)
+
+
 def test_failures_are_recorded_with_traceback_and_tried_again(photos: Path, restorer: Restorer) -> None:
     whole = (photos / "c.png").read_bytes()
     (photos / "c.png").write_bytes(whole[:60])
@@ -157,9 +291,9 @@ def test_what_others_do_meanwhile_is_waited_for(photos: Path, restorer: Restorer
     assert thread.is_alive() and not (out / "a.png").exists()
     # the first is done by the other, the second failed there, the third is given up
     Image.new("RGB", (12, 8)).save(out / "a.png")
-    record = other.intend(held[0], jobs[0], out / "a.png", {})
+    record = other.intend(held[0], jobs[0], (out / "a.png").stat(), other.stamp(jobs[0]), {})
     other.manifest.append(record)
-    other.failed(jobs[1], {"error": "a reason of its own"})
+    other.failed(jobs[1], "a reason of its own", "", other.stamp(jobs[1]))
     for claim in held:
         claim.release()
     thread.join(20)
@@ -180,7 +314,7 @@ def test_a_claim_is_exclusive_also_between_threads(tmp_path: Path) -> None:
     assert again is not None
     again.release()
     other.release()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*.claim")) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="flock")
@@ -191,7 +325,7 @@ def test_many_threads_and_one_claim(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal holders, most, done
         while True:
-            claim = try_claim(tmp_path / "claims", "a")
+            claim = try_claim(tmp_path / "out", "a")
             if claim is not None:
                 break
         with lock:
@@ -201,7 +335,7 @@ def test_many_threads_and_one_claim(tmp_path: Path) -> None:
         with lock:
             holders, done = holders - 1, done + 1
         claim.release()
-        file_locks.remove_folder(tmp_path / "claims")
+        file_locks.remove_folder(tmp_path / "out")
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -220,7 +354,7 @@ def test_a_death_between_renaming_and_recording(photos: Path, restorer: Restorer
     claim = dead.claim(job)
     assert claim is not None
     (out / ".temporary.png").write_bytes(b"the result")
-    record = dead.intend(claim, job, out / ".temporary.png", {})
+    record = dead.intend(claim, job, (out / ".temporary.png").stat(), dead.stamp(job), {})
     (out / ".temporary.png").rename(out / "a.png")
     if recorded:
         dead.manifest.append(record)
@@ -237,7 +371,7 @@ def test_a_death_before_renaming_leaves_it_open(photos: Path) -> None:
     claim = dead.claim(job)
     assert claim is not None
     (out / ".temporary.png").write_bytes(b"the result")
-    dead.intend(claim, job, out / ".temporary.png", {})
+    dead.intend(claim, job, (out / ".temporary.png").stat(), dead.stamp(job), {})
     os.close(claim._descriptor)
     heir = Ledger(out, SETTINGS)
     claim = heir.claim(job)
@@ -279,12 +413,19 @@ def test_a_file_that_is_no_manifest_is_left_alone(tmp_path: Path, content: str |
     assert content is None or path.read_text() == content
 
 
-@pytest.mark.parametrize("link", ["manifest.jsonl", ".mambair", ".mambair/claims"])
-def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, link: str) -> None:
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("manifest.jsonl", r"manifest\.jsonl is a link, where a regular file is expected"),
+        (".mambair", r"leads out of it: .*claims"),
+        (".mambair/claims", r"leads out of it: .*claims"),
+    ],
+)
+def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, link: str, message: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / link).parent.mkdir(parents=True)
     (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ManifestError, match="leads out of"):
+    with pytest.raises((ManifestError, UnsafePathError), match=message):
         Ledger(tmp_path / "out", SETTINGS)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

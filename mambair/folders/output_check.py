@@ -1,0 +1,84 @@
+"""What can be known of the output folder before anything is loaded or computed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from mambair.folders.names import PlanError
+from mambair.folders.plan import Plan
+from mambair.images.encode import FORMAT_OF_SUFFIX, can_write
+from mambair.system.console import printable
+from mambair.system.path_gate import open_folder
+
+_ATTEMPTS = 20
+_LEAST = 2**20  # bytes without which no result fits
+
+
+@contextlib.contextmanager
+def checked_output(plan: Plan) -> Iterator[list[str]]:
+    """Check that results can be written, by writing a file in the output folder; yield notes for the user, a line each.
+
+    At the end of the block, the folders that were made for it are removed where they are still empty.
+
+    Raises:
+        PlanError: the folder cannot be made or written in, its disk is full, or this Pillow cannot write the format.
+    """
+    for ending in {job.target.suffix.lower() for job in plan.jobs}:
+        if not can_write(FORMAT_OF_SUFFIX[ending]):
+            raise PlanError(f"format: this installation of Pillow cannot write {ending[1:]}; use png or webp")
+    missing = [path for path in (plan.folder, *plan.folder.parents) if not path.exists()]
+    try:
+        _write(plan.folder)
+        yield _notes(plan)
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # not made, or in use
+                path.rmdir()
+
+
+def _write(folder: Path) -> None:
+    """Make a file and remove it."""
+    name, attempts = f".{uuid.uuid4().hex}.tmp", _ATTEMPTS
+    while True:
+        try:
+            with open_folder(folder) as opened, os.fdopen(opened.create(name), "wb") as file:
+                opened.remove(name)
+                file.write(b"\0")
+            return
+        except OSError as error:
+            attempts -= 1
+            if attempts and isinstance(error, FileNotFoundError):  # another process made the folder, and removed it
+                continue
+            reason = _reason(folder, error)
+            raise PlanError(f"output: nothing can be written in {printable(folder)}: {reason}") from None
+
+
+def _notes(plan: Plan) -> list[str]:
+    free = shutil.disk_usage(plan.folder).free
+    if free < _LEAST:
+        raise PlanError(f"output: the disk of {printable(plan.folder)} is full ({free} bytes are free)")
+    needed = sum(_size(job.source) for job in plan.jobs)
+    if needed <= free:
+        return []
+    return [f"the inputs have {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {printable(plan.folder)}"]
+
+
+def _reason(folder: Path, error: OSError) -> str:
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            return f"{printable(path)} is a broken link"
+        if path.exists() and not path.is_dir():
+            return f"{printable(path)} is not a folder"
+    return error.strerror or str(error)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,165 @@
+"""Lines and progress bars for people, on whatever the standard streams are: a terminal, a log, a closed pipe, nothing.
+
+Nothing here raises: what cannot be shown is not shown, and the work goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_ROWS = 24  # tqdm shows nothing where it believes in no rows
+_IN_A_LOG = 10.0  # seconds between two states of a bar: a log file needs no ten lines a second
+_ON_A_TERMINAL = 0.1
+
+
+def printable(text: object) -> str:
+    """``text`` on one line that any terminal takes: control characters and broken bytes are escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(text))
+
+
+def say(line: str) -> None:
+    """Write a line to standard output.
+
+    A missing or closed stream, and a pipe that nobody reads any more, take nothing; characters beyond the stream's
+    encoding are escaped. Control characters are the caller's: pass what others named through `printable`.
+    """
+    Stream(sys.stdout).write(f"{line}\n")
+
+
+def note(line: str) -> None:
+    """Write a line to standard error as `say` does, above the bars that are there."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=Stream(sys.stderr))
+    else:
+        Stream(sys.stderr).write(f"{line}\n")
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal; one without ``isatty``, or None, is not."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError, OSError):  # missing, closed, gone
+        return False
+
+
+class Stream:
+    """A standard stream that never raises; for bars, and for who needs an object to write to.
+
+    Args:
+        stream: any object with ``write``, or None.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self._stream is other._stream  # tqdm compares, to know its bars
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def encoding(self) -> str:
+        """That of the stream; ASCII where it has none."""
+        return getattr(self._stream, "encoding", None) or "ascii"
+
+    def write(self, text: str) -> None:
+        """Write and flush, as far as the stream can."""
+        with self._unharmed():
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        self.flush()
+
+    def flush(self) -> None:
+        """Flush, if the stream can."""
+        with self._unharmed():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _unharmed(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            _silence(self._stream)
+        except (AttributeError, ValueError, OSError):  # no stream, a closed one, a terminal that is gone, a full disk
+            pass
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return is_terminal(self._stream)
+
+
+def progress_bar(
+    total: float | None,
+    *,
+    description: str = "",
+    unit: str = "it",
+    unit_scale: bool = False,
+    initial: float = 0,
+    bar_format: str | None = None,
+    quiet: bool = False,
+) -> tqdm[Any]:
+    """A bar on standard error; in a log it shows a state every ten seconds. Lines above it: `note`.
+
+    Args:
+        total: of what is counted, None if unknown.
+        description, unit, unit_scale, initial, bar_format: as in tqdm.
+        quiet: show nothing; so it is without a standard error, too.
+    """
+    from tqdm import tqdm
+
+    stream = Stream(sys.stderr)
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit_scale,
+        initial=initial,  # type: ignore[arg-type]
+        bar_format=bar_format,
+        disable=quiet or sys.stderr is None,
+        file=stream,
+        ncols=_columns(sys.stderr),
+        nrows=_ROWS,
+        mininterval=_ON_A_TERMINAL if stream.isatty() else _IN_A_LOG,
+    )
+
+
+def reserve_standard_descriptors() -> None:
+    """Open the null device where standard input, output or error were closed before the process began.
+
+    Else the next file that is opened takes that number, and what a library writes to "standard error" goes into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _columns(stream: Any) -> int | None:
+    """The width of a terminal, less one; None if it is none, or says that it has no columns."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, ValueError, OSError):
+        return None
+    return columns - 1 if columns > 1 else None
+
+
+def _silence(stream: Any) -> None:
+    """Lead a stream whose reader is gone to nowhere, so that Python's last flush meets no closed pipe."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)

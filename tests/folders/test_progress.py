@@ -1,0 +1,117 @@
+"""The time left, and what is said of an image that takes long."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mambair.folders import pipeline
+from mambair.folders.pipeline import restore_files
+from mambair.folders.plan import Job, plan_jobs
+from mambair.folders.progress import ProgressBar
+from mambair.folders.resume import Ledger
+from mambair.inference.restorer import Restorer
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    for name, size in (("a.png", 3000), ("b.png", 1000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    return [Job(tmp_path / name, tmp_path / "out" / name) for name in ("a.png", "b.png")]
+
+
+def test_the_time_left_counts_the_tiles_of_what_is_on_its_way(clock: Clock, jobs: list[Job]) -> None:
+    bar = ProgressBar(jobs, quiet=False)
+    assert "left" not in bar._rates()
+    clock.now += 10
+    bar.tile(jobs[0], 1, 3, (1.0, 16.0))  # 1000 of 4000 bytes
+    assert bar._rates().endswith(", 00:30 left")
+    clock.now += 10
+    bar.tile(jobs[0], 2, 3, (1.0, 16.0))
+    assert bar._rates().endswith(", 00:20 left")
+    clock.now += 10
+    bar.settle(jobs[0], 1.0)
+    assert bar._rates() == "0.03 files/s, 0.033 megapixels/s, 00:10 left"
+    bar.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tiles", "count", "said"),
+    [
+        ([30, 3, 3], [1, 2, 3], 1, "a.png: 48 -> 195 megapixels, about 5 min (measured on one tile)\n"),
+        ([30, 6, 6], [2, 4, 6], 1, "a.png: 48 -> 195 megapixels, about 5 min (measured on one tile)\n"),
+        ([30, 0.5, 0.5], [1, 2, 3], 1, ""),
+        ([30], [1], 1, ""),
+        ([30, 3, 3], [1, 2, 3], 2, ""),
+    ],
+    ids=["long", "in batches", "short", "one tile", "of several"],
+)
+def test_an_image_that_takes_long_is_announced(
+    seconds: list[float],
+    tiles: list[int],
+    count: int,
+    said: str,
+    clock: Clock,
+    jobs: list[Job],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """100 tiles of 3 s each, after a first one that warms up; a log, so the bar itself is shown seldom."""
+    bar = ProgressBar(jobs[:count], quiet=False)
+    for passed, done in zip(seconds, tiles, strict=True):
+        clock.now += passed
+        bar.tile(jobs[0], done, 100, (48.0, 195.0))
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines(keepends=True) if "about" in line]
+    assert "".join(lines) == said
+    bar.close()
+
+
+def test_a_quiet_bar_says_nothing(clock: Clock, jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar(jobs[:1], quiet=True)
+    for done in (1, 2, 3):
+        clock.now += 100
+        bar.tile(jobs[0], done, 100, (48.0, 195.0))
+    bar.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_who_is_waited_for_is_told_once(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = photos.parent / "out"
+    other = Ledger(out, {})
+    claims = [other.claim(job) for job in plan_jobs(photos, out).jobs[:2]]
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if sys._getframe(1).f_globals["__name__"] == pipeline.__name__:
+            pauses.append(seconds)
+            if len(pauses) == 4:
+                for claim in claims:
+                    assert claim is not None
+                    claim.release()
+
+    monkeypatch.setattr(pipeline, "_WAITING", -1.0)
+    monkeypatch.setattr(time, "sleep", sleep)
+    report = restore_files(restorer, plan_jobs(photos, out), ledger=Ledger(out, {}), quiet=True)
+    assert report.complete and len(report.written) == 5 and len(pauses) == 4
+    line = f"waiting for other processes, which are at work on 2 images: {photos / 'a.png'}, ...\n"
+    assert capsys.readouterr().err.count(line) == 1
