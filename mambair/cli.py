@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import mambair
 from mambair.system.exit_codes import DONE, USAGE_ERROR
+from mambair.system.suggestions import did_you_mean
 
 
 class Command(NamedTuple):
@@ -48,9 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     name, *rest = arguments
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"{usage()}\nmambair: no command {name!r}{hint}", file=sys.stderr)
+        print(f"{usage()}\nmambair: no command {name!r}{did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return USAGE_ERROR
     return importlib.import_module(COMMANDS[name].module).main(rest)
 
