@@ -176,7 +176,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
         try:
             plan = _plan(options, scale)
             manifest = _manifest(options, plan)
-            notes = stack.enter_context(checked_output(plan))
+            notes = stack.enter_context(checked_output(plan, options.manifest))
             restorer = _restorer(parser, options, weights)
             if restorer.scale != scale:  # that of the weights, which names of results may say
                 plan = _plan(options, restorer.scale)
