@@ -190,7 +190,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: st
         try:
             plan = _plan(options, scale)
             manifest = _manifest(options, plan)
-            notes = stack.enter_context(checked_output(plan))
+            notes = stack.enter_context(checked_output(plan, options.manifest))
             weights = located_weights(parser, named, offline=options.offline)
             restorer = _restorer(parser, options, weights)
             if restorer.scale != scale:  # that of the weights, which names of results may say

@@ -20,10 +20,14 @@ _LEAST = 2**20  # bytes without which no result fits
 
 
 @contextlib.contextmanager
-def checked_output(plan: Plan) -> Iterator[list[str]]:
+def checked_output(plan: Plan, manifest: Path | None = None) -> Iterator[list[str]]:
     """Check that results can be written, by writing a file in the output folder; yield notes for the user, a line each.
 
     At the end of the block, the folders that were made for it are removed where they are still empty.
+
+    Args:
+        plan: what is to be written.
+        manifest: a file that is to be written elsewhere.
 
     Raises:
         PlanError: the folder cannot be made or written in, its disk is full, or this Pillow cannot write the format.
@@ -31,9 +35,11 @@ def checked_output(plan: Plan) -> Iterator[list[str]]:
     for ending in {job.target.suffix.lower() for job in plan.jobs}:
         if not can_write(FORMAT_OF_SUFFIX[ending]):
             raise PlanError(f"format: this installation of Pillow cannot write {ending[1:]}; use png or webp")
-    missing = [path for path in (plan.folder, *plan.folder.parents) if not path.exists()]
+    folders = {"output": plan.folder} | ({} if manifest is None else {"manifest": manifest.parent})
+    missing = [path for folder in folders.values() for path in (folder, *folder.parents) if not path.exists()]
     try:
-        _write(plan.folder)
+        for name, folder in folders.items():
+            _write(name, folder)
         yield _notes(plan)
     finally:
         for path in missing:
@@ -41,13 +47,13 @@ def checked_output(plan: Plan) -> Iterator[list[str]]:
                 path.rmdir()
 
 
-def _write(folder: Path) -> None:
-    """Make a file and remove it."""
-    name, attempts = f".{uuid.uuid4().hex}.tmp", _ATTEMPTS
+def _write(name: str, folder: Path) -> None:
+    """Make a file and remove it; ``name`` is what the folder is for."""
+    file_name, attempts = f".{uuid.uuid4().hex}.tmp", _ATTEMPTS
     while True:
         try:
-            with open_folder(folder) as opened, os.fdopen(opened.create(name), "wb") as file:
-                opened.remove(name)
+            with open_folder(folder) as opened, os.fdopen(opened.create(file_name), "wb") as file:
+                opened.remove(file_name)
                 file.write(b"\0")
             return
         except OSError as error:
@@ -55,7 +61,7 @@ def _write(folder: Path) -> None:
             if attempts and isinstance(error, FileNotFoundError):  # another process made the folder, and removed it
                 continue
             reason = _reason(folder, error)
-            raise PlanError(f"output: nothing can be written in {printable(folder)}: {reason}") from None
+            raise PlanError(f"{name}: nothing can be written in {printable(folder)}: {reason}") from None
 
 
 def _notes(plan: Plan) -> list[str]:

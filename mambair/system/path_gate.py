@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -60,13 +61,14 @@ class Folder:
             UnsafePathError: ``name`` is a link or no folder.
             OSError: it cannot be made or opened.
         """
-        if make:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._place(name), dir_fd=self._descriptor)
-        self._refuse(name, stat.S_IFDIR)
-        if not _HAS_DESCRIPTORS:
-            return Folder(self.path / name, None)
-        return Folder(self.path / name, os.open(name, _AS_FOLDER | _SAFELY, dir_fd=self._descriptor))
+        with self._named(name):
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._place(name), dir_fd=self._descriptor)
+            self._refuse(name, stat.S_IFDIR)
+            if not _HAS_DESCRIPTORS:
+                return Folder(self.path / name, None)
+            return Folder(self.path / name, os.open(name, _AS_FOLDER | _SAFELY, dir_fd=self._descriptor))
 
     def open_file(self, name: str, flags: int) -> int:
         """Open a regular file and return its descriptor.
@@ -80,7 +82,8 @@ class Folder:
             OSError: it cannot be opened.
         """
         self._refuse(name, stat.S_IFREG)
-        descriptor = os.open(self._place(name), flags | _SAFELY, 0o666, dir_fd=self._descriptor)
+        with self._named(name):
+            descriptor = os.open(self._place(name), flags | _SAFELY, 0o666, dir_fd=self._descriptor)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
             return descriptor
@@ -153,6 +156,16 @@ class Folder:
         """Make renames durable; Windows has no descriptors of folders and needs none."""
         if self._descriptor is not None:
             os.fsync(self._descriptor)
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Let the errors of the system name the whole path."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is not None:
+                error.filename = str(self.path / name)
+            raise
 
     def _place(self, name: str) -> str:
         return name if self._descriptor is not None else str(self.path / name)

@@ -98,6 +98,8 @@ EARLY: dict[str, tuple[list[str], str]] = {
     ),
     "output of a broken link": (["-o", "broken"], "output: nothing can be written in broken: broken is a broken link"),
     "output in /proc": (["-o", "/proc/mambair"], "output: nothing can be written in /proc/mambair: No such file or"),
+    "manifest below a file": (["--manifest", "notes/log"], "manifest: nothing can be written in notes: notes is not a"),
+    "manifest in /proc": (["--manifest", "/proc/a/log"], "manifest: nothing can be written in /proc/a: No such file"),
     "manifest is a folder": (["--manifest", "in"], "manifest: in is a folder, where a regular file is expected"),
     "manifest is something else": (["--manifest", "notes"], "manifest: notes holds something else"),
     "manifest of a pipe": (["--manifest", "pipe"], "manifest: pipe is a named pipe, where a regular file is expected"),

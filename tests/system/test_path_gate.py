@@ -172,3 +172,11 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
         with pytest.raises(UnsafePathError, match="name is a regular file"):
             open_folder(tmp_path / "a" / "b" / "c" / "name", within=tmp_path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_errors_of_the_system_name_the_whole_path(tmp_path: Path) -> None:
+    with open_folder(tmp_path / "a") as folder:
+        for call in (lambda: folder.open_file("b", os.O_RDONLY), lambda: folder.enter("b", make=False)):
+            with pytest.raises(FileNotFoundError) as caught:
+                call()
+            assert str(caught.value) == f"[Errno 2] No such file or directory: '{tmp_path / 'a' / 'b'}'"
