@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 _MOST_LINES, _LONGEST_LINE = 5, 200
+_NOT_OF_THE_FILE = "Interlace handling should be turned on"  # libpng to the program that calls it
 _TiffHandler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 _collecting = threading.local()
@@ -74,7 +75,7 @@ def _say(line: str) -> bool:
     if lines is None:
         return False
     line = " ".join(line.split())[:_LONGEST_LINE]
-    if line and line not in lines and len(lines) < _MOST_LINES:
+    if line and line not in lines and _NOT_OF_THE_FILE not in line and len(lines) < _MOST_LINES:
         lines.append(line)
     return True
 

@@ -63,9 +63,8 @@ def without_multiplication(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         ratio = colour / np.where(divisor > 0, divisor, 1).astype(np.float32)
         return np.where(divisor > 0, ratio, 0).astype(np.float32)
     white = np.iinfo(colour.dtype).max
-    rounded = np.floor(colour * (white / np.where(divisor > 0, divisor, 1)) + 0.5)
+    # the product is exact, and a quotient is not so near to a half that float64 could round it to the other side
     exact = np.floor(colour.astype(np.float64) * white / np.where(divisor > 0, divisor, 1) + 0.5)
-    assert np.abs(rounded - exact).max() <= 1
     return np.where(divisor > 0, np.minimum(exact, white), 0).astype(colour.dtype)
 
 
@@ -98,23 +97,14 @@ def test_every_layout_gives_the_exact_samples(
     assert read_size(path) == (HEIGHT, WIDTH)
 
 
+# Pillow takes planes of 16 bits for such of 8
 @pytest.mark.parametrize("colours", [1, 3])
-@pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("coding", CODINGS)
-def test_pillow_reads_the_same_high_bytes(tmp_path: Path, colours: int, planar: str, coding: str) -> None:
+def test_pillow_reads_the_same_high_bytes(tmp_path: Path, colours: int, coding: str) -> None:
     values = samples(colours, "uint16")
     compression, predictor = CODINGS[coding]
     photometric = "rgb" if colours == 3 else "minisblack"
-    path = written(
-        tmp_path / "a.tif",
-        values,
-        planar=planar,
-        photometric=photometric,
-        compression=compression,
-        predictor=predictor,
-    )
-    if colours == 3 and planar == "separate" and compression is not None:
-        pytest.skip("Pillow takes compressed planes of 16 bits for such of 8")
+    path = written(tmp_path / "a.tif", values, photometric=photometric, compression=compression, predictor=predictor)
     with Image.open(path) as picture:
         other = np.array(picture).reshape(HEIGHT, WIDTH, colours)
     ours = read_image(path).pixels
@@ -179,16 +169,15 @@ REFUSED = {
     "complex": ({"photometric": "minisblack"}, samples(1, "float32").astype("complex64"), "sample format 6"),
     "large integers": ({"photometric": "minisblack"}, samples(1, "uint16") * np.uint32(9), "it holds uint32 from"),
     "negative": ({"photometric": "minisblack"}, samples(1, "uint8").astype(np.int16) - 9, "it holds int16 from -9 to"),
-    "not finite": ({"photometric": "rgb"}, samples(3, "float32") / np.float32(0), "not finite"),
+    "not finite": ({"photometric": "rgb"}, samples(3, "float32") + np.float32("inf"), "not finite"),
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*divide")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_is_named(tmp_path: Path, name: str) -> None:
     how, values, reason = REFUSED[name]
     path = written(tmp_path / "a.tif", values, **how)
-    with pytest.raises(ImageFileError, match="a.tif: is (of an unsupported kind|damaged)") as raised:
+    with pytest.raises(ImageFileError, match=r"a\.tif: is (of an unsupported kind|damaged)") as raised:
         read_image(path)
     assert reason in str(raised.value)
 
@@ -245,9 +234,10 @@ def test_two_readings_that_differ_are_an_error(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tiff, "_pillows_reading", other)
     ours = values[0, 1].tolist()
-    with pytest.raises(ImageFileError, match="a.tif: cannot be trusted: tifffile reads ") as raised:
+    others = [*ours[:2], ours[2] ^ 1]
+    with pytest.raises(ImageFileError, match=r"a\.tif: cannot be trusted: tifffile reads ") as raised:
         read_image(path)
-    assert f"[{ours[2]}] and Pillow reads [{ours[2] ^ 1}] at row 0, column 1" in str(raised.value)
+    assert f"{ours} and Pillow reads {others} at row 0, column 1" in str(raised.value)
     with pytest.raises(ImageFileError, match="cannot be trusted"):
         read_image(path, allow_truncated=True)
 
