@@ -9,6 +9,7 @@ from mambair.images import tiff
 from mambair.images.bmp import opened_bmp
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.formats import recognised
+from mambair.images.jpeg2000 import opened_jpeg2000
 from mambair.images.opened import OpenedFile, Request
 from mambair.images.pillow_files import opened_by_pillow
 from mambair.images.png import opened_png
@@ -66,6 +67,8 @@ def _opened(request: Request) -> OpenedFile:
             return tiff.opened_tiff(request, directory)
     if format == "BMP":
         return opened_bmp(request)
+    if format == "JPEG2000":
+        return opened_jpeg2000(request)
     if format == "PPM":
         return opened_pnm(request)
     return opened_by_pillow(request, format)

@@ -41,6 +41,8 @@ def of_picture(picture: Image.Image, notes: list[str]) -> Metadata:
         if tags is not None:
             orientation = _kept("orientation", notes, lambda: tags.get(ORIENTATION, 1)) or 1
             exif = _kept("EXIF", notes, lambda: _encoded(tags))
+            if not tags and not _has_no_tags(picture.info.get("exif", b"")):
+                notes.append("damaged EXIF was dropped (no tag can be read)")
     if orientation not in range(1, 9):
         orientation = 1
     icc_profile, xmp = picture.info.get("icc_profile"), picture.info.get("xmp")
@@ -74,6 +76,13 @@ def _kept(name: str, notes: list[str], read: Callable[[], T]) -> T | None:
     except DECODING_FAULTS as error:
         notes.append(f"damaged {name} was dropped ({' '.join(str(error).split()) or type(error).__name__})")
         return None
+
+
+def _has_no_tags(exif: bytes) -> bool:
+    """Return whether EXIF data is missing, or whole with an empty directory."""
+    body = exif.removeprefix(b"Exif\0\0")
+    start = int.from_bytes(body[4:8], "little" if body.startswith(b"II") else "big")
+    return not body or (body[:4] in (b"II*\0", b"MM\0*") and body[start : start + 2] == b"\0\0")
 
 
 def _profile(profile: object, notes: list[str]) -> bytes | None:

@@ -14,6 +14,7 @@ from mambair.images.chatter import pillow_settings
 from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
 from mambair.images.reasons import DECODING_FAULTS, UnsupportedKindError
 
+_PSD_HEADER = 26
 PARTIAL = "it is damaged or truncated: missing pixels are black"
 # segments of a JPEG that a decoder of pixels does without: all of applications but JFIF and Adobe, and comments
 _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
@@ -62,8 +63,7 @@ def open_picture(data: bytes, format: str) -> Image.Image:
     """
     with pillow_settings():
         try:
-            formats = [format, "MPO"] if format == "JPEG" else [format]
-            return Image.open(io.BytesIO(data), formats=formats)
+            return Image.open(io.BytesIO(data), formats=(format,))
         except Image.UnidentifiedImageError as error:
             _raise_reason(data, format)
             raise OSError(f"its {format} header is damaged") from error
@@ -71,6 +71,9 @@ def open_picture(data: bytes, format: str) -> Image.Image:
 
 def _raise_reason(data: bytes, format: str) -> None:
     """Raise what the plugin says, which ``Image.open`` keeps to itself."""
+    if format == "PSD" and len(data) > _PSD_HEADER and data[22:24] != b"\0\x08":
+        depth = int.from_bytes(data[22:24], "big")
+        raise UnsupportedKindError(f"is of an unsupported kind: a Photoshop document of {depth} bits")
     factory = Image.OPEN[format][0]
     try:
         factory(io.BytesIO(data), "")
