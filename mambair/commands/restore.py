@@ -117,6 +117,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add("--overwrite", action="store_true", help="also redo what the manifest says is done, with the same settings")
     add("--manifest", type=Path, metavar="FILE", help="JSON lines about each file (default: manifest.jsonl in OUTPUT)")
     add("--max-pixels", type=int, metavar="N", help="refuse images with more (default 268435456: 16384 x 16384)")
+    add("--allow-truncated", action="store_true", help="restore what there is of damaged images; the rest is black")
     add("--dry-run", action="store_true", help="show what would be written, and do nothing")
     add_quiet(add)
 
@@ -177,6 +178,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: 
         skip_existing=options.skip_existing,
         quality=options.quality,
         max_pixels=options.max_pixels or MAX_PIXELS,
+        allow_truncated=options.allow_truncated,
         ledger=ledger,
         quiet=options.quiet,
     )

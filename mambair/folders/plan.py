@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mambair.folders.manifest import NAME
 from mambair.images.encode import FORMAT_OF_SUFFIX
 from mambair.images.files import SUFFIXES, list_images
+from mambair.images.formats import passed_over_text
 
 
 class PlanError(ValueError):
@@ -81,8 +84,10 @@ def plan_jobs(
     unreadable: list[tuple[Path, str]] = []
     if source.is_dir():
         folder = source
-        sources, unreadable = _listed(source, include, exclude)
+        sources, unreadable, endings = _listed(source, output, include, exclude)
         sources, notes = _outside(sources, source, output)
+        if endings:
+            notes.append(passed_over_text(endings))
     elif output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
         if real(output) == real(source):
             raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
@@ -105,11 +110,24 @@ def plan_jobs(
     return Plan(jobs, output, [*notes, *renamed], unreadable)
 
 
-def _listed(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The images under a folder that the patterns leave; folders that cannot be read, and why."""
+def _listed(
+    folder: Path, output: Path, include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[Path], list[tuple[Path, str]], Counter[str]]:
+    """The images under a folder that the patterns leave; folders that cannot be read, and why; endings of the rest."""
     unreadable: list[tuple[Path, str]] = []
-    paths = list_images(folder, recursive=True, unreadable=lambda error: unreadable.append(_folder_fault(error)))
-    return [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)], unreadable
+    others: list[Path] = []
+    paths = list_images(
+        folder,
+        recursive=True,
+        unreadable=lambda error: unreadable.append(_folder_fault(error)),
+        passed_over=others.append,
+    )
+    sources, rest = (
+        [path for path in found if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)]
+        for found in (paths, others)
+    )
+    rest, _ = _outside(rest, folder, output)
+    return sources, unreadable, Counter(path.suffix.lower() for path in rest if path.name != NAME)
 
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

@@ -49,9 +49,9 @@ def decode(data: bytes, max_pixels: int, *, suffix: str = "", allow_truncated: b
     )
 
 
-def decode_size(data: bytes, max_pixels: int, *, suffix: str = "") -> tuple[int, int]:
+def decode_size(data: bytes, max_pixels: int, *, suffix: str = "", allow_truncated: bool = False) -> tuple[int, int]:
     """(height, width) that ``decode`` would give, from the header alone; it raises the same."""
-    opened = _opened(Request(data, suffix, max_pixels, allow_truncated=False))
+    opened = _opened(Request(data, suffix, max_pixels, allow_truncated))
     is_turned = opened.metadata.orientation in _TURNED
     return (opened.width, opened.height) if is_turned else (opened.height, opened.width)
 

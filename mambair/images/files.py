@@ -80,7 +80,12 @@ class EncodedImage:
             ImageFileError: the header is damaged.
         """
         with _named(self.path):
-            return decode_size(self._data, self._max_pixels, suffix=self.path.suffix.lower())
+            return decode_size(
+                self._data,
+                self._max_pixels,
+                suffix=self.path.suffix.lower(),
+                allow_truncated=self._allow_truncated,
+            )
 
     def decoded(self) -> DecodedImage:
         """The whole picture, upright.

@@ -85,7 +85,9 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (rb"PK\x03\x04", "an archive, or a document that is one"),
     (rb"(?i:\s*(<\?xml[^>]*>\s*)?(<!--.{,200}?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg)", "SVG, a vector format"),
     (rb"(?i:\s*<(!DOCTYPE )?html)", "a web page"),
+    (rb"#!", "a script"),
 )
+_NO_IMAGES = ("a video", "an archive, or a document that is one", "a web page", "a script")
 _PATTERNS = tuple((re.compile(pattern, re.S), name) for pattern, name in _BEGINNINGS)
 _TGA_ENDINGS = (".tga", ".icb", ".vda", ".vst")
 _DNG_VERSION = 50706
@@ -115,6 +117,8 @@ def recognised(data: bytes, suffix: str) -> str:
         _load_extra(name)
     if name == "AVIF" and not features.check("avif"):
         raise UnsupportedKindError("is AVIF, which this installation of Pillow cannot read; install a Pillow that can")
+    if name in _NO_IMAGES:
+        raise UnsupportedKindError(f"is not an image but {name}")
     if name not in Image.OPEN:
         raise UnsupportedKindError(f"is {name}, which is not supported; convert it to PNG or TIFF")
     return name

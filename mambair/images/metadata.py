@@ -41,7 +41,7 @@ def of_picture(picture: Image.Image, notes: list[str]) -> Metadata:
         if tags is not None:
             orientation = _kept("orientation", notes, lambda: tags.get(ORIENTATION, 1)) or 1
             exif = _kept("EXIF", notes, lambda: _encoded(tags))
-            if not tags and not _has_no_tags(picture.info.get("exif", b"")):
+            if not tags and not _has_no_tags(picture.info.get("exif") or b""):
                 notes.append("damaged EXIF was dropped (no tag can be read)")
     if orientation not in range(1, 9):
         orientation = 1

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from mambair.images import metadata
 from mambair.images.chatter import pillow_settings
 from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
-from mambair.images.reasons import DECODING_FAULTS, UnsupportedKindError
+from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
 
 _PSD_HEADER = 26
 PARTIAL = "it is damaged or truncated: missing pixels are black"
@@ -64,9 +64,30 @@ def open_picture(data: bytes, format: str) -> Image.Image:
     with pillow_settings():
         try:
             return Image.open(io.BytesIO(data), formats=(format,))
-        except Image.UnidentifiedImageError as error:
+        except DECODING_FAULTS as error:
+            if is_cut_off(data):
+                raise TruncatedError(f"its {format} header or what follows is not all there") from error
+            if not isinstance(error, Image.UnidentifiedImageError):
+                raise
             _raise_reason(data, format)
             raise OSError(f"its {format} header is damaged") from error
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Return whether a file of chunks or boxes (WebP; AVIF, HEIF, JPEG XL) ends within one of them."""
+    if data.startswith(b"RIFF"):
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data[4:8] not in (b"ftyp", b"JXL "):
+        return False
+    place = 0
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[place + 8 : place + 16], "big")
+        if length < 8:  # 0: the last one, to the end
+            return False
+        place += length
+    return place != len(data)
 
 
 def _raise_reason(data: bytes, format: str) -> None:
@@ -85,8 +106,10 @@ def load(picture: Image.Image, request: Request) -> None:
     """Decode the pixels; what there is of them, if the caller allows that."""
     try:
         picture.load()
-    except DECODING_FAULTS:
-        if not request.allow_truncated or not hasattr(picture, "tile"):
+    except DECODING_FAULTS as error:
+        if not request.allow_truncated:
+            if is_cut_off(request.data):
+                raise TruncatedError(str(error) or "a part is missing") from error
             raise
         picture.tile = []  # Pillow keeps what it has decoded and wants no more
         try:

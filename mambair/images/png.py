@@ -89,6 +89,8 @@ def opened_png(request: Request) -> OpenedFile:
         picture = open_picture(ordered, "PNG")
         request.notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
     request.check_size(picture.width, picture.height)
+    if not request.allow_truncated and _is_cut_off(request.data):
+        raise TruncatedError("it ends before its pixels do")
     with pillow_settings():
         described = metadata.of_picture(picture, request.notes)
     depth, colour, interlace = ordered[24], ordered[25], ordered[28]
@@ -150,6 +152,13 @@ def _ordered(data: bytes, notes: list[str], *, keep_metadata: bool = True) -> tu
     return b"".join([SIGNATURE, *(data[chunk.start : chunk.end] for chunk in before + pixels), rest]), transparent
 
 
+def _is_cut_off(data: bytes) -> bool:
+    """Return whether the file ends within its pixels or before them."""
+    found = list(chunks(data))
+    end = found[-1].end if found else len(SIGNATURE)
+    return data[end + 4 : end + 8] == b"IDAT" or all(chunk.kind != b"IDAT" for chunk in found)
+
+
 def _checksum(data: bytes, chunk: Chunk) -> int:
     return int.from_bytes(data[chunk.end - 4 : chunk.end], "big")
 
@@ -160,8 +169,6 @@ def _wide(ordered: bytes, layout: _Layout) -> Channels:
 
     needed = [ordered[chunk.start : chunk.end] for chunk in chunks(ordered) if chunk.kind in (b"IHDR", b"IDAT")]
     plain = b"".join([SIGNATURE, *needed])
-    if not ordered.endswith(_END):
-        raise TruncatedError("its pixels end before the picture does")
     values = imagecodecs.png_decode(plain + _END)
     count = _SAMPLES[layout.colour]
     values = values.reshape(layout.height, layout.width, -1)

@@ -24,11 +24,12 @@ DECODING_FAULTS = (
 )
 # how decoders word it
 _UNSUPPORTED = re.compile(
-    r"unsupported|not supported|unrecogni[sz]ed|unimplemented|not available|unknown (?!chunk)", re.IGNORECASE
+    r"unsupported|not supported|unimplemented|not available|unknown (?!chunk|error)", re.IGNORECASE
 )
 _TRUNCATED = re.compile(
     r"truncat|end of file|unexpected end|premature|not enough|too small|got \d+ bytes, expected", re.IGNORECASE
 )
+_OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate", re.IGNORECASE)
 
 
 class TooManyPixelsError(ValueError):
@@ -63,7 +64,7 @@ def reason_of(error: BaseException) -> str:
         return detail
     if isinstance(error, DisagreementError):
         return f"cannot be trusted: {detail}"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(detail):
         return "is too large: its pixels do not fit in the memory that is free"
     if isinstance(error, (TruncatedError, EOFError)) or _TRUNCATED.search(detail):
         return f"is truncated ({detail})"
