@@ -148,6 +148,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="refuse images with more: 200M, 1e9, ...; 0: no limit (default 268435456: 16384 x 16384)",
     )
+    add("--allow-truncated", action="store_true", help="restore what there is of damaged images; the rest is black")
     add("--dry-run", action="store_true", help="show what would be done, and write no result")
     add_quiet(add)
 
@@ -217,6 +218,7 @@ def _restore(options: argparse.Namespace, restorer: Restorer, plan: Plan, ledger
         skip_existing=options.skip_existing,
         quality=options.quality,
         max_pixels=MAX_PIXELS if options.max_pixels is None else options.max_pixels or sys.maxsize,
+        allow_truncated=options.allow_truncated,
         ledger=ledger,
         quiet=options.quiet,
     )

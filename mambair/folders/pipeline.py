@@ -27,6 +27,7 @@ from mambair.folders.resume import Ledger, State
 from mambair.folders.strip_queue import StripQueue
 from mambair.folders.workers import Lanes, lanes_of
 from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streamed, open_strips, read_encoded
+from mambair.images.pillow_files import PARTIAL
 from mambair.inference.limits import Cancelled, ResourceLimiter
 from mambair.inference.memory import bytes_on_the_way, free_bytes, is_out_of_memory
 from mambair.inference.restorer import Restorer, TileStats
@@ -57,6 +58,7 @@ class _Item:
     cost: int = 0
     image: DecodedImage | None = None
     source: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the input
+    notes: tuple[str, ...] = ()
     stats: TileStats = field(default_factory=TileStats)
     seconds: dict[str, float] = field(default_factory=dict)
     settled: bool = False
@@ -69,6 +71,7 @@ def restore_files(
     skip_existing: bool = False,
     quality: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
     ledger: Ledger | None = None,
     quiet: bool = False,
 ) -> Report:
@@ -85,11 +88,12 @@ def restore_files(
         skip_existing: pass over a source whose target exists, however it was made.
         quality: of JPEG, WebP and AVIF, see ``write_image``.
         max_pixels: larger pictures are refused.
+        allow_truncated: restore what there is of a damaged picture, and note it in the manifest.
         ledger: claims and records; with one, several processes may share the work, and what the manifest proves to be
             done is passed over.
         quiet: no progress bar.
     """
-    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, ledger, quiet)
+    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, allow_truncated, ledger, quiet)
     batch.run()
     return batch.report
 
@@ -104,11 +108,13 @@ class _Batch:
         skip_existing: bool,
         quality: int | None,
         max_pixels: int,
+        allow_truncated: bool,
         ledger: Ledger | None,
         quiet: bool,
     ) -> None:
         self.restorer, self.plan, self.ledger = restorer, plan, ledger
         self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
+        self.allow_truncated = allow_truncated
         self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
         self.budget = ResourceLimiter(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
         self.bar = ProgressBar(plan.jobs, quiet)
@@ -220,7 +226,7 @@ class _Batch:
             if self._is_done(item, state):
                 return None
         started = time.perf_counter()
-        encoded = read_encoded(job.source, max_pixels=self.max_pixels)
+        encoded = read_encoded(job.source, max_pixels=self.max_pixels, allow_truncated=self.allow_truncated)
         if ledger is not None:
             item.source["sha256"] = sha256 = encoded.sha256()
             if state is State.UNSURE and self._is_done(item, ledger.state(job, sha256)):
@@ -233,6 +239,10 @@ class _Batch:
         self.budget.take(cost)
         item.cost = cost
         item.image = encoded.decoded()
+        item.notes = item.image.notes
+        if PARTIAL in item.notes:
+            with self.lock:
+                note(f"{printable(job.source)}: {PARTIAL}")
         item.seconds["read"] = time.perf_counter() - started
         return item
 
@@ -356,6 +366,7 @@ class _Batch:
             "overlap": stats.overlap,
             "tiles": stats.tiles,
             "tiles_redone_in_float32": stats.redone,
+            **({"notes": list(item.notes)} if item.notes else {}),
         }
 
     def _pass_over(self, item: _Item, where: list[Path]) -> None:

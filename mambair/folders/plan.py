@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mambair.folders.manifest import NAME
 from mambair.folders.names import (
     PlanError,
     check_quality,
@@ -19,6 +21,7 @@ from mambair.folders.names import (
     result_stem,
 )
 from mambair.images.files import SUFFIXES, list_images
+from mambair.images.formats import passed_over_text
 from mambair.system.console import printable
 from mambair.system.path_gate import is_within
 
@@ -92,7 +95,7 @@ def plan_jobs(
     unreadable: list[tuple[Path, str]] = []
     if source.is_dir():
         folder = source
-        sources, unreadable, notes = _listed(source, include, exclude)
+        sources, unreadable, notes = _listed(source, output, include, exclude)
         sources, left_out = _outside(sources, source, output)
         notes += left_out
     else:
@@ -127,22 +130,29 @@ def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int
 
 
 def _listed(
-    folder: Path, include: Sequence[str], exclude: Sequence[str]
+    folder: Path, output: Path, include: Sequence[str], exclude: Sequence[str]
 ) -> tuple[list[Path], list[tuple[Path, str]], list[str]]:
     """The images under a folder that the patterns leave; folders that cannot be read, and why; notes."""
     unreadable: list[tuple[Path, str]] = []
     links: list[Path] = []
+    others: list[Path] = []
     paths = list_images(
         folder,
         recursive=True,
         unreadable=lambda error: unreadable.append(_folder_fault(error)),
         linked=links.append,
+        passed_over=others.append,
     )
     notes = []
     if links:
         links.sort()
         shown = ", ".join(printable(path) for path in links[:_SHOWN]) + (", ..." if len(links) > _SHOWN else "")
         notes.append(f"links to folders are not followed: {len(links)} ({shown}); name such a folder as input")
+    rest = [path for path in others if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)]
+    rest, _ = _outside(rest, folder, output)
+    endings = Counter(path.suffix.lower() for path in rest if path.name != NAME)
+    if endings:
+        notes.append(passed_over_text(endings))
     kept = [path for path in paths if _is_wanted(path.relative_to(folder).as_posix(), include, exclude)]
     return kept, unreadable, notes
 

@@ -26,6 +26,7 @@ class DecodedImage:
         xmp: XMP packet, or None.
         source_format: "PNG", "JPEG", ...; empty if it comes from no file.
         source_mode: what the file held before anything was converted ("P", "CMYK", ...), in Pillow's names.
+        notes: what reading it dropped or changed, a line each: damaged metadata, missing pixels, messages of decoders.
 
     Raises:
         ValueError: a shape or dtype other than these.
@@ -38,6 +39,7 @@ class DecodedImage:
     xmp: bytes | None = None
     source_format: str = ""
     source_mode: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype

@@ -1,10 +1,11 @@
 """Image files in and out: the one module that reads and writes them, and what it keeps of them.
 
-Read: PNG, JPEG (progressive, CMYK), TIFF, WebP, BMP, PPM/PGM, GIF (first frame), and AVIF where Pillow was built with
-it; the content decides, not the name. Kept: 8 and 16 bits exactly (PNG, TIFF, PPM/PGM), float32 (TIFF), grey or colour,
-alpha, ICC profile, EXIF and XMP. Changed: palettes become RGB or RGBA, one-bit becomes grey, CMYK becomes sRGB (through
-its profile if it has one), AVIF of 10 or 12 bits becomes 8; EXIF orientation is applied to the pixels and then reset.
-A truncated file is an error, never a picture that ends in grey.
+Read: the formats of ``formats.SUFFIXES`` (HEIF and JPEG XL with our extras); the content decides, not the name, except
+for TGA. Kept: 8 and 16 bits exactly (PNG, TIFF, PPM/PGM), float32 (TIFF), grey or colour, alpha, ICC profile, EXIF and
+XMP. Changed: palettes become RGB or RGBA, one-bit becomes grey, CMYK becomes sRGB (through its profile if it has one),
+other depths become the next larger of 8 and 16 bits, AVIF and JPEG 2000 colour becomes 8 bits; colours multiplied by
+alpha are divided by it; EXIF orientation is applied to the pixels and then reset. Of animations and several pages the
+first picture is read. A truncated file is an error, unless the caller takes what there is.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
-from mambair.images.decode import DECODING_FAULTS, TooManyPixelsError, decode, decode_size
+from mambair.images.chatter import collected
+from mambair.images.decode import decode, decode_size
 from mambair.images.decoded_image import DecodedImage, ImageFileError
 from mambair.images.encode import FORMAT_OF_SUFFIX, STREAMED, check_fits, open_writer
-from mambair.images.png_rows import first_rows, header_size
+from mambair.images.formats import SUFFIXES
+from mambair.images.png_rows import first_rows
+from mambair.images.reasons import DECODING_FAULTS, reason_of
 from mambair.images.stream_writers import ImageSpec, StripWriter, spec_of
 from mambair.system.atomic_file import atomic_stream
 
@@ -50,7 +54,6 @@ __all__ = [
     "write_image",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".avif")
 WRITABLE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 MAX_PIXELS = 2**28
 """Pictures above this many pixels (16384 x 16384) are refused unless the caller asks for more."""
@@ -63,12 +66,14 @@ class EncodedImage:
         path: the name; nothing needs to be there.
         data: the content.
         max_pixels: refuse pictures with more, before decoding them.
+        allow_truncated: take what there is of a damaged picture; what is missing is black, and noted.
     """
 
-    def __init__(self, path: Path, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, path: Path, data: bytes, max_pixels: int = MAX_PIXELS, *, allow_truncated: bool = False) -> None:
         self.path = path
         self._data = data
         self._max_pixels = max_pixels
+        self._allow_truncated = allow_truncated
 
     def sha256(self) -> str:
         """The SHA-256 of the content, in hexadecimal."""
@@ -80,12 +85,13 @@ class EncodedImage:
         Raises:
             ImageFileError: the header is damaged.
         """
-        # Pillow looks for EXIF behind the pixels, and decodes them on the way
-        size = header_size(self._data)
-        if size is not None and size[0] * size[1] <= self._max_pixels:
-            return size
         with _named(self.path):
-            return decode_size(self._data, self._max_pixels)
+            return decode_size(
+                self._data,
+                self._max_pixels,
+                suffix=self.path.suffix.lower(),
+                allow_truncated=self._allow_truncated,
+            )
 
     def decoded(self) -> DecodedImage:
         """The whole picture, upright.
@@ -93,8 +99,14 @@ class EncodedImage:
         Raises:
             ImageFileError: the content is damaged.
         """
-        with _named(self.path):
-            return decode(self._data, self._max_pixels)
+        with _named(self.path) as messages:
+            image = decode(
+                self._data,
+                self._max_pixels,
+                suffix=self.path.suffix.lower(),
+                allow_truncated=self._allow_truncated,
+            )
+        return replace(image, notes=(*image.notes, *messages)) if messages else image
 
     def rows(self, count: int) -> NDArray[np.generic]:
         """The first ``count`` rows [count, W, 1 or 3], or more; plain PNGs are decoded no further.
@@ -105,32 +117,39 @@ class EncodedImage:
         self.size()  # refuses too many pixels
         with _named(self.path):
             pixels = first_rows(self._data, count)
-            return decode(self._data, self._max_pixels).pixels if pixels is None else pixels
+        return self.decoded().pixels if pixels is None else pixels
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
+) -> DecodedImage:
     """Read a picture, upright, at the depth its file has.
 
     Args:
         path: the file; its suffix does not matter.
         max_pixels: refuse pictures with more, before decoding them.
+        allow_truncated: take what there is of a damaged picture; what is missing is black, and ``notes`` says so.
 
     Raises:
-        ImageFileError: the file cannot be read (missing, no permission, a folder), is empty, not an image, damaged,
-            truncated or too large, or needs OpenCV where that cannot be imported. The message names it and says why.
+        ImageFileError: the file cannot be read (missing, no permission, a folder), is empty, is no image, is damaged,
+            truncated, too large or of a kind that is not supported. The message names it and says why.
     """
-    path = Path(path)
-    return EncodedImage(path, _read_bytes(path), max_pixels).decoded()
+    return read_encoded(path, max_pixels=max_pixels, allow_truncated=allow_truncated).decoded()
 
 
-def read_encoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
+def read_encoded(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
+) -> EncodedImage:
     """Read a picture's file, to be decoded, in whole or in part, when its pixels are asked for.
+
+    Args:
+        path, max_pixels, allow_truncated: see ``read_image``.
 
     Raises:
         ImageFileError: the file cannot be read, or is empty.
     """
     path = Path(path)
-    return EncodedImage(path, _read_bytes(path), max_pixels)
+    return EncodedImage(path, _read_bytes(path), max_pixels, allow_truncated=allow_truncated)
 
 
 def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -234,6 +253,7 @@ def list_images(
     recursive: bool = False,
     unreadable: Callable[[OSError], None] | None = None,
     linked: Callable[[Path], None] | None = None,
+    passed_over: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Files with an image suffix, in natural order (``2.png`` before ``10.png``), hidden ones left out.
 
@@ -244,6 +264,7 @@ def list_images(
         recursive: also in the folders below.
         unreadable: called with the error for each folder that cannot be listed; by default those are passed over.
         linked: called with each link to a folder that is not walked.
+        passed_over: called with each file that is not hidden and has no ending of an image.
 
     Raises:
         ImageFileError: ``folder`` is missing or no folder.
@@ -258,11 +279,13 @@ def list_images(
             for path in (Path(parent, name) for name in folders):
                 if path.is_symlink():
                     linked(path)
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
-        ]
+        for name in names:
+            if name.startswith("."):
+                continue
+            if os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122, ten thousand at once
+                found.append(Path(parent, name))
+            elif passed_over is not None:
+                passed_over(Path(parent, name))
     return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
 
 
@@ -277,21 +300,21 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into an error that names the file."""
-    try:
-        yield
-    except UnidentifiedImageError:
-        raise ImageFileError(f"{path}: is not an image of a known format, or its header is damaged") from None
-    except TooManyPixelsError as error:
-        raise ImageFileError(f"{path}: {error}; raise the limit if you trust the file") from None
-    except ImportError as error:
-        raise ImageFileError(
-            f"{path}: 16-bit and float colour need OpenCV, which cannot be imported ({error}). On a machine without a "
-            "display install the system package libgl1, or replace opencv-python by opencv-python-headless"
-        ) from error
-    except DECODING_FAULTS as error:
-        raise ImageFileError(f"{path}: is damaged or truncated, or of an unsupported kind ({error})") from error
+def _named(path: Path) -> Iterator[list[str]]:
+    """Turn an error of a decoder into one that names the file and the reason; give the decoders' messages."""
+    with collected() as messages:
+        try:
+            yield messages
+        except ImageFileError:
+            raise
+        except ImportError as error:
+            raise ImageFileError(
+                f"{path}: is of 16 bits or float, which is read with tifffile and imagecodecs, and they cannot be "
+                f"imported ({error}): pip install tifffile imagecodecs"
+            ) from error
+        except DECODING_FAULTS as error:
+            said = f"; {'; '.join(messages)}" if messages else ""
+            raise ImageFileError(f"{path}: {reason_of(error)}{said}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

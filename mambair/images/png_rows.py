@@ -1,36 +1,24 @@
-"""The size and the first rows of a PNG without decoding the rest: what a random patch of a large image needs.
+"""The first rows of a PNG without decoding the rest: what a random patch of a large image needs.
 
-Source: the PNG specification (https://www.w3.org/TR/png-3/): rows are compressed and filtered from top to bottom, so a
-header that promises fewer rows makes any decoder stop there.
+Rows are compressed and filtered from top to bottom, so a header that promises fewer rows makes any decoder stop there.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from mambair.images.chatter import pillow_settings
+from mambair.images.png import SIGNATURE, chunks, with_rows
+
 _HEADER_END = 33
 # chunks that change no pixel of a grey or RGB image
 _HARMLESS = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tIME", b"sBIT", b"bKGD")
 )
-
-_COLOURS = frozenset((b"PLTE", b"tRNS", b"hIST"))
-
-
-def header_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of a whole PNG that nothing asks to be turned; None for any other file."""
-    if not data.startswith(_SIGNATURE) or len(data) < _HEADER_END or not _holds_only(data, _HARMLESS | _COLOURS):
-        return None
-    width, height = struct.unpack(">II", data[16:24])
-    return (height, width) if width and height else None
 
 
 def first_rows(data: bytes, rows: int) -> NDArray[np.uint8] | None:
@@ -42,34 +30,17 @@ def first_rows(data: bytes, rows: int) -> NDArray[np.uint8] | None:
     Raises:
         OSError, SyntaxError, ValueError: the compressed data is damaged.
     """
-    if not data.startswith(_SIGNATURE) or len(data) < _HEADER_END:
+    if not data.startswith(SIGNATURE) or len(data) < _HEADER_END:
         return None
-    height, depth, colour, interlace = (*struct.unpack(">I", data[20:24]), data[24], data[25], data[28])
-    if depth != 8 or colour not in (0, 2) or interlace or not 0 < rows <= height or not _holds_only(data, _HARMLESS):
+    height, depth, colour, interlace = int.from_bytes(data[20:24], "big"), data[24], data[25], data[28]
+    if depth != 8 or colour not in (0, 2) or interlace or not 0 < rows <= height or not _is_harmless(data):
         return None
-    header = data[12:20] + struct.pack(">I", rows) + data[24:29]
-    shortened = bytearray(data)
-    shortened[12:_HEADER_END] = header + struct.pack(">I", zlib.crc32(header))
-    pixels = np.array(Image.open(io.BytesIO(shortened), formats=("PNG",)))
+    with pillow_settings():
+        picture = Image.open(io.BytesIO(with_rows(data, rows)), formats=("PNG",))
+    pixels = np.array(picture)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _holds_only(data: bytes, kinds: frozenset[bytes]) -> bool:
-    """Whether every chunk is one of these, and the last one ends the file."""
-    last = b""
-    for kind in _chunks(data):
-        if kind not in kinds:
-            return False
-        last = kind
-    return last == b"IEND"
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    """The types of the chunks that are there in full."""
-    place = len(_SIGNATURE)
-    while place + 12 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        if place + 12 + length > len(data):
-            return
-        yield data[place + 4 : place + 8]
-        place += 12 + length
+def _is_harmless(data: bytes) -> bool:
+    kinds = [chunk.kind for chunk in chunks(data)]
+    return kinds[-1:] == [b"IEND"] and _HARMLESS.issuperset(kinds)

@@ -77,7 +77,7 @@ def twice(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "text", "is_fault"),
     [
-        (damage, "unreadable", "rocket.png: is damaged", True),
+        (damage, "unreadable", "rocket.png: is truncated", True),
         (drop, "pair", "no partner of rocket.png", True),
         (orphan, "pair", "no ground truth for rokcetx4.jpg", True),
         (ambiguous, "pair", "several files of one name but for the suffix: rocketx4", True),

@@ -111,7 +111,7 @@ def test_images_that_cannot_be_cut_are_named_and_the_others_done(source: Path, t
     report = make_sub_images(source, tmp_path / "sub", Grid(16, 12))
     reasons = {Path(name).name: reason for name, reason in report.failed}
     assert report.made == 3 and reasons.keys() == {"small.png", "torn.png"}
-    assert "8 x 60 pixels are too few" in reasons["small.png"] and "damaged" in reasons["torn.png"]
+    assert "8 x 60 pixels are too few" in reasons["small.png"] and "is truncated" in reasons["torn.png"]
 
 
 def test_a_pair_of_other_sizes_is_refused(source: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import Tensor, nn
 
 from mambair.folders import pipeline as pipeline_module
@@ -30,6 +30,8 @@ from mambair.images.stream_writers import PngWriter
 from mambair.inference.restorer import Restorer
 from mambair.system import jsonl
 from mambair.system.path_gate import Folder
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Path:
@@ -96,13 +98,13 @@ def test_depth_is_kept_as_far_as_the_format_holds_it(
 def test_profile_and_orientation(tmp_path: Path, restorer: Restorer) -> None:
     exif = Image.Exif()
     exif[274] = 6
-    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile")
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "a.jpg", exif=exif, icc_profile=SRGB)
     assert restore_files(
         restorer, Plan([Job(tmp_path / "a.jpg", tmp_path / "out/a.png")], tmp_path / "out"), quiet=True
     ).complete
     image = read_image(tmp_path / "out/a.png")
     assert image.pixels.shape[:2] == (12, 8), "turned upright"
-    assert image.icc_profile == b"a profile"
+    assert image.icc_profile == SRGB
 
 
 def test_an_output_folder_inside_the_input_is_never_input(tmp_path: Path, restorer: Restorer) -> None:
@@ -146,7 +148,7 @@ def awkward(folder: Path) -> dict[str, str]:
     (folder / "broken_link.png").symlink_to(folder / "nowhere.png")
     os.mkfifo(folder / "pipe.png")
     return {
-        "truncated.png": "damaged or truncated",
+        "truncated.png": "is truncated",
         "text.png": "not an image",
         "empty.jpg": "is empty (0 bytes)",
         "broken_link.png": "is a broken link",

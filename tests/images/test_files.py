@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import sys
@@ -279,11 +278,11 @@ def test_a_png_without_its_last_bytes(tmp_path: Path, dtype: str, missing: int) 
     path = tmp_path / "a.png"
     write_image(path, image)
     path.write_bytes(path.read_bytes()[:-missing])
-    if missing <= 12 and dtype == "uint8":
+    if missing <= 12:
         # the end marker alone is missing
         assert np.array_equal(read_image(path).pixels, image.pixels)
     else:
-        with pytest.raises(ImageFileError):
+        with pytest.raises(ImageFileError, match="is truncated"):
             read_image(path)
 
 
@@ -308,19 +307,17 @@ def flipped_bits(path: Path) -> None:
 AWKWARD = {
     "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
-    "text": (lambda path: path.write_text("not a picture"), "not an image"),
-    "zeros": (lambda path: path.write_bytes(bytes(1000)), "not an image"),
-    "only a signature": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "not an image"),
-    "flipped bits": (flipped_bits, "damaged"),
+    "text": (lambda path: path.write_text("not a picture"), "is not an image of a known format"),
+    "zeros": (lambda path: path.write_bytes(bytes(1000)), "is not an image of a known format"),
+    "only a signature": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "is damaged (its PNG header"),
+    "flipped bits": (flipped_bits, "is damaged"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "broken link": (lambda path: path.symlink_to("nowhere"), "broken link"),
     "loop of links": (lambda path: path.symlink_to(path.name), "cannot be read"),
     "pipe": (lambda path: os.mkfifo(path), "not a regular file"),
-    "bomb": (bomb, "60000 x 60000 pixels are more than the limit"),
-    "tiff header": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0\0\0"), "not an image"),
-    "tiff without anything": (lambda path: path.write_bytes(b"II*\0"), "damaged"),
-    "svg": (lambda path: path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>'), "not an image"),
-    "postscript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not an image"),
+    "bomb": (bomb, "is too large: 60000 x 60000 pixels are more than the limit"),
+    "tiff header": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0\0\0"), "is damaged (its TIFF header"),
+    "tiff without anything": (lambda path: path.write_bytes(b"II*\0"), "is damaged"),
 }
 
 
@@ -373,19 +370,16 @@ def test_floats_must_be_finite(tmp_path: Path) -> None:
         read_image(saved(tmp_path / "a.tif", Image.fromarray(values)))
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_missing_libgl_comes_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
-    write_image(tmp_path / "a.tif", picture("RGB", dtype))
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImageFileError, match=r"libgl1, or replace opencv-python by opencv-python-headless"):
-        read_image(tmp_path / "a.tif")
-
-
-def test_8_bits_need_no_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    write_image(tmp_path / "a.png", picture("RGBA"))
-    write_image(tmp_path / "b.png", picture("RGBA", "uint16"))
-    assert read_image(tmp_path / "a.png").mode == "RGBA"
+@pytest.mark.parametrize(("name", "package"), [("a.tif", "tifffile"), ("a.png", "imagecodecs")])
+def test_a_decoder_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    write_image(tmp_path / name, picture("RGBA", "uint16"))
+    write_image(tmp_path / "b.png", picture("RGBA"))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImageFileError, match=rf"{name}: is of 16 bits or float, .* pip install tifffile imagecodecs"):
+        read_image(tmp_path / name)
+    assert read_image(tmp_path / "b.png").mode == "RGBA"
 
 
 @pytest.mark.parametrize(
@@ -460,13 +454,3 @@ def test_threads_may_read_at_the_same_time(tmp_path: Path) -> None:
         for read in pool.map(lambda _: read_image(tmp_path / "a.png"), range(64)):
             assert np.array_equal(read.pixels, expected)
     assert before == Image.MAX_IMAGE_PIXELS
-
-
-def test_in_memory_reference(tmp_path: Path) -> None:
-    """A 16-bit PNG written here is what OpenCV and Pillow read."""
-    cv2 = pytest.importorskip("cv2")
-    image = picture("RGB", "uint16")
-    write_image(tmp_path / "a.png", image)
-    assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[:, :, ::-1], image.pixels)
-    with Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())) as opened:
-        opened.verify()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mambair.images.files import ImageFileError, read_encoded, read_image, read_size
-from mambair.images.png_rows import first_rows, header_size
+from mambair.images.png_rows import first_rows
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (53, 37, 3), dtype=np.uint8)
 
@@ -67,15 +67,11 @@ def test_a_palette_is_left_to_the_whole_decoder() -> None:
     assert first_rows(stream.getvalue(), 5) is None
 
 
-@pytest.mark.parametrize("name", [*OTHERS, "plain"])
+@pytest.mark.parametrize("name", [name for name in [*OTHERS, "plain"] if name not in ("no PNG", "short", "truncated")])
 def test_the_size_is_read_without_decoding(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = OTHERS.get(name, png())
-    is_known = name not in ("exif", "text", "no PNG", "short", "truncated")
-    assert header_size(data) == ((53, 37) if is_known else None)
-    if is_known:
-        (tmp_path / "a.png").write_bytes(data)
-        monkeypatch.setattr("mambair.images.files.decode_size", lambda *_: pytest.fail("Pillow was asked"))
-        assert read_size(tmp_path / "a.png") == (53, 37)
+    (tmp_path / "a.png").write_bytes(OTHERS.get(name, png()))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("pixels were decoded"))
+    assert read_size(tmp_path / "a.png") == (53, 37)
 
 
 def test_too_many_pixels_are_refused_before_rows_are_decoded(tmp_path: Path) -> None:
@@ -97,7 +93,7 @@ def test_files_give_rows_whatever_they_are(tmp_path: Path) -> None:
         assert np.array_equal(read_encoded(tmp_path / name).rows(20)[:20], PICTURE[:20])
         assert read_encoded(tmp_path / name).size() == (53, 37)
     (tmp_path / "cut.png").write_bytes(png()[:-30])
-    with pytest.raises(ImageFileError, match=r"cut\.png: is damaged or truncated"):
+    with pytest.raises(ImageFileError, match=r"cut\.png: is truncated"):
         read_encoded(tmp_path / "cut.png").rows(20)
 
 

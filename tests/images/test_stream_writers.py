@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mambair.images import stream_writers
 from mambair.images.files import DecodedImage, ImageFileError, ImageSpec, open_strips, read_image
 from mambair.images.stream_writers import spec_of
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 SUFFIXES = {".png": ("uint8", "uint16"), ".tif": ("uint8", "uint16", "float32"), ".ppm": ("uint8", "uint16")}
 CASES = [(suffix, dtype) for suffix, dtypes in SUFFIXES.items() for dtype in dtypes]
@@ -48,13 +50,13 @@ def test_a_tiff_beyond_four_gigabytes_is_a_big_tiff(
 ) -> None:
     monkeypatch.setattr(stream_writers, "_LARGEST_TIFF", 1000)
     values = rows_of(40, 30, 3, dtype)
-    spec = ImageSpec(40, 30, "RGB", dtype, icc_profile=b"profile", xmp=b"<x/>")
+    spec = ImageSpec(40, 30, "RGB", dtype, icc_profile=SRGB, xmp=b"<x/>")
     with open_strips(tmp_path / "a.tif", spec) as writer:
         writer.write(values)
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II\x2b\0"
     again = read_image(tmp_path / "a.tif")
     assert np.array_equal(again.pixels, values)
-    assert (again.icc_profile, again.xmp) == (b"profile", b"<x/>")
+    assert (again.icc_profile, again.xmp) == (SRGB, b"<x/>")
 
 
 def test_a_png_is_about_as_small_as_pillows(tmp_path: Path) -> None:

@@ -1,0 +1,175 @@
+"""Pictures that Pillow decodes without loss."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from mambair.images import metadata
+from mambair.images.chatter import pillow_settings
+from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
+from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
+
+_PSD_HEADER = 26
+PARTIAL = "it is damaged or truncated: missing pixels are black"
+# segments of a JPEG that a decoder of pixels does without: all of applications but JFIF and Adobe, and comments
+_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+
+
+def opened_by_pillow(request: Request, format: str) -> OpenedFile:
+    """Read the header with one of Pillow's plugins; see ``decode`` for errors."""
+    if format == "AVIF":
+        _check_avif_size(request)
+    try:
+        picture = open_picture(request.data, format)
+    except DECODING_FAULTS as error:
+        if format != "JPEG":
+            raise
+        picture = open_picture(_without_jpeg_metadata(request.data), format)
+        request.notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
+    request.check_size(picture.width, picture.height)
+    with pillow_settings():
+        described = metadata.of_picture(picture, request.notes)
+    if picture.mode in ("CMYK", "LAB"):  # a profile of such numbers does not describe the RGB made of them
+        described = metadata.Metadata(None, described.exif, described.xmp, described.orientation)
+    name = {"MPO": "JPEG", "DIB": "BMP"}.get(picture.format or format, picture.format or format)
+
+    def channels() -> Channels:
+        load(picture, request)
+        return channels_of(picture)
+
+    return OpenedFile(name, picture.mode, picture.width, picture.height, described, channels)
+
+
+def _check_avif_size(request: Request) -> None:
+    """Refuse a size that libavif would refuse without saying so."""
+    place = request.data.find(b"ispe", 0, 4096)
+    if place >= 0:
+        request.check_size(*struct.unpack(">II", request.data[place + 8 : place + 16].ljust(8, b"\0")))
+
+
+def open_picture(data: bytes, format: str) -> Image.Image:
+    """Read a header.
+
+    Args:
+        format: Pillow's name of the format.
+
+    Raises:
+        One of DECODING_FAULTS: with the plugin's own reason.
+    """
+    with pillow_settings():
+        try:
+            return Image.open(io.BytesIO(data), formats=(format,))
+        except DECODING_FAULTS as error:
+            if is_cut_off(data):
+                raise TruncatedError(f"its {format} header or what follows is not all there") from error
+            if not isinstance(error, Image.UnidentifiedImageError):
+                raise
+            _raise_reason(data, format)
+            raise OSError(f"its {format} header is damaged") from error
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Return whether a file of chunks or boxes (WebP; AVIF, HEIF, JPEG XL) ends within one of them."""
+    if data.startswith(b"RIFF"):
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data[4:8] not in (b"ftyp", b"JXL "):
+        return False
+    place = 0
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[place + 8 : place + 16], "big")
+        if length < 8:  # 0: the last one, to the end
+            return False
+        place += length
+    return place != len(data)
+
+
+def _raise_reason(data: bytes, format: str) -> None:
+    """Raise what the plugin says, which ``Image.open`` keeps to itself."""
+    if format == "PSD" and len(data) > _PSD_HEADER and data[22:24] != b"\0\x08":
+        depth = int.from_bytes(data[22:24], "big")
+        raise UnsupportedKindError(f"is of an unsupported kind: a Photoshop document of {depth} bits")
+    factory = Image.OPEN[format][0]
+    try:
+        factory(io.BytesIO(data), "")
+    except DECODING_FAULTS as error:
+        raise OSError(f"its {format} header: {str(error) or type(error).__name__}") from error
+
+
+def load(picture: Image.Image, request: Request) -> None:
+    """Decode the pixels; what there is of them, if the caller allows that."""
+    try:
+        picture.load()
+    except DECODING_FAULTS as error:
+        if not request.allow_truncated:
+            if is_cut_off(request.data):
+                raise TruncatedError(str(error) or "a part is missing") from error
+            raise
+        picture.tile = []  # Pillow keeps what it has decoded and wants no more
+        try:
+            is_empty = picture.getbbox() is None
+        except DECODING_FAULTS:
+            is_empty = True
+        if is_empty:
+            raise
+        request.notes.append(PARTIAL)
+
+
+def channels_of(picture: Image.Image) -> Channels:
+    """[H, W, C] and alpha [H, W] of a decoded picture."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        return np.array(picture).astype(np.uint16)[:, :, None], None
+    if mode == "I":
+        return as_uint16(np.array(picture))[:, :, None], None
+    if mode == "F":
+        return np.array(picture, dtype=np.float32)[:, :, None], None
+    if mode == "CMYK":
+        return np.array(_cmyk_to_rgb(picture)), None
+    if mode in ("La", "RGBa"):
+        raise UnsupportedKindError("is of an unsupported kind: colours multiplied by alpha, other than in TIFF")
+    transparent = picture.has_transparency_data
+    kind = "L" if mode in ("1", "L", "LA") else "RGB"
+    with pillow_settings():
+        values = np.array(picture.convert(kind + "A" if transparent else kind))
+    if values.ndim == 2:
+        return values[:, :, None], None
+    if not transparent:
+        return values, None
+    return np.ascontiguousarray(values[:, :, :-1]), np.ascontiguousarray(values[:, :, -1])
+
+
+def _cmyk_to_rgb(picture: Image.Image) -> Image.Image:
+    """Through the picture's own profile to sRGB; by the plain formula if it has none that works."""
+    profile = picture.info.get("icc_profile")
+    if profile:
+        try:
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(picture, io.BytesIO(profile), srgb, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            converted = None
+        if converted is not None:
+            return converted
+    return picture.convert("RGB")
+
+
+def _without_jpeg_metadata(data: bytes) -> bytes:
+    """The segments of a JPEG that its pixels need."""
+    kept, place = [data[:2]], 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] not in _JPEG_METADATA:
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
+
+
+def high_bytes(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """16 bits as Pillow's modes of 8 bits show them."""
+    return (values >> 8).astype(np.uint8)
