@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-OPTIONAL = {"cv2", "timm", "torchvision", "basicsr", "pydantic"}
+OPTIONAL = {"tifffile", "imagecodecs", "timm", "torchvision", "basicsr", "pydantic"}
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMAND_FOLDERS = ("mambair", "inference", "scripts", "benchmarks")
 
@@ -76,6 +76,6 @@ def test_help_answers_without_torch(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, rest
     assert "usage:" in done.stdout
     assert "argparse" in imported, "the list of imports was not read"
-    heavy = sorted({"torch", "cv2", "torchvision", "basicsr", "timm"} & imported)
+    heavy = sorted({"torch", "tifffile", "imagecodecs", "torchvision", "basicsr", "timm"} & imported)
     assert not heavy, f"{command} --help imports {heavy}"
     assert list(tmp_path.iterdir()) == [], f"{command} --help leaves files behind"
