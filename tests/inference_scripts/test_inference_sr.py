@@ -141,7 +141,7 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     import mambair.folders.pipeline
 
-    def interrupted(path: Path, *, max_pixels: int) -> DecodedImage:
+    def interrupted(path: Path, *, max_pixels: int, allow_truncated: bool) -> DecodedImage:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(mambair.folders.pipeline, "read_encoded", interrupted)
