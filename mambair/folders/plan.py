@@ -113,7 +113,10 @@ def plan_jobs(
             sources = _without_results(sources, suffix)
     if not sources and not unreadable:
         filters = " that --include and --exclude leave" if include or exclude else ""
-        raise PlanError(f"input: no image in {printable(source)}{filters} (looked for {', '.join(SUFFIXES)})")
+        raise PlanError(
+            f"input: no image in {printable(source)}{filters} (looked for {', '.join(SUFFIXES)})"
+            + "".join(f"; {note}" for note in notes)
+        )
     targets, renamed = _targets(sources, folder, output, suffix, ending)
     jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
     return Plan(jobs, output, [*notes, *renamed], unreadable)

@@ -83,7 +83,7 @@ def _say(line: str) -> bool:
 @lru_cache(maxsize=1)
 def _listen() -> None:
     """Take the place of the loggers' and of libtiff's own output, where this thread collects."""
-    for name in ("tifffile", "imagecodecs"):
+    for name in ("tifffile", "imagecodecs", "PIL.TiffImagePlugin"):
         logging.getLogger(name).addFilter(lambda record: not _say(record.getMessage()))
     # the layout of a C argument list that is passed on as one pointer
     if sys.platform in ("linux", "darwin") and platform.machine() in ("x86_64", "aarch64", "arm64"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def tiff_tags(data: bytes, directory: dict[int, object], *, is_big: bool, notes:
     if is_big:  # Pillow follows no group of tags there
         tags.update({tag: value for tag, value in directory.items() if tag in _BASE_TAGS})
     else:
-        _kept("EXIF", notes, lambda: tags.load(b"Exif\0\0" + data))
+        _kept("EXIF", notes, lambda: tags.load_from_fp(io.BytesIO(data)))
     return tags
 
 

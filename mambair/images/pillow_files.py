@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,8 @@ def _raise_reason(data: bytes, format: str) -> None:
 def load(picture: Image.Image, request: Request) -> None:
     """Decode the pixels; what there is of them, if the caller allows that."""
     try:
-        picture.load()
+        with pillow_settings() if picture.format == "ICO" else nullcontext():  # the one that warns here
+            picture.load()
     except DECODING_FAULTS as error:
         if not request.allow_truncated:
             if is_cut_off(request.data):

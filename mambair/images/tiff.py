@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA = 256, 257, 258, 259, 262, 277, 338
 _NO_COMPRESSION, _JPEG = 1, (6, 7)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_FLOAT = 3  # a sample format
 _NAMES = {3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab", 32803: "raw data of a camera"}
 _COMPARED_ROWS = 16
 _BAND = 256  # rows whose colours are divided by alpha at a time
@@ -211,8 +212,9 @@ def divided_by_alpha(colour: NDArray[np.generic], alpha: NDArray[np.generic]) ->
 
 def _segments_of(page: TiffPage) -> int:
     count = int(np.prod(page.chunked))
-    if min(len(page.dataoffsets), len(page.databytecounts)) < count:
-        raise TruncatedError(f"it lists {len(page.dataoffsets)} of {count} strips or tiles")
+    listed = min(len(page.dataoffsets), len(page.databytecounts))
+    if listed < count:
+        raise TruncatedError(f"it lists {listed} of {count} strips or tiles")
     return count
 
 
@@ -225,9 +227,9 @@ def _segment(
     end = start + (1 if may_be_cut else length)
     if length <= 0 or start <= 0 or end > len(request.data):
         raise TruncatedError(f"strip or tile {number} is not in the file")
-    encoded = request.data[start : start + length]
+    encoded = memoryview(request.data)[start : start + length]  # a strip may be the whole file
     if may_be_cut and len(encoded) < length:
-        encoded = encoded.ljust(length, b"\0")
+        encoded = memoryview(bytes(encoded).ljust(length, b"\0"))
         request.notes.append(PARTIAL)
     tables = {"jpegtables": page.jpegtables} if page.compression in _JPEG else {}
     values, (sample, _, top, left, _), _ = page.decode(encoded, number, **tables)
@@ -248,7 +250,7 @@ def _segment(
             yield sample + place, top, left, values[:, :, place]
 
 
-def _compare(page: TiffPage, values: NDArray[np.generic], encoded: bytes, *, is_big_endian: bool) -> None:
+def _compare(page: TiffPage, values: NDArray[np.generic], encoded: memoryview, *, is_big_endian: bool) -> None:
     """Compare the first rows of the first strip or tile with Pillow's reading, if Pillow reads its kind.
 
     Raises:
@@ -268,6 +270,8 @@ def _compare(page: TiffPage, values: NDArray[np.generic], encoded: bytes, *, is_
         return
     other = other.reshape(rows, width, count)[:, :shown]
     ours = values[:rows]
+    if ours.dtype.kind == "i":  # signs are no matter of layout
+        ours = ours.astype(f"u{ours.dtype.itemsize}")
     if ours.dtype.kind == "u" and other.dtype == np.uint8 and page.bitspersample == 16:
         ours = high_bytes(ours.astype(np.uint16))
     elif ours.dtype.kind == "f":
@@ -276,7 +280,7 @@ def _compare(page: TiffPage, values: NDArray[np.generic], encoded: bytes, *, is_
     check_equal("tifffile", ours, "Pillow", other)
 
 
-def _probe(page: TiffPage, encoded: bytes, rows: int, width: int, count: int, is_big_endian: bool) -> bytes:
+def _probe(page: TiffPage, encoded: memoryview, rows: int, width: int, count: int, is_big_endian: bool) -> bytes:
     """The beginning of a strip or tile as a TIFF of its own, without the meaning of its samples."""
     tags = TiffImagePlugin.ImageFileDirectory_v2(b"MM\0*\0\0\0\x08" if is_big_endian else b"II*\0\x08\0\0\0")
     # no compression makes data larger than this
@@ -286,12 +290,12 @@ def _probe(page: TiffPage, encoded: bytes, rows: int, width: int, count: int, is
     tags.tagtype[273] = tags.tagtype[279] = 4
     tags[273], tags[279], tags[278], tags[284] = 0, len(piece), rows, 1  # Pillow adds the length of the tags to 273
     tags[266], tags[317] = int(page.fillorder), int(page.predictor)
-    tags[339] = (int(page.sampleformat),) * count
+    tags[339] = (_FLOAT if page.sampleformat == _FLOAT else 1,) * count
     if count in (2, 4):
         tags[_EXTRA] = (_UNASSOCIATED,)
     stream = io.BytesIO()
     tags.save(stream)
-    return stream.getvalue() + piece
+    return stream.getvalue() + bytes(piece)
 
 
 def _pillows_reading(probe: bytes) -> NDArray[np.generic] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import json
 import os
 import shutil
 import signal
@@ -105,6 +106,34 @@ def test_profile_and_orientation(tmp_path: Path, restorer: Restorer) -> None:
     image = read_image(tmp_path / "out/a.png")
     assert image.pixels.shape[:2] == (12, 8), "turned upright"
     assert image.icc_profile == SRGB
+
+
+def test_what_reading_drops_is_in_the_manifest(
+    tmp_path: Path, restorer: Restorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "in" / "good.png")
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "in" / "profile.png", icc_profile=b"nothing")
+    path = picture(tmp_path / "in" / "cut.bmp", size=(20, 20))
+    path.write_bytes(path.read_bytes()[:-300])
+    plan = plan_jobs(tmp_path / "in", tmp_path / "out")
+
+    def run(**how: bool) -> dict[str, dict[str, object]]:
+        restore_files(restorer, plan, ledger=Ledger(plan.folder, {}), quiet=True, **how)
+        lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+        return {Path(record["input"]).name: record for record in map(json.loads, lines)}
+
+    records = run()
+    assert {name: record["status"] for name, record in records.items()} == {
+        "good.png": "done",
+        "profile.png": "done",
+        "cut.bmp": "failed",
+    }
+    assert "notes" not in records["good.png"]
+    assert records["profile.png"]["notes"] == ["a damaged colour profile was dropped (no ICC header)"]
+    partial = "it is damaged or truncated: missing pixels are black"
+    records = run(allow_truncated=True)
+    assert (records["cut.bmp"]["status"], records["cut.bmp"]["notes"]) == ("done", [partial])
+    assert f"cut.bmp: {partial}" in capsys.readouterr().err
 
 
 def test_an_output_folder_inside_the_input_is_never_input(tmp_path: Path, restorer: Restorer) -> None:

@@ -68,6 +68,21 @@ def test_filters(tmp_path: Path, include: list[str], exclude: list[str], expecte
     assert [job.source.relative_to(tmp_path / "in").as_posix() for job in plan.jobs] == expected
 
 
+def test_files_that_are_passed_over_are_counted_by_ending(tmp_path: Path) -> None:
+    for name in ("a.png", "b.EXR", "sub/c.exr", "sub/d.txt", "e", ".hidden.txt", "manifest.jsonl", "out/f.txt"):
+        picture(tmp_path / "in" / name)
+    plan = plan_jobs(tmp_path / "in", tmp_path / "in" / "out")
+    assert plan.notes == [
+        "4 files passed over, by ending: 2 .exr (OpenEXR, not supported), 1 without an ending, 1 .txt"
+    ]
+    assert plan_jobs(tmp_path / "in", tmp_path / "out", include=["*.png", "*.txt"]).notes == [
+        "2 files passed over, by ending: 2 .txt"
+    ]
+    (tmp_path / "in" / "a.png").unlink()
+    with pytest.raises(PlanError, match=r"no image in .*; 4 files passed over, by ending: 2 \.exr \(OpenEXR, not"):
+        plan_jobs(tmp_path / "in", tmp_path / "in" / "out")
+
+
 def test_filters_that_leave_nothing(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png")
     with pytest.raises(PlanError, match=r"no image in .* that --include and --exclude leave"):

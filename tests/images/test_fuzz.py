@@ -44,7 +44,7 @@ def pillows(data):
     except Exception:
         return None
 
-counts = {"read": 0, "refused": 0, "compared": 0}
+counts = {"read": 0, "refused": 0, "compared": 0, "refused though Pillow reads it": 0}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, file=sys.stderr, flush=True)  # the last name is that of a crash
     refusals = []
@@ -60,6 +60,8 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         assert image is None, f"{path.name}: a size that cannot be read of a picture that can"
         size = None
     if image is None:
+        with collected():
+            counts["refused though Pillow reads it"] += pillows(path.read_bytes()) is not None
         continue
     counts["read"] += 1
     assert size == image.pixels.shape[:2], f"{path.name}: {size} is not {image.pixels.shape}"
@@ -126,11 +128,11 @@ def sources() -> dict[str, bytes]:
 def mutated(data: bytes, random: np.random.Generator) -> bytes:
     """One to a few of: bytes changed, a piece cut out, repeated, zeroed or moved; the end cut off; numbers extreme."""
     content = bytearray(data)
-    for _ in range(int(random.integers(1, 4))):
+    for _ in range(int(random.integers(1, 3))):
         place = int(random.integers(0, len(content)))
-        if random.random() < 0.5:  # headers matter most
+        if random.random() < 0.3:  # headers matter most
             place = min(place, int(random.integers(0, 200)), len(content) - 1)
-        length = int(random.integers(1, 40))
+        length = int(random.integers(1, 20))
         kind = int(random.integers(0, 7))
         if kind == 0:
             content[place] ^= 1 << int(random.integers(0, 8))
