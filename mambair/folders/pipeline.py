@@ -210,7 +210,7 @@ class _Batch:
 
     def _open(self, item: _Item) -> _Item | None:
         job, ledger = item.job, self.ledger
-        parts_below(job.target.parent, self.plan.folder)  # before anything is computed in vain
+        parts_below(job.target.parent, self.plan.folder)  # fails before anything is computed
         if self.skip_existing and job.target.exists():
             return self._pass_over(item, self.report.skipped)
         state = State.OPEN

@@ -27,7 +27,7 @@ class State(Enum):
     OPEN = "to be done"
     DONE = "done as it would be now"
     DONE_BY_OTHERS = "done since this process began"
-    FAILED_FOR_OTHERS = "tried in vain since this process began"
+    FAILED_FOR_OTHERS = "failed in another process since this one began"
     UNSURE = "one of the above: the input's digest decides"
 
 
