@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from mambair.options import load_options
@@ -87,6 +86,7 @@ def test_the_published_layout_is_the_default(write: Write) -> None:
 
 
 def test_the_published_layout_passes_the_json_schema(write: Write) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(json.dumps(option_file_schema()))
     jsonschema.validate(read_option_file(write(*FULL)).data, schema)
 
