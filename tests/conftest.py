@@ -50,3 +50,23 @@ def load_script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of torch with random weights for VGG19, which the perceptual loss finds there."""
+    import torch
+
+    from mambair.losses.perceptual_loss import VGG19_FILE, VGGFeatures
+
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "hub" / "checkpoints").mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(VGGFeatures(("conv5_4",)).state_dict(), folder / "hub" / "checkpoints" / VGG19_FILE)
+    return folder
+
+
+@pytest.fixture
+def with_vgg19(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch's cache be ``torch_home``."""
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from mambair.losses.frequency_loss import FFTLoss
+from mambair.losses.gan_loss import GANLoss
 from mambair.losses.perceptual_loss import PerceptualLoss
 from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
 from mambair.losses.structural_loss import MSSSIMLoss, SSIMLoss
@@ -16,6 +17,7 @@ from mambair.registry import LOSS_REGISTRY
 __all__ = [
     "CharbonnierLoss",
     "FFTLoss",
+    "GANLoss",
     "L1Loss",
     "MSELoss",
     "MSSSIMLoss",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,12 @@ from mambair.weights.checkpoint import CheckpointError, read_checkpoint
 
 # convolutions of VGG19 in its five blocks; between blocks stands a 2 x 2 max pooling (Simonyan & Zisserman, 2015)
 VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().mean(),
+    "l2": lambda difference: difference.square().mean(),
+    "fro": lambda difference: torch.linalg.vector_norm(difference),
+}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -59,18 +66,22 @@ class VGGFeatures(nn.Module):
 class PerceptualLoss(nn.Module):
     """L1 distance of VGG19 features and, with ``style_weight``, of their Gram matrices.
 
-    The weights are the user's to provide: nothing is downloaded.
+    The weights of VGG19 are not part of this package and are not downloaded by this class.
 
     Args:
         layer_weights: {"conv5_4": 1.0, ...}.
-        weights: path of VGG19's weights as torchvision publishes them (``features.0.weight`` ...).
+        weights: path of VGG19's weights as torchvision publishes them (``features.0.weight`` ...); by default the file
+            that torchvision keeps in torch's cache, where it was downloaded by any program.
         perceptual_weight: factor of the features' distance.
         style_weight: factor of the Gram matrices' distance.
         use_input_norm: shift and scale by ImageNet's mean and standard deviation.
         range_norm: the images are in [-1, 1].
+        vgg_type: BasicSR's name of the network; "vgg19".
+        criterion: distance of features: "l1" (mean of absolute differences), "l2" (mean of squares), "fro" (root of
+            the sum of squares).
 
     Raises:
-        ValueError: an unknown layer, or both factors zero.
+        ValueError: an unknown layer, network or criterion, or both factors zero.
         CheckpointError: weights that are missing, damaged or not VGG19's.
     """
 
@@ -79,13 +90,20 @@ class PerceptualLoss(nn.Module):
     def __init__(
         self,
         layer_weights: Mapping[str, float],
-        weights: str | Path,
+        weights: str | Path | None = None,
         perceptual_weight: float = 1.0,
         style_weight: float = 0.0,
         use_input_norm: bool = True,
         range_norm: bool = False,
+        vgg_type: str = "vgg19",
+        criterion: Literal["l1", "l2", "fro"] = "l1",
     ) -> None:
         super().__init__()
+        if vgg_type != "vgg19":
+            raise ValueError(f"vgg_type must be vgg19, got {vgg_type!r}")
+        if criterion not in CRITERIA:
+            raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
+        self._distance = CRITERIA[criterion]
         if perceptual_weight <= 0 and style_weight <= 0:
             raise ValueError("perceptual_weight and style_weight are both zero: this loss would do nothing")
         self.layer_weights = dict(layer_weights)
@@ -99,11 +117,12 @@ class PerceptualLoss(nn.Module):
         self.mean: Tensor
         self.std: Tensor
 
-    def _load(self, weights: str | Path) -> None:
+    def _load(self, weights: str | Path | None) -> None:
+        weights = weights or Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
         if not Path(weights).is_file():
             raise CheckpointError(
-                f"{weights}: there is no such file; PerceptualLoss needs VGG19's weights in torchvision's form "
-                "(vgg19-dcbb9e9d.pth of download.pytorch.org/models), and nothing is downloaded by itself"
+                f"{weights}: no such file; PerceptualLoss needs VGG19's weights in torchvision's form. Download "
+                f"https://download.pytorch.org/models/{VGG19_FILE} and put it there, or name it as weights"
             )
         found, own = read_checkpoint(weights).state_dict, self.vgg.state_dict()
         wrong = [name for name, value in own.items() if name not in found or found[name].shape != value.shape]
@@ -119,10 +138,10 @@ class PerceptualLoss(nn.Module):
         total = prediction.new_zeros(())
         for name, weight in self.layer_weights.items():
             if self.perceptual_weight > 0:
-                distance = (ours[name] - theirs[name]).abs().mean()
+                distance = self._distance(ours[name] - theirs[name])
                 total = total + self.perceptual_weight * weight * distance
             if self.style_weight > 0:
-                distance = (gram_matrix(ours[name]) - gram_matrix(theirs[name])).abs().mean()
+                distance = self._distance(gram_matrix(ours[name]) - gram_matrix(theirs[name]))
                 total = total + self.style_weight * weight * distance
         return total
 

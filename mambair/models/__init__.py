@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from mambair.models.adversarial_model import AdversarialModel, RelativisticModel
 from mambair.models.restoration_model import RestorationModel
 from mambair.registry import MODEL_REGISTRY
 
-__all__ = ["RestorationModel", "build_model"]
+__all__ = ["AdversarialModel", "RelativisticModel", "RestorationModel", "build_model"]
 
 # the published option files' names for the same thing
-for _name in ("SRModel", "MambaIRModel", "MambaIRv2Model", "MambaIRv2LightModel"):
+for _name in ("SRModel", "MambaIRModel", "MambaIRv2Model", "MambaIRv2LightModel", "RealESRNetModel", "RealHATMSEModel"):
     MODEL_REGISTRY.register(RestorationModel, name=_name)
 
 

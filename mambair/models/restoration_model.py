@@ -66,6 +66,8 @@ class RestorationModel:
         best_metric_results: {data set: {metric: {"better", "val", "iter"}}}, as BasicSR keeps them.
     """
 
+    trains_discriminator = False
+
     def __init__(self, opt: dict[str, Any]) -> None:
         join_basicsr_log()
         self.opt = opt
@@ -84,13 +86,13 @@ class RestorationModel:
         if self.is_train:
             self._prepare_training(opt["train"], has_average)
 
-    def _load_pretrained(self, net: nn.Module, param_key: str | None) -> bool:
-        """Load ``path.pretrain_network_g`` into ``net``, if one is named; returns whether the file has an average."""
-        path = self.opt["path"].get("pretrain_network_g")
+    def _load_pretrained(self, net: nn.Module, param_key: str | None, label: str = "g") -> bool:
+        """Load ``path.pretrain_network_<label>`` into ``net``, if one is named; returns whether it has an average."""
+        path = self.opt["path"].get(f"pretrain_network_{label}")
         if not path:
             return False
         checkpoint = read_checkpoint(path, param_key=param_key)
-        report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get("strict_load_g", True))
+        report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get(f"strict_load_{label}", True))
         logger.info("weights of %s loaded%s", path, f", except\n{report}" if report else "")
         return checkpoint.has_average
 
@@ -111,7 +113,7 @@ class RestorationModel:
         built = {label: build_loss(loss_opt) for label, loss_opt in losses.items()}
         self.criteria = nn.ModuleDict(built).to(self.device)
         self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
-        self.optimizers = [self.optimizer_g]
+        self.trained: list[tuple[torch.optim.Optimizer, nn.Module]] = [(self.optimizer_g, self.net_g)]
         self.base_rates = [group["lr"] for group in self.optimizer_g.param_groups]
         self.schedule = build_schedule(train_opt.get("scheduler"), int(train_opt["total_iter"]))
         self.autocast_type = AMP_TYPES[train_opt.get("amp", "off")]
@@ -121,6 +123,11 @@ class RestorationModel:
         self.guard = self._build_guard(train_opt)
         self._losses: dict[str, Tensor] = {}
         self._wrap(train_opt)
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All optimisers, that of ``net_g`` first."""
+        return [optimizer for optimizer, _ in self.trained]
 
     def _build_guard(self, train_opt: Mapping[str, Any]) -> NonFiniteGuard:
         root = self.opt["path"].get("experiments_root")
@@ -147,6 +154,8 @@ class RestorationModel:
         """Take a batch: ``lq`` [B, C, h, w] and, for training, ``gt`` [B, C, H, W], RGB float in [0, 1]."""
         self.lq: Tensor = data["lq"].to(self.device, non_blocking=True)
         self.gt: Tensor | None = data["gt"].to(self.device, non_blocking=True) if "gt" in data else None
+        # what a discriminator takes for real, where that is another image
+        self.gt_gan: Tensor | None = data["gt_gan"].to(self.device) if "gt_gan" in data else self.gt
         self.files: list[str] = list(data.get("lq_path", ()))
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -162,37 +171,57 @@ class RestorationModel:
             raise ValueError(
                 f"a batch of {len(self.lq)} cannot be split into accumulation={self.accumulation} equal parts"
             )
-        self.optimizer_g.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
-        for index, (lq, gt) in enumerate(parts):
-            last = index == len(parts) - 1
-            for name, loss in self._accumulate(lq, gt, last=last).items():
+        parts = list(zip(*(images.chunk(self.accumulation) for images in (self.lq, self.gt, self.gt_gan)), strict=True))
+        for index, part in enumerate(parts):
+            for name, loss in self._accumulate(*part, current_iter, last=index == len(parts) - 1).items():
                 sums[name] = sums[name] + loss if name in sums else loss
         self._losses = sums
         self._step(current_iter)
 
-    def _accumulate(self, lq: Tensor, gt: Tensor, *, last: bool) -> dict[str, Tensor]:
+    def _accumulate(self, lq: Tensor, gt: Tensor, real: Tensor, current_iter: int, *, last: bool) -> dict[str, Tensor]:
         """Add the gradients of one part; returns its share of each loss. Gradients are exchanged at the last part."""
-        alone = contextlib.nullcontext() if last or self._synchronised is None else self._synchronised.no_sync()
-        with alone:
-            with torch.autocast(self.device.type, self.autocast_type, enabled=self.autocast_type is not None):
-                self.output = self.training_net(lq)
-            losses: dict[str, Tensor] = {}
-            for name, criterion in self.criteria.items():
-                # processes are averaged, so a sum over all images needs their number
-                is_sum = getattr(criterion, "reduction", "mean") == "sum"
-                share = float(self.processes.world_size) if is_sum else 1.0 / self.accumulation
-                losses[name] = criterion(self.output.float(), gt) * share
+        with self._alone(self._synchronised, last):
+            self.output = self._autocast(self.training_net, lq)
+            losses = self._losses_of_output(self.output, lq, gt, real)
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
+    def _losses_of_output(self, output: Tensor, lq: Tensor, gt: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The share of one part in each loss of ``net_g``."""
+        losses: dict[str, Tensor] = {}
+        for name, criterion in self.criteria.items():
+            # processes are averaged, so a sum over all images needs their number
+            is_sum = getattr(criterion, "reduction", "mean") == "sum"
+            share = float(self.processes.world_size) if is_sum else 1.0 / self.accumulation
+            losses[name] = criterion(output.float(), gt) * share
+        return losses
+
+    def _autocast(self, net: nn.Module, images: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self.autocast_type, enabled=self.autocast_type is not None):
+            return net(images)
+
+    @staticmethod
+    def _alone(
+        synchronised: nn.parallel.DistributedDataParallel | None, last: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """The context of a backward pass: gradients stay in this process until the last part."""
+        return contextlib.nullcontext() if last or synchronised is None else synchronised.no_sync()
+
+    def _stepping(self, current_iter: int) -> list[tuple[torch.optim.Optimizer, nn.Module]]:
+        """The optimisers that step at this iteration, each with its network."""
+        return self.trained
+
     def _step(self, current_iter: int) -> None:
         """Clip, and step unless something is not finite; every process decides alike."""
-        self.scaler.unscale_(self.optimizer_g)
-        norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
+        stepping, norms = self._stepping(current_iter), []
+        for optimizer, net in stepping:
+            self.scaler.unscale_(optimizer)
+            norms.append(nn.utils.clip_grad_norm_(net.parameters(), self.grad_clip))
         finite_loss = torch.isfinite(torch.stack(list(self._losses.values()))).all()
-        if self.processes.any_true(not bool(finite_loss & torch.isfinite(norm))):
+        if self.processes.any_true(not bool(finite_loss & torch.isfinite(torch.stack(norms)).all())):
             only_scale = self.scaler.is_enabled() and not self.processes.any_true(not bool(finite_loss))
             self.scaler.update()
             if only_scale:
@@ -200,20 +229,24 @@ class RestorationModel:
             else:
                 self.guard.step_skipped(current_iter, self.get_current_log(), self.files)
             return
-        self.scaler.step(self.optimizer_g)
+        for optimizer, _ in stepping:
+            self.scaler.step(optimizer)
         self.scaler.update()
         self.guard.step_taken()
-        if self.average is not None:
+        if self.average is not None and stepping[0][0] is self.optimizer_g:
             self.average.update(self.net_g, current_iter)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rate of iteration ``current_iter`` (counted from 1): the schedule's, scaled during warm-up."""
-        for group, base in zip(self.optimizer_g.param_groups, self.base_rates, strict=True):
+        for group, base in zip(self._parameter_groups(), self.base_rates, strict=True):
             group["lr"] = warmed_up(self.schedule(current_iter - 1, base), current_iter, warmup_iter)
 
     def get_current_learning_rate(self) -> list[float]:
         """The rate of every parameter group."""
-        return [group["lr"] for group in self.optimizer_g.param_groups]
+        return [group["lr"] for group in self._parameter_groups()]
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def get_current_log(self) -> dict[str, float]:
         """The losses of the last step, means over processes: every process must call it."""

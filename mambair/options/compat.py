@@ -27,7 +27,7 @@ IGNORED: dict[str, frozenset[str]] = {
 BASICSR_ONLY: dict[str, frozenset[str]] = {
     "": frozenset({"network_d", "dist_params", "find_unused_parameters"}),
     "path": frozenset({"pretrain_network_d", "strict_load_d", "param_key_d", "ignore_resume_networks"}),
-    "train": frozenset({"optim_d", "gan_opt", "perceptual_opt", "ldl_opt", "net_d_iters", "net_d_init_iters"}),
+    "train": frozenset({"optim_d", "gan_opt", "perceptual_opt", "ldl_opt"}),
     "val": frozenset({"pbar"}),
     "logger": frozenset({"wandb"}),
 }

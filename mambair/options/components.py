@@ -75,12 +75,16 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
 def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:
     """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
     from mambair.archs import BuildError, build
+    from mambair.archs.discriminator_arch import Discriminator
 
     try:
-        return build(found["type"], _arguments(found), device="meta").upscale  # type: ignore[return-value]
+        net = build(found["type"], _arguments(found), device="meta")
     except BuildError as error:
         faults.add(("network_g",), f"{found['type']} refuses these values: {error.reason}")
         return None
+    if isinstance(net, Discriminator):
+        faults.add(("network_g", "type"), f"{found['type']} is a discriminator; it belongs to network_d")
+    return getattr(net, "upscale", None)
 
 
 def _try_call(
@@ -99,14 +103,16 @@ def _arguments(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_train_parts(train: object, faults: FaultList) -> None:
-    """Losses (every ``*_opt``), the optimiser and the schedule of the ``train`` section."""
+    """Losses (every ``*_opt``), the optimisers and the schedule of the ``train`` section."""
     if not isinstance(train, dict):
         return
     for key, found in train.items():
         if key.endswith("_opt") and isinstance(found, dict):
             _check_loss(found, ("train", key), faults)
-    if isinstance(train.get("optim_g"), dict):
-        _check_optimizer(train["optim_g"], ("train", "optim_g"), faults)
+            if found.get("type") == "GANLoss" and key != "gan_opt":
+                faults.add(("train", key, "type"), "GANLoss judges a discriminator's scores; it belongs to gan_opt")
+        if key in ("optim_g", "optim_d") and isinstance(found, dict):
+            _check_optimizer(found, ("train", key), faults)
     if isinstance(train.get("scheduler"), dict):
         _check_schedule(train, ("train", "scheduler"), faults)
 

@@ -76,7 +76,7 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     """What to write instead of an unknown ``found``: the nearest valid names, or all of them."""
     names = sorted(valid)
     near = difflib.get_close_matches(found, names, n=2, cutoff=0.6)
-    if len(near) == 2 and _likeness(found, near[1]) < _likeness(found, near[0]) - 0.1:
+    if len(near) == 2 and _likeness(found, near[1]) < _likeness(found, near[0]) - 0.04:
         near = near[:1]
     near = near or [name for name in names if name.lower() == found.lower()]
     if near:

@@ -57,7 +57,8 @@ def option_file_schema() -> JSON:
         "additionalProperties": False,
     }
     networks = [(name, _arguments(each, IGNORED.get(f"network_g of {name}", ()))) for name, each in ARCH_REGISTRY]
-    properties["network_g"] = _or_null(_by_type(networks, ARCH_REGISTRY)) | _said(Options, "network_g")
+    for key in ("network_g", "network_d"):
+        properties[key] = _or_null(_by_type(networks, ARCH_REGISTRY)) | _said(Options, key)
     properties["path"] |= _section(Options.model_fields["path"].annotation, IGNORED["path"])
     properties["logger"] |= _section(Options.model_fields["logger"].annotation, IGNORED["logger"])
     properties["train"] = _or_null(_train()) | _said(Options, "train")
@@ -96,10 +97,9 @@ def _train() -> JSON:
         arguments = {key: _OPTIMIZER_TYPES.get(key, {"type": "number"}) for key in keys}
         optimizers.append((name, {"properties": arguments, "required": ["lr"], "additionalProperties": True}))
     section["properties"]["optim_g"] = _by_type(optimizers) | _said(TrainOptions, "optim_g")
+    section["properties"]["optim_d"] = _or_null(_by_type(optimizers)) | _said(TrainOptions, "optim_d")
     schedules = [(name, _section(model)) for name, model in SCHEDULES.items()]
     section["properties"]["scheduler"] = _or_null(_by_type(schedules)) | _said(TrainOptions, "scheduler")
-    # basicsr's own models read other losses and optimisers
-    section["patternProperties"] = {"^(gan|ldl)_opt$|^optim_d$|^net_d_": True}
     return section
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mambair.options.adversarial import check_adversarial
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
@@ -49,6 +50,8 @@ def load_options(
     check_network(data, faults, dropped)
     if is_train:
         check_train_parts(data.get("train"), faults)
+    if not is_foreign and isinstance(data.get("model_type"), str) and data["model_type"] in MODEL_REGISTRY:
+        check_adversarial(data, faults, is_train=is_train)
     check_metrics(data.get("val"), ("val",), faults)
     move_top_level_keys(data, file.places, faults)
     datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
@@ -57,7 +60,7 @@ def load_options(
     _check_names(data, faults)
     if opt is not None:
         complete_paths(opt, faults, is_train=is_train)
-        for key in ("pretrain_network_g", "resume_state"):
+        for key in ("pretrain_network_g", "pretrain_network_d", "resume_state"):
             if opt["path"][key] is not None:
                 opt["path"][key] = resolve(opt["path"][key], ("path", key), faults, kind="file", check=check_paths)
     faults.raise_if_any()

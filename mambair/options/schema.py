@@ -53,6 +53,11 @@ class PathOptions(Section):
     )
     strict_load_g: bool = Field(default=True, description="Every weight must fit; false skips the ones that do not.")
     param_key_g: str | None = Field(default=None, description="Which weights of a .pth file (params, params_ema).")
+    pretrain_network_d: str | None = Field(
+        default=None, description="Weights for the discriminator to start from; null is random."
+    )
+    strict_load_d: bool = Field(default=True, description="As `strict_load_g`, for the discriminator.")
+    param_key_d: str | None = Field(default=None, description="As `param_key_g`, for the discriminator.")
     resume_state: str | None = Field(default=None, description="A training state (.state) to go on from.")
     experiments_root: str | None = Field(
         default=None,
@@ -77,6 +82,24 @@ class TrainOptions(Section):
     fft_opt: Part | None = Field(default=None, description="Loss on the spectra: `type: FFTLoss` and its arguments.")
     ssim_opt: Part | None = Field(default=None, description="SSIMLoss or MSSSIMLoss and its arguments.")
     perceptual_opt: Part | None = Field(default=None, description="PerceptualLoss and its arguments.")
+    gan_opt: Part | None = Field(
+        default=None, description="GANLoss and its arguments. Required where there is a discriminator, as `optim_d`."
+    )
+    ldl_opt: Part | None = Field(
+        default=None,
+        description="A pixel loss weighed by where artifacts are likely (LDL): with a discriminator and `ema_decay`.",
+    )
+    optim_d: Part | None = Field(default=None, description="Optimiser of the discriminator, written as `optim_g`.")
+    net_d_iters: Count = Field(
+        default=1, description="The network steps at every so many-th iteration, the discriminator at each."
+    )
+    net_d_init_iters: NotNegative = Field(
+        default=0, description="Iterations at the start in which only the discriminator learns."
+    )
+    r1_reg_weight: float = Field(
+        default=0.0, ge=0, description="Factor of R1 regularisation of the discriminator; 0 is none."
+    )
+    net_d_reg_every: Count = Field(default=16, description="Iterations from one R1 regularisation to the next.")
     warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
     ema_warmup: bool = Field(
@@ -210,6 +233,11 @@ class Options(Section):
         default=None,
         description="The network: `type` and the arguments of its class. Testing without it takes the network that "
         "belongs to the weights.",
+    )
+    network_d: Part | None = Field(
+        default=None,
+        description="The discriminator of adversarial training (SRGANModel, ESRGANModel and their like): `type` "
+        "(UNetDiscriminatorSN, VGGStyleDiscriminator) and the arguments of its class.",
     )
     path: PathOptions = Field(default_factory=PathOptions, description="See below.")
     train: TrainOptions | None = Field(default=None, description="See below. Training only, and required there.")

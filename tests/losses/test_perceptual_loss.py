@@ -52,6 +52,24 @@ def test_value_by_hand(weights: Path) -> None:
     torch.testing.assert_close(loss(prediction, target), expected)
 
 
+@pytest.mark.parametrize("criterion", ["l2", "fro"])
+def test_other_distances(weights: Path, criterion: str) -> None:
+    prediction, target = images()
+    opt = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 0.5}, "weights": weights, "criterion": criterion}
+    loss = build_loss(opt)
+    ours, theirs = (loss.vgg((image - loss.mean) / loss.std)["conv1_2"] for image in (prediction, target))
+    squares = (ours - theirs).square()
+    expected = 0.5 * (squares.mean() if criterion == "l2" else squares.sum().sqrt())
+    torch.testing.assert_close(loss(prediction, target), expected)
+
+
+@pytest.mark.usefixtures("with_vgg19")
+def test_weights_in_torch_s_cache_are_found() -> None:
+    opt = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 1.0}}
+    images_ = images()
+    assert build_loss(opt)(*images_) > 0
+
+
 def test_the_gradient_reaches_the_picture_and_not_the_features(weights: Path) -> None:
     prediction, target = images()
     loss = build_loss({"type": "PerceptualLoss", "layer_weights": LAYERS, "weights": weights})
@@ -65,10 +83,12 @@ def test_the_gradient_reaches_the_picture_and_not_the_features(weights: Path) ->
     [
         ({"layer_weights": {"conv9_1": 1.0}}, ValueError, "conv1_1, conv1_2.*found conv9_1"),
         ({"perceptual_weight": 0.0}, ValueError, "both zero"),
-        ({"weights": "nowhere.pth"}, CheckpointError, "no such file.*nothing is downloaded"),
+        ({"vgg_type": "vgg16"}, ValueError, "vgg_type must be vgg19, got 'vgg16'"),
+        ({"criterion": "l3"}, ValueError, "criterion must be one of l1, l2, fro, got 'l3'"),
+        ({"weights": "nowhere.pth"}, CheckpointError, "nowhere.pth: no such file.*vgg19-dcbb9e9d.pth"),
         ({"layer_weights": {"conv4_1": 1.0}}, CheckpointError, "is not VGG19: features.10.weight"),
     ],
-    ids=["layer", "no factor", "no file", "other weights"],
+    ids=["layer", "no factor", "network", "criterion", "no file", "other weights"],
 )
 def test_what_is_refused(weights: Path, change: dict, error: type[Exception], text: str) -> None:
     opt = {"type": "PerceptualLoss", "layer_weights": LAYERS, "weights": weights, **change}

@@ -51,6 +51,7 @@ def published(name: str) -> str | None:
     return None
 
 
+@pytest.mark.usefixtures("with_vgg19")
 @pytest.mark.parametrize("name", [name for name in FILES if "train_" in name])
 def test_a_training_file_describes_what_its_name_says(
     name: str, golden: Path, caplog: pytest.LogCaptureFixture
@@ -67,7 +68,7 @@ def test_a_training_file_describes_what_its_name_says(
         facts = json.loads((golden / "mambair" / "state_dict" / f"{key_list}.json").read_text())
         assert sum(parameter.numel() for parameter in net.parameters()) == facts["params"]
     else:
-        assert "small" in name or name in FIRST or opt["network_g"]["type"] in OWN_NETWORKS
+        assert "small" in name or "RealSR" in name or name in FIRST or opt["network_g"]["type"] in OWN_NETWORKS
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "test_" in name])
@@ -150,3 +151,32 @@ def test_the_published_settings_of_real_denoising() -> None:
     assert train["scheduler"]["periods"] == [92_000, 208_000]
     assert train["scheduler"]["eta_mins"] == [3e-4, 1e-6]
     assert train["grad_clip"] == 0.01
+
+
+@pytest.mark.usefixtures("with_vgg19")
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("name", ["MambaIR_RealSR_x2", "MambaIR_RealSR_x4"])
+def test_the_published_settings_of_real_photographs(name: str, stage: int) -> None:
+    """HAT's real-world training: 1 million iterations with pixel loss, then 400,000 against a discriminator."""
+    opt = load(f"train/train_{name}_stage{stage}.yml")
+    train, data = opt["train"], opt["datasets"]["train"]
+    adam = {"type": "Adam", "lr": 1e-4, "weight_decay": 0, "betas": [0.9, 0.99]}
+    assert train["optim_g"] == adam and train["ema_decay"] == 0.999
+    assert train["total_iter"] == (1_000_000 if stage == 1 else 400_000)
+    assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    assert (data["gt_size"], data["gt_usm"], data["use_rot"]) == (256, True, False)
+    if stage == 1:
+        assert opt["network_d"] is None
+        return
+    assert (data["l1_gt_usm"], data["percep_gt_usm"], data["gan_gt_usm"]) == (True, True, False)
+    assert train["optim_d"] == adam
+    assert train["gan_opt"] == {
+        "type": "GANLoss",
+        "gan_type": "vanilla",
+        "real_label_val": 1.0,
+        "fake_label_val": 0.0,
+        "loss_weight": 0.1,
+    }
+    weights = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1, "conv5_4": 1}
+    assert train["perceptual_opt"]["layer_weights"] == weights
+    assert opt["network_d"] == {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 64, "skip_connection": True}
