@@ -15,6 +15,8 @@ def _integral(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
 NotNegative = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
 Part = dict[str, Any]  # checked against the signature of the class its `type` names
 
 
@@ -77,7 +79,9 @@ class TrainOptions(Section):
     fft_opt: Part | None = Field(default=None, description="Loss on the spectra: `type: FFTLoss` and its arguments.")
     ssim_opt: Part | None = Field(default=None, description="SSIMLoss or MSSSIMLoss and its arguments.")
     perceptual_opt: Part | None = Field(default=None, description="PerceptualLoss and its arguments.")
-    warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
+    warmup_iter: Whole = Field(
+        default=-1, ge=-1, description="Steps of linear warm-up of the learning rate; -1 is none."
+    )
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
     ema_warmup: bool = Field(
         default=False,
@@ -114,9 +118,9 @@ class MultiStepSchedule(Section):
     """``type: MultiStepLR`` (BasicSR's ``MultiStepRestartLR`` is the same)."""
 
     milestones: list[NotNegative] = Field(description="Steps after which the rate is multiplied by gamma.")
-    gamma: float = Field(default=0.1, description="The factor.")
+    gamma: float = Field(default=0.1, gt=0, description="The factor.")
     restarts: list[NotNegative] = Field(default=[0], description="Steps at which the rate starts again.")
-    restart_weights: list[float] = Field(default=[1.0], description="Its factor at each restart.")
+    restart_weights: list[Positive] = Field(default=[1.0], description="Its factor at each restart.")
 
 
 class CosineSchedule(Section):
@@ -132,7 +136,9 @@ class CosineRestartSchedule(Section):
     """``type: CosineAnnealingRestartLR``."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
+    restart_weights: list[Positive] = Field(
+        default=[1.0], description="Factor of the rate at the start of each cosine."
+    )
     eta_min: float = Field(default=0.0, ge=0, description="The lowest rate.")
 
 
@@ -140,8 +146,10 @@ class CyclicCosineSchedule(Section):
     """``type: CosineAnnealingRestartCyclicLR``: a lowest rate for each cosine."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
-    eta_mins: list[float] = Field(default=[0.0], description="The lowest rate of each cosine.")
+    restart_weights: list[Positive] = Field(
+        default=[1.0], description="Factor of the rate at the start of each cosine."
+    )
+    eta_mins: list[Rate] = Field(default=[0.0], description="The lowest rate of each cosine.")
 
 
 class ConstantSchedule(Section):
