@@ -140,7 +140,7 @@ class RestorationNetwork(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in_chans, H, W] RGB (or grey) in [0, 1] -> [B, in_chans, H * upscale, W * upscale], contiguous, not clipped.
+        """[B, in_chans, H, W] RGB (or grey) in [0, 1] -> [B, in_chans, H * upscale, W * upscale], contiguous.
 
         Raises:
             ValueError: the input is not [B, in_chans, H, W].

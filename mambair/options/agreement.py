@@ -46,10 +46,11 @@ def _check_validation(datasets: dict[str, Any], val: dict[str, Any], faults: Fau
 
 def _check_passes(data: object, train: dict[str, Any], faults: FaultList) -> None:
     """The parts in which a batch goes through the network; `plan_batch` adds the number of processes."""
-    parts, batch = train.get("accumulation", 1), data.get("total_batch_size") if isinstance(data, dict) else None
-    if not isinstance(parts, int) or parts <= 1:
+    parts = _whole(train.get("accumulation"))
+    batch = _whole(data.get("total_batch_size")) if isinstance(data, dict) else None
+    if parts is None or parts <= 1:
         return
-    if isinstance(batch, int) and batch % parts:
+    if batch is not None and batch % parts:
         text = f"found {parts}; a divisor of datasets.train.total_batch_size ({batch}) is right"
         faults.add(("train", "accumulation"), text)
     if train.get("images_per_pass"):
@@ -61,11 +62,11 @@ def _check_length(train: dict[str, Any], faults: FaultList) -> None:
 
     A ``total_iter`` of the command line makes a shorter or longer run of a file that agrees with itself: a warning.
     """
-    total, schedule, warmup = train.get("total_iter"), train.get("scheduler"), train.get("warmup_iter", -1)
-    if not _is_number(total) or total < 1 or total % 1:
+    total, warmup, schedule = _whole(train.get("total_iter")), _whole(train.get("warmup_iter")), train.get("scheduler")
+    if total is None or total < 1:
         return
     found: list[tuple[KeyPath, str]] = []
-    if _is_number(warmup) and warmup >= total:
+    if warmup is not None and warmup >= total:
         found.append((("train", "warmup_iter"), f"found {warmup}; a number below train.total_iter ({total})"))
     if isinstance(schedule, dict) and not faults.has(("train", "scheduler")):
         for key in ("milestones", "restarts"):
@@ -85,5 +86,7 @@ def _check_length(train: dict[str, Any], faults: FaultList) -> None:
             faults.add(path, f"{text} is right")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _whole(value: object) -> int | None:
+    """A whole number as the schema accepts it (``5e3`` is one), or None."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if is_whole and not isinstance(value, bool) else None  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The output of a network of ours is an ordinary contiguous tensor: discriminators and exporters call ``.view`` on it."""
+"""The output of a network of ours is an ordinary contiguous tensor: others call ``.view`` on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Option files with numbers out of range, or steps and sizes that do not fit each other: refused before anything starts."""
+"""Option files with numbers out of range, or steps that do not fit each other."""
 
 from __future__ import annotations
 
