@@ -14,7 +14,7 @@ from mambair.options.agreement import check_agreement
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
-from mambair.options.errors import FaultList
+from mambair.options.errors import FaultList, SettingError
 from mambair.options.overrides import apply_overrides
 from mambair.options.paths import check_plain_name, complete_paths, resolve
 from mambair.options.pydantic_errors import validate
@@ -68,6 +68,14 @@ def load_options(
     opt["datasets"] = datasets
     opt["is_train"] = is_train
     return _settled(opt)
+
+
+def with_place(error: SettingError, path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """The message of an error beyond the file, in the form of `OptionsError`: ``file:line: key: what is wrong``."""
+    file = read_option_file(path)
+    apply_overrides(file, overrides)
+    place = FaultList(file.places, f"{file.name}:1").place(error.key) if error.key else file.name
+    return f"{place}: {error}"
 
 
 def _check_names(data: dict[str, Any], faults: FaultList) -> None:
