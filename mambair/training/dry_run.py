@@ -18,7 +18,7 @@ from mambair.system.distributed import Processes
 from mambair.training.logs import peak_memory_mib, start_logging, stop_logging
 from mambair.training.loop import Loop
 from mambair.training.rehearsal import FirstImage
-from mambair.training.run import RUN_FAILURES, build_loop, describe_processes
+from mambair.training.run import RUN_FAILURES, build_loop, describe_processes, resume_point
 from mambair.training.weights_check import require_progress, weight_sums
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def check(opt: dict[str, Any]) -> int:
     opt = copy.deepcopy(opt)
     handlers = start_logging(None, is_main=True)
     try:
+        point = resume_point(opt, auto_resume=False)
         with tempfile.TemporaryDirectory(prefix="mambair_check_") as folder:
             for key in WRITTEN:
                 opt["path"][key] = str(Path(folder) / key)
@@ -49,7 +50,7 @@ def check(opt: dict[str, Any]) -> int:
             opt["logger"]["use_tb_logger"] = False
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
-            loop = build_loop(opt, Processes())
+            loop = build_loop(opt, Processes(), point)
             try:
                 _try_everything(loop)
             finally:

@@ -103,6 +103,7 @@ def _channels(item: Any, label: str, opt: Mapping[str, Any], model: Any, expecte
     channels = lq.shape[-3]
     if expected not in (None, channels):
         name = opt["network_g"]["type"]
+        key = (*key, "color") if "color" in opt["datasets"][label] else key
         raise SettingError(key, f"found images of {channels} channel(s); {expected}, as {name} takes, is right")
     return channels
 

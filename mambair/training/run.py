@@ -7,7 +7,7 @@ import copy
 import errno
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mambair.data import DatasetError
 from mambair.images.decoded_image import ImageFileError
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
-from mambair.options.errors import made_of
+from mambair.options.errors import SettingError, made_of
 from mambair.system.distributed import Processes, start_processes
 from mambair.training.batch_plan import BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
@@ -75,8 +75,7 @@ def train(
 
     try:
         describe_processes(opt, processes, use_gpu)
-        with made_of(*_resume_key(opt, auto_resume=auto_resume)):
-            point = find_resume_point(opt, auto_resume=auto_resume)
+        point = resume_point(opt, auto_resume=auto_resume)
         loop = build_loop(opt, processes, point, begin_writing)
         try:
             return run_to_exit_code(loop)
@@ -87,9 +86,14 @@ def train(
         processes.close()
 
 
-def _resume_key(opt: Mapping[str, Any], *, auto_resume: bool) -> tuple[str, ...]:
-    """Where the state to go on from is named, if it is."""
-    return () if auto_resume or not opt["path"].get("resume_state") else ("path", "resume_state")
+def resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | None:
+    """The state to go on from, see `find_resume_point`.
+
+    Raises:
+        SettingError: it cannot be used.
+    """
+    with made_of(*(() if auto_resume else ("path", "resume_state"))):
+        return find_resume_point(opt, auto_resume=auto_resume)
 
 
 def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:
@@ -142,24 +146,30 @@ def build_loop(
             seed_everything(seed, 0, 0)
             with made_of("datasets", "train"):
                 first = batches.peek()
-            rehearse(opt, first, validation_loaders)
+            with _weights_of(point):
+                rehearse(opt, first, validation_loaders)
         seed_everything(seed, 0, 0)  # the same first weights in every process
-        model = _build_at(opt, point)
+        with _weights_of(point):
+            model = build_model(copy.deepcopy(opt))
+        if point:
+            with made_of("path", "resume_state"):
+                model.resume_training(state)
+            logger.info("going on from %s, iteration %d", point.source, start)
         begin_writing()
         run_log = open_run_log(opt, plan, processes)
         stack.pop_all()
     return Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
 
 
-def _build_at(opt: dict[str, Any], point: ResumePoint | None) -> Any:
-    """The model, at its beginning or at ``point``."""
-    if point is None:
-        return build_model(copy.deepcopy(opt))
-    with made_of("path", "resume_state"):
-        model = build_model(copy.deepcopy(opt))
-        model.resume_training(point.state)
-    logger.info("going on from %s, iteration %d", point.source, point.iteration)
-    return model
+@contextlib.contextmanager
+def _weights_of(point: ResumePoint | None) -> Iterator[None]:
+    """Name the training state where the weights that belong to it are at fault."""
+    try:
+        yield
+    except SettingError as error:
+        if point is None or error.key != ("path", "pretrain_network_g"):
+            raise
+        raise SettingError(("path", "resume_state"), f"{point.source}: {error.reason}") from error
 
 
 def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:
