@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     # torch and everything above it only now: --help answers at once
     import_own_code(parser, arguments)
-    from mambair.options import OptionsError, load_options
+    from mambair.options import OptionsError, SettingError, load_options, with_place
     from mambair.registry import basicsr_installed, connect_basicsr
     from mambair.system.process_memory import keep_freed_memory
 
@@ -84,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         measured = run(opt)
+    except SettingError as error:
+        print(with_place(error, arguments.opt, arguments.force_yml), file=sys.stderr)
+        return USAGE_ERROR
     except (ValueError, OSError) as error:
         print(f"{arguments.opt}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -182,11 +185,10 @@ def build_candidate(opt: dict[str, Any]) -> Candidate:
 def _model_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], nn.Module | None]:
     """Through the protocol every model type of ours and of BasicSR speaks; and the network inside."""
     from mambair.inference.tiling import default_overlap, tiled_forward
-    from mambair.models.restoration_model import RestorationModel
-    from mambair.registry import MODEL_REGISTRY
+    from mambair.models import RestorationModel, build_model
 
     alone = {"dist": False, "rank": 0, "world_size": 1}
-    model = MODEL_REGISTRY.get(opt["model_type"])({**alone, **opt})
+    model = build_model({**alone, **opt})
     net = getattr(model, "net_g", None)
 
     def restore(lq: Tensor) -> Tensor:

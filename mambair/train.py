@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             connect_basicsr()
         except ImportError as error:
             print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
-    from mambair.options import OptionsError
+    from mambair.options import OptionsError, SettingError, with_place
 
     try:
         opt = load_training_options(arguments)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_ERROR
     from mambair.system.process_memory import keep_freed_memory
     from mambair.training.dry_run import check
-    from mambair.training.run import SETUP_FAULTS, train
+    from mambair.training.run import train
 
     keep_freed_memory()
     try:
@@ -94,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check(opt)
         launcher = arguments.launcher
         return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
-    except SETUP_FAULTS as error:
-        print(f"{arguments.opt}: {error}", file=sys.stderr)
+    except SettingError as error:
+        print(with_place(error, arguments.opt, arguments.force_yml), file=sys.stderr)
         return USAGE_ERROR
 
 

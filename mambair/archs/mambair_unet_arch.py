@@ -148,7 +148,7 @@ class MambaIRUNet(nn.Module):
         y = self.decoder_level3(_merge(self.up4_3(latent), level3, self.reduce_chan_level3))
         y = self.decoder_level2(_merge(self.up3_2(y), level2, self.reduce_chan_level2))
         y = self.refinement(self.decoder_level1(torch.cat((self.up2_1(y), level1), dim=-1)))
-        return (self.output(as_image(y)) + image)[:, :, :height, :width]
+        return (self.output(as_image(y)) + image)[:, :, :height, :width].contiguous()
 
 
 def _merge(up: Tensor, skip: Tensor, reduce: nn.Module) -> Tensor:

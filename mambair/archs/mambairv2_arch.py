@@ -260,7 +260,7 @@ class MambaIRv2(RestorationNetwork):
             )
 
         y = self._restore(padded, partial(self._attentive_body, draw=draw))
-        return y[:, :, : height * self.upscale, : width * self.upscale]
+        return y[:, :, : height * self.upscale, : width * self.upscale].contiguous()
 
     def _attentive_body(self, tokens: Tensor, draw: Callable[[Tensor], Tensor | None]) -> Tensor:
         if self.absolute_pos_embed is not None:

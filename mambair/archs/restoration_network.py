@@ -140,12 +140,12 @@ class RestorationNetwork(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in_chans, H, W] RGB (or grey) in [0, 1] -> [B, in_chans, H * upscale, W * upscale], not clipped.
+        """[B, in_chans, H, W] RGB (or grey) in [0, 1] -> [B, in_chans, H * upscale, W * upscale], contiguous.
 
         Raises:
             ValueError: the input is not [B, in_chans, H, W].
         """
-        return self._restore(x, self._body)
+        return self._restore(x, self._body).contiguous()
 
     def _restore(self, x: Tensor, body: Callable[[Tensor], Tensor]) -> Tensor:
         """Everything around ``body``, [B, H, W, C] -> [B, H, W, C]."""

@@ -149,7 +149,7 @@ class VSSMUNet(nn.Module):
         features = self.join(torch.cat((shallow, deep), 1)) + shallow
         base = x if self.upscale == 1 else F.interpolate(x, scale_factor=self.upscale, mode="bicubic")
         y = base + self.conv_last(self.upsample(features))
-        return y[..., : height * self.upscale, : width * self.upscale]
+        return y[..., : height * self.upscale, : width * self.upscale].contiguous()
 
     def load_classifier_weights(self, weights: Weights) -> None:
         """Start the way down from a VSSM's first stages, as ``mambair.load`` gives its state dict.

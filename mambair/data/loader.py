@@ -170,6 +170,7 @@ class TrainingBatches(Iterator[Any]):
 
     def __init__(self, loader: DataLoader[Any], finish: Callable[[Any], Any] | None = None) -> None:
         self._batches = iter(loader)
+        self._first: Any = None
         self._finish = finish or (lambda batch: batch)
         self.skipped: Counter[str] = Counter()
 
@@ -179,6 +180,9 @@ class TrainingBatches(Iterator[Any]):
         Raises:
             DatasetError, ImageFileError: an image of it cannot be used.
         """
+        if self._first is not None:
+            batch, self._first = self._first, None
+            return batch
         batch = next(self._batches)
         if isinstance(batch, ValueError):
             raise batch
@@ -189,6 +193,11 @@ class TrainingBatches(Iterator[Any]):
                 logger.warning("image no. %d that cannot be used is skipped: %s", len(self.skipped) + 1, fault)
             self.skipped[fault] += 1
         return self._finish(batch.content)
+
+    def peek(self) -> Any:
+        """The batch that comes next, which stays the next one."""
+        self._first = next(self)
+        return self._first
 
     def close(self) -> None:
         """End the workers. They ignore SIGTERM, so left alone they would keep the program from exiting."""

@@ -7,19 +7,24 @@ from typing import Any
 
 from torch import nn
 
-from mambair.losses.frequency_loss import FFTLoss
+from mambair.losses.frequency_loss import FFTLoss, FocalFrequencyLoss
 from mambair.losses.gan_loss import GANLoss
+from mambair.losses.local_loss import ConsistencyLoss, GradientVarianceLoss
 from mambair.losses.perceptual_loss import PerceptualLoss
 from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
-from mambair.losses.structural_loss import MSSSIMLoss, SSIMLoss
+from mambair.losses.structural_loss import MSSSIML1Loss, MSSSIMLoss, SSIMLoss
 from mambair.registry import LOSS_REGISTRY
 
 __all__ = [
     "CharbonnierLoss",
+    "ConsistencyLoss",
     "FFTLoss",
+    "FocalFrequencyLoss",
     "GANLoss",
+    "GradientVarianceLoss",
     "L1Loss",
     "MSELoss",
+    "MSSSIML1Loss",
     "MSSSIMLoss",
     "PerceptualLoss",
     "SSIMLoss",

@@ -121,3 +121,34 @@ def require_size(image: Tensor, least: int) -> None:
             f"the images are {image.shape[-2]} x {image.shape[-1]} pixels, this loss needs {least} x {least}; "
             "choose a larger gt_size, or fewer scale_weights"
         )
+
+
+@LOSS_REGISTRY.register()
+class MSSSIML1Loss(MSSSIMLoss):
+    """alpha (1 - MS-SSIM) + (1 - alpha) L1 (Zhao et al., 2017); the mean of L1 stands for its Gaussian-weighted mean.
+
+    Args:
+        loss_weight: factor of the result.
+        scale_weights: as of MSSSIMLoss.
+        alpha: share of the structural part, 0 to 1.
+
+    Raises:
+        ValueError: an ``alpha`` outside of 0 to 1, or refused ``scale_weights``.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, scale_weights: tuple[float, ...] = SCALE_WEIGHTS, alpha: float = 0.84
+    ) -> None:
+        super().__init__(loss_weight, scale_weights)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
+        self.alpha = alpha
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare [B, C, H, W] with [B, C, H, W]; returns a scalar.
+
+        Raises:
+            ValueError: images too small for so many scales.
+        """
+        structure = super().forward(prediction, target)
+        return self.alpha * structure + (1 - self.alpha) * self.loss_weight * F.l1_loss(prediction, target)

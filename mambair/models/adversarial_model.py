@@ -16,6 +16,7 @@ from mambair.losses.artifact_map import artifact_weights
 from mambair.losses.gan_loss import gradient_penalty
 from mambair.models.optimizers import build_optimizer
 from mambair.models.restoration_model import RestorationModel, type_and_arguments
+from mambair.options.errors import made_of
 from mambair.registry import MODEL_REGISTRY
 from mambair.weights.checkpoint import network_metadata, write_checkpoint
 
@@ -42,13 +43,17 @@ class AdversarialModel(RestorationModel):
 
     def _prepare_training(self, train_opt: Mapping[str, Any], has_average: bool) -> None:
         super()._prepare_training(train_opt, has_average)
-        self.net_d = build(*type_and_arguments(self.opt["network_d"])).to(self.device).train()
+        with made_of("network_d"):
+            self.net_d = build(*type_and_arguments(self.opt["network_d"])).to(self.device).train()
         self._load_pretrained(self.net_d, self.opt["path"].get("param_key_d"), "d")
         count = sum(parameter.numel() for parameter in self.net_d.parameters())
         logger.info("%s with %s parameters as discriminator", type(self.net_d).__name__, f"{count:,}")
-        self.gan_loss = build_loss(train_opt["gan_opt"]).to(self.device)
-        self.artifact_loss = build_loss(train_opt["ldl_opt"]).to(self.device) if train_opt.get("ldl_opt") else None
-        self.optimizer_d = build_optimizer(train_opt["optim_d"], self.net_d)
+        with made_of("train", "gan_opt"):
+            self.gan_loss = build_loss(train_opt["gan_opt"]).to(self.device)
+        with made_of("train", "ldl_opt"):
+            self.artifact_loss = build_loss(train_opt["ldl_opt"]).to(self.device) if train_opt.get("ldl_opt") else None
+        with made_of("train", "optim_d"):
+            self.optimizer_d = build_optimizer(train_opt["optim_d"], self.net_d)
         self.trained.append((self.optimizer_d, self.net_d))
         self.base_rates += [group["lr"] for group in self.optimizer_d.param_groups]
         self.generator_every = int(train_opt.get("net_d_iters", 1))

@@ -24,14 +24,16 @@ from mambair.models.ema import MovingAverage
 from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
+from mambair.models.start_weights import read_start_weights
+from mambair.options.errors import SettingError, made_of
 from mambair.registry import MODEL_REGISTRY, join_basicsr_log
 from mambair.system.cache_folder import use_private_compile_caches
 from mambair.system.distributed import Processes
 from mambair.weights.checkpoint import (
     AVERAGE_KEY,
+    CheckpointError,
     load_weights,
     network_metadata,
-    read_checkpoint,
     write_checkpoint,
     write_state,
 )
@@ -42,10 +44,6 @@ AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # the loss blocks of an option file, and BasicSR's names for their values
 LOSSES = {"pixel_opt": "l_pix", "perceptual_opt": "l_percep", "fft_opt": "l_fft", "ssim_opt": "l_ssim"}
 DEFAULT_NONFINITE_LIMIT = 20
-
-
-class LossError(ValueError):
-    """The options name no loss."""
 
 
 @MODEL_REGISTRY.register()
@@ -74,7 +72,8 @@ class RestorationModel:
         self.is_train = bool(opt["is_train"])
         self.processes = Processes(opt.get("rank", 0), opt.get("world_size", 1), opt.get("local_rank", 0))
         self.device = torch.device("cuda" if opt.get("num_gpu", 0) != 0 and torch.cuda.is_available() else "cpu")
-        self.net_g = build(*type_and_arguments(opt["network_g"])).to(self.device)
+        with made_of("network_g"):
+            self.net_g = build(*type_and_arguments(opt["network_g"])).to(self.device)
         self.average: MovingAverage | None = None
         self.metric_results: dict[str, float] = {}
         self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
@@ -88,18 +87,22 @@ class RestorationModel:
 
     def _load_pretrained(self, net: nn.Module, param_key: str | None, label: str = "g") -> bool:
         """Load ``path.pretrain_network_<label>`` into ``net``, if one is named; returns whether it has an average."""
-        path = self.opt["path"].get(f"pretrain_network_{label}")
-        if not path:
+        checkpoint = read_start_weights(self.opt, param_key, label)
+        if checkpoint is None:
             return False
-        checkpoint = read_checkpoint(path, param_key=param_key)
-        report = load_weights(net, checkpoint.state_dict, strict=self.opt["path"].get(f"strict_load_{label}", True))
-        logger.info("weights of %s loaded%s", path, f", except\n{report}" if report else "")
+        with made_of("path", f"pretrain_network_{label}"):
+            strict = self.opt["path"].get(f"strict_load_{label}", True)
+            report = load_weights(net, checkpoint.state_dict, strict=strict)
+            if len(report.unexpected) + len(report.mismatched) == len(checkpoint.state_dict):
+                raise CheckpointError(f"no weight of {checkpoint.source} fits {type(net).__name__}:\n{report}")
+        logger.info("weights of %s loaded%s", checkpoint.source, f", except\n{report}" if report else "")
         return checkpoint.has_average
 
     def _prepare_training(self, train_opt: Mapping[str, Any], has_average: bool) -> None:
         self.net_g.train()
         if train_opt.get("checkpoint_groups"):
-            count = recompute_groups(self.net_g, train_opt["checkpoint_groups"])
+            with made_of("train", "checkpoint_groups"):
+                count = recompute_groups(self.net_g, train_opt["checkpoint_groups"])
             logger.info("%d of %d groups compute their activations again", count, len(groups_of(self.net_g)))
         if train_opt.get("ema_decay"):
             self.average = MovingAverage(self.net_g, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
@@ -107,15 +110,13 @@ class RestorationModel:
                 self._load_pretrained(self.average.net, AVERAGE_KEY)
             if not self.opt["path"].get("pretrain_network_g"):
                 self.average.warn_if_short(int(train_opt["total_iter"]))
-        losses = {label: train_opt[key] for key, label in LOSSES.items() if train_opt.get(key)}
-        if not losses:
-            raise LossError(f"train: pixel_opt is missing: there is no loss to train with (of {', '.join(LOSSES)})")
-        built = {label: build_loss(loss_opt) for label, loss_opt in losses.items()}
-        self.criteria = nn.ModuleDict(built).to(self.device)
-        self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
+        self.criteria = nn.ModuleDict(self._build_losses(train_opt)).to(self.device)
+        with made_of("train", "optim_g"):
+            self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
         self.trained: list[tuple[torch.optim.Optimizer, nn.Module]] = [(self.optimizer_g, self.net_g)]
         self.base_rates = [group["lr"] for group in self.optimizer_g.param_groups]
-        self.schedule = build_schedule(train_opt.get("scheduler"), int(train_opt["total_iter"]))
+        with made_of("train", "scheduler"):
+            self.schedule = build_schedule(train_opt.get("scheduler"), int(train_opt["total_iter"]))
         self.autocast_type = AMP_TYPES[train_opt.get("amp", "off")]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_type is torch.float16)
         self.grad_clip = train_opt.get("grad_clip") or float("inf")
@@ -128,6 +129,18 @@ class RestorationModel:
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """All optimisers, that of ``net_g`` first."""
         return [optimizer for optimizer, _ in self.trained]
+
+    def _build_losses(self, train_opt: Mapping[str, Any]) -> dict[str, nn.Module]:
+        """The losses by their labels in the log; those of a list are numbered from the second on."""
+        losses: dict[str, nn.Module] = {}
+        for key, label in LOSSES.items():
+            found = train_opt.get(key) or []
+            for index, loss_opt in enumerate(found if isinstance(found, list) else [found]):
+                with made_of("train", key):
+                    losses[f"{label}_{index + 1}" if index else label] = build_loss(loss_opt)
+        if not losses:
+            raise SettingError(("train",), f"there is no loss to train with; write one of {', '.join(LOSSES)}")
+        return losses
 
     def _build_guard(self, train_opt: Mapping[str, Any]) -> NonFiniteGuard:
         root = self.opt["path"].get("experiments_root")
@@ -410,7 +423,13 @@ class RestorationModel:
         if len(states) != len(self.optimizers):
             raise ValueError(f"the training state has {len(states)} optimisers, this model {len(self.optimizers)}")
         for optimizer, state in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
+            kind, groups = type(optimizer).__name__, state["param_groups"]
+            if groups[0].keys() != optimizer.param_groups[0].keys():
+                raise ValueError(f"the training state is of another optimiser than {kind} of train.optim_g")
+            try:
+                optimizer.load_state_dict(state)
+            except ValueError as error:
+                raise ValueError(f"the training state is of another network: {error}") from error
         if self.scaler.is_enabled() and resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         self.best_metric_results = resume_state.get("best_metric_results", {})

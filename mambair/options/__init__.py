@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mambair.options.errors import OptionsError
-from mambair.options.reader import load_options
+from mambair.options.errors import OptionsError, SettingError
+from mambair.options.reader import load_options, with_place
 
-__all__ = ["OptionsError", "load_options"]
+__all__ = ["OptionsError", "SettingError", "load_options", "with_place"]

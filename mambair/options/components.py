@@ -14,6 +14,7 @@ from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Regi
 from mambair.system.tables import first_line
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
+LOSS_WEIGHTS = ("loss_weight", "perceptual_weight", "style_weight")
 
 
 def look_up(registry: Registry, found: dict[str, Any], path: KeyPath, faults: FaultList) -> Any | None:
@@ -46,7 +47,7 @@ def type_name(found: dict[str, Any], path: KeyPath, faults: FaultList) -> str | 
     return found["type"]
 
 
-def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> None:
+def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped, *, is_train: bool) -> None:
     """``network_g`` against the signature of its class, by one trial construction, and against ``scale``."""
     found, path = data.get("network_g"), ("network_g",)
     if not isinstance(found, dict):
@@ -58,6 +59,8 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
     ignored = IGNORED.get(f"network_g of {found['type']}", frozenset()) - set(known)
     dropped.take_out(found, path, ignored)
     check_arguments(network, found, path, faults)
+    if is_train and not faults.has(path):
+        _check_depths(found, path, faults)
     if faults.has(path):
         return
     scale_key = next((key for key in ("upscale", "scale") if key in known), None)
@@ -66,10 +69,19 @@ def check_network(data: dict[str, Any], faults: FaultList, dropped: Dropped) -> 
     else:
         upscale = found.get(scale_key, known[scale_key].default) if scale_key else None
     scale = data.get("scale")
-    if isinstance(upscale, int) and isinstance(scale, int) and upscale != scale:
+    if isinstance(upscale, int) and isinstance(scale, int) and scale > 0 and upscale != scale:
         key = scale_key or "type"
         written = "" if key in found else " (as it is not given)"
         faults.add((*path, key), f"found {upscale}{written}, but scale is {scale}; the two must be equal")
+
+
+def _check_depths(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """A level without blocks can be loaded and run, but no training means it."""
+    for key in ("depths", "num_blocks", "depth"):
+        numbers = found.get(key, 1)
+        numbers = numbers if isinstance(numbers, list) else [numbers]
+        if not numbers or any(number < 1 for number in numbers):
+            faults.add((*path, key), f"found {shown(found[key])}; at least one block in each place is right")
 
 
 def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:
@@ -106,24 +118,44 @@ def check_train_parts(train: object, faults: FaultList) -> None:
     """Losses (every ``*_opt``), the optimisers and the schedule of the ``train`` section."""
     if not isinstance(train, dict):
         return
-    for key, found in train.items():
-        if key.endswith("_opt") and isinstance(found, dict):
-            _check_loss(found, ("train", key), faults)
-            if found.get("type") == "GANLoss" and key != "gan_opt":
-                faults.add(("train", key, "type"), "GANLoss judges a discriminator's scores; it belongs to gan_opt")
-        if key in ("optim_g", "optim_d") and isinstance(found, dict):
-            _check_optimizer(found, ("train", key), faults)
+    losses = [(path, found) for key in train if key.endswith("_opt") for path, found in _listed(train, key)]
+    has_effect = [_check_loss(found, path, faults) for path, found in losses]
+    if losses and not any(has_effect):
+        names = ", ".join(dict.fromkeys(str(path[1]) for path, _ in losses))
+        faults.add(("train",), f"all weights of {names} are 0: there is nothing to train for")
+    for key in ("optim_g", "optim_d"):
+        if isinstance(train.get(key), dict):
+            _check_optimizer(train[key], ("train", key), faults)
     if isinstance(train.get("scheduler"), dict):
         _check_schedule(train, ("train", "scheduler"), faults)
 
 
-def _check_loss(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+def _listed(train: dict[str, Any], key: str) -> list[tuple[KeyPath, dict[str, Any]]]:
+    """The losses at ``key``, one or a list of them, each with its place."""
+    found = train[key]
+    if isinstance(found, list):
+        return [(("train", key, index), item) for index, item in enumerate(found) if isinstance(item, dict)]
+    return [(("train", key), found)] if isinstance(found, dict) else []
+
+
+def _check_loss(found: dict[str, Any], path: KeyPath, faults: FaultList) -> bool:
+    """Note faults of a loss; False if its weights are all 0."""
     loss = look_up(LOSS_REGISTRY, found, path, faults)
     if loss is None:
-        return
+        return True
     check_arguments(loss, found, path, faults)
+    if faults.has(path):
+        return True
+    known = named_parameters(loss)
+    weights = {key: found.get(key, known[key].default) for key in LOSS_WEIGHTS if key in known}
+    for key, weight in weights.items():
+        if weight < 0:
+            faults.add((*path, key), f"found {shown(weight)}; a number of 0 or more is right")
+    if found["type"] == "GANLoss" and path[1] != "gan_opt":
+        faults.add((*path, "type"), "GANLoss judges a discriminator's scores; it belongs to gan_opt")
     if LOSS_REGISTRY.is_ours(found["type"]) and not faults.has(path):
         _try_call(loss, _arguments(found), path, found["type"], faults)
+    return not weights or any(weights.values())
 
 
 def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
@@ -133,6 +165,9 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
     if name in OPTIMIZERS:
         optimizer = getattr(torch.optim, name)
         check_arguments(optimizer, found, path, faults, given=frozenset({"params"}))
+        rate = found.get("lr", 1.0)
+        if not faults.has((*path, "lr")) and rate <= 0:
+            faults.add((*path, "lr"), f"found {shown(rate)}; a number above 0 is right")
         if not faults.has(path):
             _try_call(optimizer, {"params": [torch.zeros(1)], **_arguments(found)}, path, name, faults)
     elif name is not None:

@@ -36,11 +36,24 @@ def check_datasets(
         if not _PHASE.fullmatch(label) or not isinstance(options, dict):
             continue
         scale = data.get("scale")
-        facts = {"phase": label.partition("_")[0], "name": label, "scale": scale if type(scale) is int else None}
+        facts = {
+            "phase": label.partition("_")[0],
+            "name": label,
+            "scale": scale if type(scale) is int and scale > 0 else None,
+        }
         check = _DatasetCheck(faults, dropped, check_paths, data.get("network_g"))
         complete[label] = check.complete(options, ("datasets", label), facts)
     _check_names(complete, faults)
+    _warn_of_training_images(complete)
     return complete
+
+
+def _warn_of_training_images(datasets: dict[str, dict[str, Any]]) -> None:
+    """Say that a validation on the images of the training measures nothing new; both paths are absolute."""
+    trained = datasets.get("train", {}).get("dataroot_gt")
+    for label, options in datasets.items():
+        if label.startswith("val") and trained and options.get("dataroot_gt") == trained:
+            logger.warning("datasets.%s: these are the images of the training, %s", label, trained)
 
 
 def _check_phases(found: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:

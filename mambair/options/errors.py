@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from mambair.system.console import printable
+from mambair.system.tables import first_line
 
 KeyPath = tuple[str | int, ...]
 
@@ -20,6 +24,43 @@ class OptionsError(ValueError):
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(map(printable, faults))
         super().__init__("\n".join(self.faults))
+
+
+class SettingError(ValueError):
+    """A value of an option file that proves wrong when something is made of it, before anything is started.
+
+    Args:
+        key: where the value stands in the file; empty where no single key is the cause.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, key: KeyPath, reason: str) -> None:
+        self.key, self.reason = key, reason
+        super().__init__(f"{dotted(key)}: {reason}" if key else reason)
+
+
+@contextlib.contextmanager
+def made_of(*key: str | int) -> Iterator[None]:
+    """Turn every error of the block into a `SettingError` at ``key``, unless it is one already."""
+    try:
+        yield
+    except SettingError:
+        raise
+    except Exception as error:  # what is made may be anyone's code
+        raise SettingError(key, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error that was raised to be read, or else its class, its first line and its place."""
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and type(error) is not ValueError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    if isinstance(error, KeyError) and error.args:
+        return f"the key {error.args[0]!r} is missing ({place} asks for it)"
+    if type(error) is ValueError:
+        return first_line(error)
+    return f"{type(error).__name__}: {first_line(error)} ({place})"
 
 
 class FaultList:

@@ -91,7 +91,8 @@ def _train() -> JSON:
     losses = _by_type([(name, _arguments(each)) for name, each in LOSS_REGISTRY], LOSS_REGISTRY)
     for key in TrainOptions.model_fields:
         if key.endswith("_opt"):
-            section["properties"][key] = _or_null(losses) | _said(TrainOptions, key)
+            several = [] if key in ("gan_opt", "ldl_opt") else [{"type": "array", "items": losses, "minItems": 1}]
+            section["properties"][key] = {"anyOf": [_or_null(losses), *several]} | _said(TrainOptions, key)
     optimizers = []
     for name, keys in _OPTIMIZER_KEYS.items():
         arguments = {key: _OPTIMIZER_TYPES.get(key, {"type": "number"}) for key in keys}

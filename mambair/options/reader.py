@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mambair.options.adversarial import check_adversarial
+from mambair.options.agreement import check_agreement
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
-from mambair.options.errors import FaultList, dotted
+from mambair.options.errors import FaultList, SettingError
 from mambair.options.overrides import apply_overrides
 from mambair.options.paths import check_plain_name, complete_paths, resolve
 from mambair.options.pydantic_errors import validate
@@ -47,7 +48,7 @@ def load_options(
     data, faults, dropped = file.data, FaultList(file.places, f"{file.name}:1"), Dropped()
     is_foreign = _names_foreign_model(data, faults)
     aside = _set_aside(data, dropped, is_foreign=is_foreign)
-    check_network(data, faults, dropped)
+    check_network(data, faults, dropped, is_train=is_train)
     if is_train:
         check_train_parts(data.get("train"), faults)
     if not is_foreign and isinstance(data.get("model_type"), str) and data["model_type"] in MODEL_REGISTRY:
@@ -55,7 +56,7 @@ def load_options(
     check_metrics(data.get("val"), ("val",), faults)
     move_top_level_keys(data, file.places, faults)
     datasets = check_datasets(data, faults, dropped, is_train=is_train, check_paths=check_paths)
-    _check_sections_agree(data, faults, is_train=is_train, is_foreign=is_foreign)
+    check_agreement(data, faults, is_train=is_train, is_foreign=is_foreign)
     opt = validate(Options, data, (), faults)
     _check_names(data, faults)
     if opt is not None:
@@ -70,6 +71,14 @@ def load_options(
     opt["datasets"] = datasets
     opt["is_train"] = is_train
     return _settled(opt)
+
+
+def with_place(error: SettingError, path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """The message of an error beyond the file, in the form of `OptionsError`: ``file:line: key: what is wrong``."""
+    file = read_option_file(path)
+    apply_overrides(file, overrides)
+    place = FaultList(file.places, f"{file.name}:1").place(error.key) if error.key else file.name
+    return f"{place}: {error}"
 
 
 def _check_names(data: dict[str, Any], faults: FaultList) -> None:
@@ -132,29 +141,3 @@ def _put_back(opt: dict[str, Any], aside: dict[str, dict[str, Any]]) -> None:
     for label, keys in aside.items():
         section = opt[label] if label else opt
         section.update(keys)
-
-
-def _check_sections_agree(data: dict[str, Any], faults: FaultList, *, is_train: bool, is_foreign: bool) -> None:
-    """What one section promises and another does not keep, or needs and another does not give."""
-    sections = {
-        key: data[key] if isinstance(data.get(key), dict) else {} for key in ("path", "train", "val", "datasets")
-    }
-    train, val = sections["train"], sections["val"]
-    if data.get("network_g") is None and (is_train or is_foreign or not sections["path"].get("pretrain_network_g")):
-        hint = "" if is_train or is_foreign else " (or path.pretrain_network_g, to take it from the weights)"
-        faults.add(("network_g",), f"this required section is missing{hint}")
-    tile, overlap = val.get("tile"), val.get("overlap")
-    if isinstance(tile, int) and isinstance(overlap, int) and 0 < tile < 2 * overlap:
-        faults.add(("val", "overlap"), f"must be at most half of val.tile, {tile // 2}; got {overlap}")
-    if not is_train:
-        return
-    if data.get("train") is None:
-        faults.add(("train",), "this required section is missing; files without it are for test.py")
-    elif train and train.get("pixel_opt") is None and not is_foreign:
-        faults.add(("train",), "the required key train.pixel_opt is missing: there is no loss to train with")
-    validated = [label for label in sections["datasets"] if label.startswith("val")]
-    if validated and val.get("val_freq") is None:
-        key = ("datasets", validated[0])
-        faults.add(key, f"{dotted(key)} is never used: val.val_freq (steps between validations) is missing")
-    if not validated and val.get("val_freq") is not None:
-        faults.add(("val", "val_freq"), "there is nothing to validate on: datasets.val is missing")

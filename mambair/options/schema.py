@@ -15,7 +15,10 @@ def _integral(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
 NotNegative = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
 Part = dict[str, Any]  # checked against the signature of the class its `type` names
+Losses = Part | list[Part] | None
 
 
 class Section(BaseModel):
@@ -76,12 +79,13 @@ class TrainOptions(Section):
     scheduler: Part | None = Field(
         default=None, description="Learning rate schedule: `type` and its keys; null is constant."
     )
-    pixel_opt: Part | None = Field(
-        default=None, description="The loss: `type` and its arguments. Our models need this one or another loss."
+    pixel_opt: Losses = Field(
+        default=None,
+        description="The loss: `type` and its arguments, or a list of such. Our models need this or another loss.",
     )
-    fft_opt: Part | None = Field(default=None, description="Loss on the spectra: `type: FFTLoss` and its arguments.")
-    ssim_opt: Part | None = Field(default=None, description="SSIMLoss or MSSSIMLoss and its arguments.")
-    perceptual_opt: Part | None = Field(default=None, description="PerceptualLoss and its arguments.")
+    fft_opt: Losses = Field(default=None, description="Loss on the spectra: `type: FFTLoss` and its arguments.")
+    ssim_opt: Losses = Field(default=None, description="SSIMLoss or MSSSIMLoss and its arguments.")
+    perceptual_opt: Losses = Field(default=None, description="PerceptualLoss and its arguments.")
     gan_opt: Part | None = Field(
         default=None, description="GANLoss and its arguments. Required where there is a discriminator, as `optim_d`."
     )
@@ -100,7 +104,9 @@ class TrainOptions(Section):
         default=0.0, ge=0, description="Factor of R1 regularisation of the discriminator; 0 is none."
     )
     net_d_reg_every: Count = Field(default=16, description="Iterations from one R1 regularisation to the next.")
-    warmup_iter: Whole = Field(default=-1, description="Steps of linear warm-up of the learning rate; -1 is none.")
+    warmup_iter: Whole = Field(
+        default=-1, ge=-1, description="Steps of linear warm-up of the learning rate; -1 is none."
+    )
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none.")
     ema_warmup: bool = Field(
         default=False,
@@ -137,9 +143,9 @@ class MultiStepSchedule(Section):
     """``type: MultiStepLR`` (BasicSR's ``MultiStepRestartLR`` is the same)."""
 
     milestones: list[NotNegative] = Field(description="Steps after which the rate is multiplied by gamma.")
-    gamma: float = Field(default=0.1, description="The factor.")
+    gamma: float = Field(default=0.1, gt=0, description="The factor.")
     restarts: list[NotNegative] = Field(default=[0], description="Steps at which the rate starts again.")
-    restart_weights: list[float] = Field(default=[1.0], description="Its factor at each restart.")
+    restart_weights: list[Positive] = Field(default=[1.0], description="Its factor at each restart.")
 
 
 class CosineSchedule(Section):
@@ -155,7 +161,9 @@ class CosineRestartSchedule(Section):
     """``type: CosineAnnealingRestartLR``."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
+    restart_weights: list[Positive] = Field(
+        default=[1.0], description="Factor of the rate at the start of each cosine."
+    )
     eta_min: float = Field(default=0.0, ge=0, description="The lowest rate.")
 
 
@@ -163,8 +171,10 @@ class CyclicCosineSchedule(Section):
     """``type: CosineAnnealingRestartCyclicLR``: a lowest rate for each cosine."""
 
     periods: list[Count] = Field(min_length=1, description="Steps of each cosine.")
-    restart_weights: list[float] = Field(default=[1.0], description="Factor of the rate at the start of each cosine.")
-    eta_mins: list[float] = Field(default=[0.0], description="The lowest rate of each cosine.")
+    restart_weights: list[Positive] = Field(
+        default=[1.0], description="Factor of the rate at the start of each cosine."
+    )
+    eta_mins: list[Rate] = Field(default=[0.0], description="The lowest rate of each cosine.")
 
 
 class ConstantSchedule(Section):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mambair.data import build_dataset
 from mambair.data.loader import TrainingBatches, build_test_loader, build_train_loader
+from mambair.options.errors import made_of
 from mambair.system.distributed import Processes
 from mambair.training.batch_plan import BatchPlan
 
@@ -30,7 +31,8 @@ def build_batches(
         The batches, and in how many iterations every image (times ``dataset_enlarge_ratio``) is seen once.
     """
     data_opt = opt["datasets"]["train"]
-    dataset = build_dataset(data_opt)
+    with made_of("datasets", "train"):
+        dataset = build_dataset(data_opt)
     images = len(dataset) * data_opt.get("dataset_enlarge_ratio", 1)
     logger.info("training data %s: %d images", data_opt.get("name", "train"), len(dataset))
     loader = build_train_loader(
@@ -55,7 +57,8 @@ def build_validation_loaders(opt: Mapping[str, Any]) -> list[DataLoader[Any]]:
     loaders: list[DataLoader[Any]] = []
     for label, data_opt in opt["datasets"].items():
         if label.partition("_")[0] == "val":
-            dataset = build_dataset(data_opt)
+            with made_of("datasets", label):
+                dataset = build_dataset(data_opt)
             logger.info("validation data %s: %d images", data_opt.get("name", label), len(dataset))
             loaders.append(build_test_loader(dataset))
     return loaders

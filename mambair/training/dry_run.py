@@ -15,28 +15,16 @@ import torch
 from mambair.data import DatasetError
 from mambair.data.loader import build_test_loader
 from mambair.system.distributed import Processes
-from mambair.training.batch_plan import plan_batch
 from mambair.training.logs import peak_memory_mib, start_logging, stop_logging
 from mambair.training.loop import Loop
-from mambair.training.run import RUN_FAILURES, build_loop, describe_processes
+from mambair.training.rehearsal import FirstImage
+from mambair.training.run import RUN_FAILURES, build_loop, describe_processes, resume_point
+from mambair.training.weights_check import require_progress, weight_sums
 
 logger = logging.getLogger(__name__)
 
 TIMED_STEPS = 2
 WRITTEN = ("experiments_root", "models", "training_states", "log", "visualization", "tb_logger")
-
-
-class FirstImage:
-    """The first image of a data set, as a data set of the same name."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset, self.opt = dataset, dataset.opt
-
-    def __len__(self) -> int:
-        return min(1, len(self.dataset))
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
 
 
 def check(opt: dict[str, Any]) -> int:
@@ -49,11 +37,12 @@ def check(opt: dict[str, Any]) -> int:
         0, or 1 if something failed.
 
     Raises:
-        ValueError: as `mambair.training.run.train`.
+        SettingError: as `mambair.training.run.train`.
     """
     opt = copy.deepcopy(opt)
     handlers = start_logging(None, is_main=True)
     try:
+        point = resume_point(opt, auto_resume=False)
         with tempfile.TemporaryDirectory(prefix="mambair_check_") as folder:
             for key in WRITTEN:
                 opt["path"][key] = str(Path(folder) / key)
@@ -61,7 +50,7 @@ def check(opt: dict[str, Any]) -> int:
             opt["logger"]["use_tb_logger"] = False
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
-            loop = build_loop(opt, plan_batch(opt, 1), Processes())
+            loop = build_loop(opt, Processes(), point)
             try:
                 _try_everything(loop)
             finally:
@@ -80,10 +69,12 @@ def _try_everything(loop: Loop) -> None:
     net = getattr(loop.model, "net_g", None)
     if net is not None:
         logger.info("parameters: %s", f"{sum(parameter.numel() for parameter in net.parameters()):,}")
+    before = weight_sums(loop.model)
     loop.step(1)  # the first one compiles, allocates and opens files
     began = time.perf_counter()
     for iteration in range(2, 2 + TIMED_STEPS):
         loop.step(iteration)
+    require_progress(loop.model, before, 1 + TIMED_STEPS)
     losses = ", ".join(f"{name} {value:.4e}" for name, value in loop.model.get_current_log().items())
     seconds = (time.perf_counter() - began) / TIMED_STEPS
     total = datetime.timedelta(seconds=int(seconds * loop.total))

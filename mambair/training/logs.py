@@ -24,8 +24,30 @@ WARM_UP_ITERATIONS = 3
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 
 
-def start_logging(log_file: Path | None, *, is_main: bool) -> list[logging.Handler]:
+class HeldLog(logging.Handler):
+    """Keeps what is logged before there is a file for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def hold_log() -> HeldLog:
+    """Keep our log and basicsr's from now on, for the file of `start_logging`; `stop_logging` ends it."""
+    held = HeldLog()
+    for name in ("mambair", "basicsr"):
+        logging.getLogger(name).addHandler(held)
+    return held
+
+
+def start_logging(log_file: Path | None, *, is_main: bool, held: HeldLog | None = None) -> list[logging.Handler]:
     """Send our log to the screen or, with ``log_file``, ours and basicsr's to that file; other ranks only warn.
+
+    Args:
+        log_file: begins with what was ``held``.
 
     Returns:
         The handlers, for `stop_logging`.
@@ -41,6 +63,10 @@ def start_logging(log_file: Path | None, *, is_main: bool) -> list[logging.Handl
     else:
         return []
     handler.setFormatter(logging.Formatter(FORMAT))
+    if held is not None:
+        stop_logging([held])
+        for record in held.records:
+            handler.handle(record)
     package_log.addHandler(handler)
     return [handler]
 

@@ -16,6 +16,8 @@ from mambair.data import DatasetError
 from mambair.data.loader import TrainingBatches
 from mambair.images.decoded_image import DecodedImage, ImageFileError
 from mambair.images.files import write_image
+from mambair.models.basicsr_models import report_validation
+from mambair.models.restoration_model import RestorationModel
 from mambair.system.distributed import Processes
 from mambair.training.experiment import prune_checkpoints
 from mambair.training.logs import RunLog, Stopwatch, peak_memory_mib
@@ -23,6 +25,7 @@ from mambair.training.report import write_report
 from mambair.training.sample_pictures import grid, samples
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
+from mambair.training.weights_check import require_finite, require_progress, weight_sums
 from mambair.weights.checkpoint import CheckpointWriteError
 
 logger = logging.getLogger(__name__)
@@ -86,8 +89,9 @@ class Loop:
         Raises:
             CheckpointWriteError: the disk is full or not writable.
             DatasetError, ImageFileError: an image that cannot be used; what was reached is saved.
-            TrainingDiverged: (RestorationModel) the loss stayed non-finite.
+            TrainingDiverged: the loss stayed non-finite (RestorationModel), or the weights are, or did not change.
         """
+        before = weight_sums(self.model)
         every = self.opt["logger"]
         validate_every = self.opt["val"].get("val_freq") if self.validation_loaders else None
         self.stopwatch.reset()
@@ -109,6 +113,7 @@ class Loop:
                 if self._saved_at != iteration:
                     self.save(iteration)
                 return False
+        require_progress(self.model, before, self.total - self.start)
         return True
 
     def finish(self) -> None:
@@ -164,6 +169,7 @@ class Loop:
             self.save(done)
 
     def _write(self, epoch: int, iteration: int, *, weights: bool = True) -> None:
+        require_finite(weight_sums(self.model))
         write = self.model.save if weights else self.model.save_training_state
         try:
             write(epoch, iteration)
@@ -193,6 +199,8 @@ class Loop:
         for loader in self.validation_loaders:
             save_images = self.opt["val"].get("save_img", False)
             self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)
+            if not isinstance(self.model, RestorationModel) and self.processes.is_main:
+                report_validation(self.model, loader.dataset.opt["name"], iteration)
             if self.processes.is_main:
                 metrics = dict(getattr(self.model, "metric_results", {}))
                 name = loader.dataset.opt["name"]

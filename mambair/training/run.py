@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import logging
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +15,28 @@ import torch
 
 from mambair.data import DatasetError
 from mambair.images.decoded_image import ImageFileError
-from mambair.layers.activation_checkpoint import RecomputationError
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
-from mambair.models.optimizers import OptimizerError
-from mambair.models.restoration_model import LossError
-from mambair.models.schedules import ScheduleError
-from mambair.system.distributed import LaunchError, Processes, start_processes
-from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
+from mambair.options.errors import SettingError, made_of
+from mambair.system.distributed import Processes, start_processes
+from mambair.training.batch_plan import BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
 from mambair.training.experiment import (
-    ResumeError,
     ResumePoint,
     find_resume_point,
     point_to_weights,
     prepare_folders,
     tensorboard_folder,
 )
-from mambair.training.logs import RunLog, open_tensorboard, start_logging, stop_logging
+from mambair.training.logs import RunLog, hold_log, open_tensorboard, start_logging, stop_logging
 from mambair.training.loop import Loop
+from mambair.training.rehearsal import rehearse
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
-from mambair.weights.checkpoint import CheckpointError, CheckpointWriteError
+from mambair.weights.checkpoint import CheckpointWriteError
 
 logger = logging.getLogger(__name__)
 
-# what only shows once the data, the processes and the checkpoints are looked at; the message says what to change
-SETUP_FAULTS = (
-    BatchError,
-    CheckpointError,
-    DatasetError,
-    LaunchError,
-    LossError,
-    OptimizerError,
-    RecomputationError,
-    ResumeError,
-    ScheduleError,
-)
 # what ends a run that had begun
 RUN_FAILURES = (CheckpointWriteError, DatasetError, ImageFileError, TrainingDiverged)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -70,29 +57,43 @@ def train(
         The exit code: 0 finished, 1 stopped by a failure that the log explains, 129, 130 or 143 ended by a signal.
 
     Raises:
-        ValueError: one of SETUP_FAULTS: options that only show to be wrong here.
+        SettingError: options that only show to be wrong when something is made of them; nothing was written.
     """
     opt = copy.deepcopy(opt)
     use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
-    processes = start_processes(use_gpu, launcher=launcher)
+    with made_of():
+        processes = start_processes(use_gpu, launcher=launcher)
     handlers = start_logging(None, is_main=processes.is_main)
-    try:
-        describe_processes(opt, processes, use_gpu)
-        plan = plan_batch(opt, processes.world_size)
-        point = find_resume_point(opt, auto_resume=auto_resume)
+    held = hold_log() if processes.is_main else None
+
+    def begin_writing() -> None:
         if processes.is_main:
             prepare_folders(opt, option_file, keep_existing=point is not None)
         processes.barrier()
         log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
-        handlers += start_logging(log_file, is_main=processes.is_main)
-        loop = build_loop(opt, plan, processes, point)
+        handlers.extend(start_logging(log_file, is_main=processes.is_main, held=held))
+
+    try:
+        describe_processes(opt, processes, use_gpu)
+        point = resume_point(opt, auto_resume=auto_resume)
+        loop = build_loop(opt, processes, point, begin_writing)
         try:
             return run_to_exit_code(loop)
         finally:
             loop.close()
     finally:
-        stop_logging(handlers)
+        stop_logging([*handlers, *([held] if held else [])])
         processes.close()
+
+
+def resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | None:
+    """The state to go on from, see `find_resume_point`.
+
+    Raises:
+        SettingError: it cannot be used.
+    """
+    with made_of(*(() if auto_resume else ("path", "resume_state"))):
+        return find_resume_point(opt, auto_resume=auto_resume)
 
 
 def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:
@@ -114,27 +115,61 @@ def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool)
     opt["rank"], opt["world_size"], opt["local_rank"] = processes.rank, processes.world_size, processes.local_rank
 
 
-def build_loop(opt: dict[str, Any], plan: BatchPlan, processes: Processes, point: ResumePoint | None = None) -> Loop:
-    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed and passes in use."""
+def build_loop(
+    opt: dict[str, Any],
+    processes: Processes,
+    point: ResumePoint | None = None,
+    begin_writing: Callable[[], None] = lambda: None,
+) -> Loop:
+    """Data, model and logs of a run, at its beginning or at ``point``; ``opt`` gets the seed and passes in use.
+
+    Args:
+        begin_writing: called when all is built and tried, before the logs are opened.
+
+    Raises:
+        SettingError: see `train`.
+    """
     start, state = (point.iteration, point.state) if point else (0, {})
-    seed = state.get("seed")
-    if seed is None:
-        seed = opt["manual_seed"]
-    opt["manual_seed"] = seed
-    opt["train"]["accumulation"] = plan.passes
+    seed = opt["manual_seed"] if state.get("seed") is None else state["seed"]
+    with made_of("datasets", "train", "total_batch_size"):
+        plan = plan_batch(opt, processes.world_size)
+    opt["manual_seed"], opt["train"]["accumulation"] = seed, plan.passes
     logger.info("torch %s, %d thread(s), seed %d", torch.__version__, torch.get_num_threads(), seed)
     logger.info("batch: %s", plan)
-    seed_everything(seed, 0, 0)  # the same first weights in every process
-    batches, epoch_iterations = build_batches(opt, plan, processes, seed, start)
-    validation_loaders = build_validation_loaders(opt)
-    if point:
-        point_to_weights(opt, point)
-    model = build_model(copy.deepcopy(opt))
-    if point:
-        model.resume_training(state)
-        logger.info("going on from %s, iteration %d", point.source, start)
-    run_log = open_run_log(opt, plan, processes)
+    with contextlib.ExitStack() as stack:
+        batches, epoch_iterations = build_batches(opt, plan, processes, seed, start)
+        stack.callback(batches.close)
+        validation_loaders = build_validation_loaders(opt)
+        if point:
+            point_to_weights(opt, point)
+        if processes.is_main:
+            seed_everything(seed, 0, 0)
+            with made_of("datasets", "train"):
+                first = batches.peek()
+            with _weights_of(point):
+                rehearse(opt, first, validation_loaders)
+        seed_everything(seed, 0, 0)  # the same first weights in every process
+        with _weights_of(point):
+            model = build_model(copy.deepcopy(opt))
+        if point:
+            with made_of("path", "resume_state"):
+                model.resume_training(state)
+            logger.info("going on from %s, iteration %d", point.source, start)
+        begin_writing()
+        run_log = open_run_log(opt, plan, processes)
+        stack.pop_all()
     return Loop(opt, model, batches, validation_loaders, run_log, processes, start, seed, epoch_iterations)
+
+
+@contextlib.contextmanager
+def _weights_of(point: ResumePoint | None) -> Iterator[None]:
+    """Name the training state where the weights that belong to it are at fault."""
+    try:
+        yield
+    except SettingError as error:
+        if point is None or error.key != ("path", "pretrain_network_g"):
+            raise
+        raise SettingError(("path", "resume_state"), f"{point.source}: {error.reason}") from error
 
 
 def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:

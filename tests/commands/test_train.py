@@ -181,16 +181,32 @@ def test_check_tries_everything_and_leaves_nothing(option_file: Path, capsys: py
     assert sorted(option_file.parent.rglob("*")) == before
 
 
-def test_a_check_whose_validation_measures_nothing_fails(option_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    text = option_file.read_text().replace("crop_border: 2}", "crop_border: 50}")
-    option_file.write_text(text)
+def test_a_check_whose_validation_measures_nothing_fails(
+    option_file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_later(monkeypatch, "psnr")
     assert main(["-opt", str(option_file), "--check"]) == 1
     assert "example, network: psnr failed on 1 of 1 images; " in caplog.text
     assert "check failed: validation of example: no metric could be measured, see above" in caplog.text
 
 
-def test_a_metric_that_fails_does_not_end_the_training(option_file: Path) -> None:
-    text = option_file.read_text().replace("psnr: {", "large: {type: calculate_psnr, crop_border: 50}\n    psnr: {")
+def fail_later(monkeypatch: pytest.MonkeyPatch, metric: str) -> None:
+    """Let the metric of that label raise for every pair that is not equal, which the first look at it is."""
+    from mambair.evaluation import evaluate
+
+    def calculate(img: Any, img2: Any, options: Any) -> float:
+        if metric in ("psnr", options["better"]):
+            raise ValueError("no luck")
+        return real(img, img2, options)
+
+    real = evaluate.calculate_metric
+    monkeypatch.setattr(evaluate, "calculate_metric", calculate)
+
+
+def test_a_metric_that_fails_does_not_end_the_training(option_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_later(monkeypatch, "lower")
+    text = option_file.read_text().replace("psnr: {", "psnr: {better: higher, ")
+    text = text.replace("psnr: {", "large: {type: calculate_psnr, crop_border: 2, better: lower}\n    psnr: {")
     option_file.write_text(text)
     assert main(["-opt", str(option_file), "--force_yml", "val:val_freq=5", "val:tile=8"]) == 0
     validations = [each for each in records(Path("experiments/tiny")) if "validation" in each]
@@ -267,7 +283,7 @@ def test_best_weights_are_kept_apart(option_file: Path) -> None:
     [
         (["train:total_itre=3"], "total_itre"),
         (["network_g:depth=[1]"], "depth"),
-        (["train:accumulation=3"], "multiple of 3"),
+        (["train:accumulation=3"], "a divisor of datasets.train.total_batch_size (2)"),
         (["path:pretrain_network_g=nowhere.pth"], "nowhere.pth"),
     ],
     ids=["key", "network argument", "batch", "weights"],

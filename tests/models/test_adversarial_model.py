@@ -254,6 +254,14 @@ def test_ldl_weighs_the_pixel_loss(tmp_path: Path) -> None:
     assert model.get_current_log()["l_g_ldl"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_losses_of_a_list_are_added(tmp_path: Path) -> None:
+    model = make(tmp_path, pixel_opt=[{"type": "L1Loss"}, {"type": "MSELoss", "loss_weight": 3.0}])
+    run(model, 1, 1)
+    log, error = model.get_current_log(), model.output.detach() - model.gt
+    assert log["l_pix"] == pytest.approx(float(error.abs().mean()))
+    assert log["l_pix_2"] == pytest.approx(3 * float(error.square().mean()))
+
+
 def test_resuming_is_bit_equal(tmp_path: Path) -> None:
     train = {"ema_decay": 0.9, "ema_warmup": True, "r1_reg_weight": 1.0, "net_d_reg_every": 2, "net_d_iters": 2}
     whole = make(tmp_path / "whole", **train)

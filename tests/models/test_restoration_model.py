@@ -418,7 +418,7 @@ def test_start_weights_of_either_format(
 
 
 def test_without_a_loss_nothing_starts(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pixel_opt is missing"):
+    with pytest.raises(ValueError, match="there is no loss to train with; write one of pixel_opt"):
         make(tmp_path, pixel_opt=None)
 
 

@@ -125,3 +125,15 @@ def test_broken_files(name: str, write: Write, refused: Refused) -> None:
 def test_a_file_for_testing_needs_no_discriminator(write: Write) -> None:
     opt = load_options(write(("RestorationModel", "SRGANModel"), is_train=False), is_train=False)
     assert opt["model_type"] == "SRGANModel"
+
+
+def test_a_list_of_losses(write: Write, refused: Refused) -> None:
+    two = (
+        "  pixel_opt:\n    type: L1Loss\n",
+        "  pixel_opt: [{type: L1Loss}, {type: ConsistencyLoss, patch_size: 4}]\n",
+    )
+    opt = load_options(write(two), is_train=True)
+    assert [loss["type"] for loss in opt["train"]["pixel_opt"]] == ["L1Loss", "ConsistencyLoss"]
+    wrong = ("  pixel_opt:\n    type: L1Loss\n", "  pixel_opt: [{type: L1Loss}, {type: ConsistencyLoss, patch: 4}]\n")
+    (line,) = refused(write(wrong))
+    assert "train.pixel_opt[1].patch: ConsistencyLoss has no argument 'patch'; did you mean patch_size?" in line

@@ -154,9 +154,9 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
             "12: datasets.val.color: found rgb, but network_g.in_chans is 1; gray or y is right",
         ],
     ),
-    "negative learning rate": (
-        [("lr: 1e-4", "lr: -1e-4")],
-        ["27: train.optim_g: Adam refuses these values: Invalid learning rate: -0.0001"],
+    "a momentum above 1": (
+        [("betas: [0.9, 0.99]", "betas: [1.9, 0.99]")],
+        ["27: train.optim_g: Adam refuses these values: Invalid beta parameter at index 0: 1.9"],
     ),
     "infinite learning rate": ([("lr: 1e-4", "lr: .inf")], ["29: train.optim_g.lr: found inf; a number is right"]),
     "a loss that refuses": (

@@ -58,7 +58,7 @@ network_g:
 path: {{pretrain_network_g: ~, strict_load_g: true, resume_state: ~}}
 train:
   optim_g: {{type: Adam, lr: !!float 2e-4, weight_decay: 0, betas: [0.9, 0.99]}}
-  scheduler: {{type: MultiStepLR, milestones: [2, 3], gamma: 0.5}}
+  scheduler: {{type: MultiStepLR, milestones: [1, 2], gamma: 0.5}}
   total_iter: 2
   warmup_iter: -1
   pixel_opt: {{type: L1Loss, loss_weight: 1.0, reduction: mean}}
