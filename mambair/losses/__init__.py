@@ -9,6 +9,7 @@ from torch import nn
 
 from mambair.losses.frequency_loss import FFTLoss, FocalFrequencyLoss
 from mambair.losses.gan_loss import GANLoss
+from mambair.losses.learned_loss import DISTSLoss, LPIPSLoss
 from mambair.losses.local_loss import ConsistencyLoss, GradientVarianceLoss
 from mambair.losses.perceptual_loss import PerceptualLoss
 from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
@@ -18,11 +19,13 @@ from mambair.registry import LOSS_REGISTRY
 __all__ = [
     "CharbonnierLoss",
     "ConsistencyLoss",
+    "DISTSLoss",
     "FFTLoss",
     "FocalFrequencyLoss",
     "GANLoss",
     "GradientVarianceLoss",
     "L1Loss",
+    "LPIPSLoss",
     "MSELoss",
     "MSSSIML1Loss",
     "MSSSIMLoss",

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from mambair.metrics.calculate import calculate_metric
+from mambair.metrics.learned import calculate_dists, calculate_lpips
 from mambair.metrics.psnr_ssim import SSIM_WINDOW, calculate_psnr, calculate_ssim
 
-__all__ = ["SSIM_WINDOW", "calculate_metric", "calculate_psnr", "calculate_ssim"]
+__all__ = [
+    "SSIM_WINDOW",
+    "calculate_dists",
+    "calculate_lpips",
+    "calculate_metric",
+    "calculate_psnr",
+    "calculate_ssim",
+]

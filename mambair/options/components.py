@@ -210,6 +210,8 @@ def check_metrics(section: object, section_path: KeyPath, faults: FaultList) -> 
         arguments = {key: value for key, value in found.items() if key != "better"}
         check_arguments(metric, arguments, path, faults, given=frozenset({"img", "img2"}))
         found.update(arguments)
+        if hasattr(metric, "better"):
+            found.setdefault("better", metric.better)
         _try_metric(metric, found, path, faults)
         if found.get("better", "higher") not in ("higher", "lower"):
             faults.add((*path, "better"), f"found {shown(found['better'])}; higher or lower is right")
