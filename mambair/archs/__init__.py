@@ -3,7 +3,7 @@
 import sys
 
 from mambair.archs.builder import BuildError, build
-from mambair.archs.discriminator_arch import UNetDiscriminatorSN, VGGStyleDiscriminator
+from mambair.archs.discriminator_arch import Discriminator, UNetDiscriminatorSN, VGGStyleDiscriminator
 from mambair.archs.mambair_arch import MambaIR
 from mambair.archs.mambair_unet_arch import MambaIRUNet
 from mambair.archs.mambairv2_arch import MambaIRv2, MambaIRv2Light
@@ -13,6 +13,7 @@ from mambair.registry import ARCH_REGISTRY, connect_basicsr
 
 __all__ = [
     "BuildError",
+    "Discriminator",
     "MambaIR",
     "MambaIRUNet",
     "MambaIRv2",

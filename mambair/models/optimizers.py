@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+
+from mambair.models.muon import MuonWithAdamW, split_matrices
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "Adam": torch.optim.Adam,
     "AdamW": torch.optim.AdamW,
     "SGD": torch.optim.SGD,
 }
+# Muon trains matrices, AdamW the rest: see muon.py
+NAMES = (*OPTIMIZERS, "Muon")
 STATE_SPACE_PARAMETERS = frozenset({"A_logs", "A_log", "Ds", "D"})
 
 
@@ -38,12 +43,8 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     )
 
 
-def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
-    """Two groups: the parameters that decay and, with ``weight_decay`` 0, those that do not; empty ones are left out.
-
-    Parameters with ``requires_grad=False`` are in neither.
-    """
-    trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+def parameter_groups(trained: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+    """Split into those that decay and, with ``weight_decay`` 0, those that do not; empty groups are left out."""
     groups: list[dict[str, Any]] = [
         {"params": [parameter for name, parameter in trained if decays(name, parameter)]},
         {"params": [parameter for name, parameter in trained if not decays(name, parameter)], "weight_decay": 0.0},
@@ -51,26 +52,60 @@ def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(opt: Mapping[str, Any], net: nn.Module) -> torch.optim.Optimizer:
-    """Build Adam, AdamW or SGD over the trainable parameters of ``net``.
+def build_optimizer(
+    opt: Mapping[str, Any], net: nn.Module, rules: Sequence[Mapping[str, Any]] = ()
+) -> torch.optim.Optimizer:
+    """Build Adam, AdamW, SGD or Muon over the trainable parameters of ``net``.
 
-    Adam keeps one group, as its L2 term is part of the published recipes' meaning; AdamW and SGD get the two groups of
+    Adam keeps one group, as its L2 term is part of the published recipes' meaning; the others get the two groups of
     `parameter_groups`.
 
+    Args:
+        opt: ``type`` and the arguments of the class.
+        net: the network.
+        rules: ``train: param_groups``; the parameters of each get groups of their own.
+
     Raises:
-        OptimizerError: an unknown type, an argument it does not have, or nothing to train.
+        OptimizerError: an unknown type, an argument it does not have, nothing to train, or a rule for no parameter.
     """
     name = opt.get("type")
-    if name not in OPTIMIZERS:
-        raise OptimizerError(f"optimiser type must be one of {', '.join(OPTIMIZERS)}, found {name!r}")
+    if name not in NAMES:
+        raise OptimizerError(f"optimiser type must be one of {', '.join(NAMES)}, found {name!r}")
+    kind = OPTIMIZERS.get(name, MuonWithAdamW)
     arguments = {key: value for key, value in opt.items() if key != "type"}
-    known = list(inspect.signature(OPTIMIZERS[name]).parameters)[1:]
+    known = list(inspect.signature(kind).parameters)[1:]
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise OptimizerError(f"optimiser {name} has no argument {', '.join(unknown)}; it has {', '.join(known)}")
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not trained:
         raise OptimizerError("the network has no parameter with requires_grad=True: nothing to train")
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])
-    return OPTIMIZERS[name](trained if name == "Adam" else parameter_groups(net), **arguments)
+    groups: list[dict[str, Any]] = []
+    for rule, members in _by_rule(trained, rules):
+        own = [{"params": [weight for _, weight in members]}] if name == "Adam" else parameter_groups(members)
+        groups += [group | _settings(rule, arguments.get("lr", 1e-3)) for group in own]
+    return kind(split_matrices(groups, trained) if name == "Muon" else groups, **arguments)
+
+
+def _by_rule(
+    trained: Sequence[tuple[str, nn.Parameter]], rules: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], list[tuple[str, nn.Parameter]]]]:
+    """The parameters of each rule, the first that fits their name, and last those of none; empty ones are left out."""
+    members: list[list[tuple[str, nn.Parameter]]] = [[] for _ in (*rules, None)]
+    for name, parameter in trained:
+        fitting = (place for place, rule in enumerate(rules) if fnmatch.fnmatchcase(name, rule["pattern"]))
+        members[next(fitting, len(rules))].append((name, parameter))
+    for rule, found in zip(rules, members, strict=False):
+        if not found:
+            raise OptimizerError(f"param_groups: no trainable parameter is left for the pattern {rule['pattern']!r}")
+    return [(rule, found) for rule, found in zip((*rules, {}), members, strict=True) if found]
+
+
+def _settings(rule: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    """What a rule changes in its groups."""
+    if not rule:
+        return {}
+    own = {} if rule.get("weight_decay") is None else {"weight_decay": rule["weight_decay"]}
+    return {**own, "lr": rate * rule.get("lr_mult", 1.0), "freeze_until": rule.get("freeze_until", 0)}

@@ -20,11 +20,13 @@ from mambair.evaluation.results import SetResult
 from mambair.inference.tiling import default_overlap, tiled_forward
 from mambair.layers.activation_checkpoint import groups_of, recompute_groups
 from mambair.losses import build_loss
+from mambair.models.batch_mixing import BatchMixing
 from mambair.models.ema import MovingAverage
 from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
 from mambair.models.start_weights import read_start_weights
+from mambair.models.teacher import Teacher
 from mambair.options.errors import SettingError, made_of
 from mambair.registry import MODEL_REGISTRY, join_basicsr_log
 from mambair.system.cache_folder import use_private_compile_caches
@@ -112,7 +114,12 @@ class RestorationModel:
                 self.average.warn_if_short(int(train_opt["total_iter"]))
         self.criteria = nn.ModuleDict(self._build_losses(train_opt)).to(self.device)
         with made_of("train", "optim_g"):
-            self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g)
+            self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g, train_opt.get("param_groups") or ())
+        self.teacher = Teacher(self.opt).to(self.device) if train_opt.get("teacher_opt") else None
+        self.mixing = None
+        if train_opt.get("use_moa"):
+            with made_of("train", "moa_augs"):
+                self.mixing = BatchMixing(train_opt["moa_augs"], train_opt.get("moa_probs"))
         self.trained: list[tuple[torch.optim.Optimizer, nn.Module]] = [(self.optimizer_g, self.net_g)]
         self.base_rates = [group["lr"] for group in self.optimizer_g.param_groups]
         with made_of("train", "scheduler"):
@@ -184,6 +191,8 @@ class RestorationModel:
             raise ValueError(
                 f"a batch of {len(self.lq)} cannot be split into accumulation={self.accumulation} equal parts"
             )
+        if self.mixing is not None:
+            self.lq, self.gt = self.mixing(self.lq, self.gt)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
@@ -210,6 +219,8 @@ class RestorationModel:
             is_sum = getattr(criterion, "reduction", "mean") == "sum"
             share = float(self.processes.world_size) if is_sum else 1.0 / self.accumulation
             losses[name] = criterion(output.float(), gt) * share
+        if self.teacher is not None:
+            losses["l_teacher"] = self.teacher(output.float(), lq) / self.accumulation
         return losses
 
     def _autocast(self, net: nn.Module, images: Tensor) -> Tensor:
@@ -252,7 +263,9 @@ class RestorationModel:
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rate of iteration ``current_iter`` (counted from 1): the schedule's, scaled during warm-up."""
         for group, base in zip(self._parameter_groups(), self.base_rates, strict=True):
-            group["lr"] = warmed_up(self.schedule(current_iter - 1, base), current_iter, warmup_iter)
+            frozen = current_iter <= group.get("freeze_until", 0)
+            rate = warmed_up(self.schedule(current_iter - 1, base), current_iter, warmup_iter)
+            group["lr"] = 0.0 if frozen else rate
 
     def get_current_learning_rate(self) -> list[float]:
         """The rate of every parameter group."""

@@ -33,6 +33,18 @@ def check_agreement(data: dict[str, Any], faults: FaultList, *, is_train: bool, 
     _check_length(train, faults)
     if train.get("ema_warmup") is True and not train.get("ema_decay"):
         faults.add(("train", "ema_warmup"), "there is no average to warm up: train.ema_decay is missing")
+    _check_teacher(train.get("teacher_opt"), sections["path"].get("pretrain_network_g_teacher"), faults)
+    names, shares = train.get("moa_augs"), train.get("moa_probs")
+    if isinstance(shares, list) and isinstance(names, list) and len(names) != len(shares):
+        faults.add(("train", "moa_probs"), f"expected one number for each of moa_augs, {len(names)}; got {len(shares)}")
+
+
+def _check_teacher(loss: object, weights: object, faults: FaultList) -> None:
+    if loss is not None and weights is None:
+        faults.add(("train", "teacher_opt"), "needs path.pretrain_network_g_teacher, the weights of the teacher")
+    if loss is None and weights is not None:
+        key = ("path", "pretrain_network_g_teacher")
+        faults.add(key, "has no effect without train.teacher_opt, the loss between output and teacher")
 
 
 def _check_validation(datasets: dict[str, Any], val: dict[str, Any], faults: FaultList) -> None:

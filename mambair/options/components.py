@@ -8,7 +8,7 @@ from typing import Any
 from mambair.options.compat import IGNORED, Dropped
 from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
 from mambair.options.pydantic_errors import validate
-from mambair.options.schema import SCHEDULES
+from mambair.options.schema import SCHEDULES, MuonOptions
 from mambair.options.signatures import check_arguments, named_parameters
 from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
 from mambair.system.tables import first_line
@@ -86,8 +86,7 @@ def _check_depths(found: dict[str, Any], path: KeyPath, faults: FaultList) -> No
 
 def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:
     """The enlargement of a network of ours, which refuses values that make no sense; no memory on the meta device."""
-    from mambair.archs import BuildError, build
-    from mambair.archs.discriminator_arch import Discriminator
+    from mambair.archs import BuildError, Discriminator, build
 
     try:
         net = build(found["type"], _arguments(found), device="meta")
@@ -170,8 +169,10 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
             faults.add((*path, "lr"), f"found {shown(rate)}; a number above 0 is right")
         if not faults.has(path):
             _try_call(optimizer, {"params": [torch.zeros(1)], **_arguments(found)}, path, name, faults)
+    elif name == "Muon":
+        found.update(validate(MuonOptions, _arguments(found), path, faults) or {})
     elif name is not None:
-        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, OPTIMIZERS)}")
+        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, (*OPTIMIZERS, 'Muon'))}")
 
 
 def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> None:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mambair.options.compat import IGNORED
-from mambair.options.schema import SCHEDULES, LoaderOptions, Options, TrainOptions
+from mambair.options.schema import SCHEDULES, LoaderOptions, MuonOptions, Options, TrainOptions
 from mambair.options.signatures import MAPPINGS, SEQUENCES, named_parameters, type_hints
 from mambair.registry import (
     ARCH_REGISTRY,
@@ -57,7 +57,7 @@ def option_file_schema() -> JSON:
         "additionalProperties": False,
     }
     networks = [(name, _arguments(each, IGNORED.get(f"network_g of {name}", ()))) for name, each in ARCH_REGISTRY]
-    for key in ("network_g", "network_d"):
+    for key in ("network_g", "network_d", "network_g_teacher"):
         properties[key] = _or_null(_by_type(networks, ARCH_REGISTRY)) | _said(Options, key)
     properties["path"] |= _section(Options.model_fields["path"].annotation, IGNORED["path"])
     properties["logger"] |= _section(Options.model_fields["logger"].annotation, IGNORED["logger"])
@@ -91,12 +91,17 @@ def _train() -> JSON:
     losses = _by_type([(name, _arguments(each)) for name, each in LOSS_REGISTRY], LOSS_REGISTRY)
     for key in TrainOptions.model_fields:
         if key.endswith("_opt"):
-            several = [] if key in ("gan_opt", "ldl_opt") else [{"type": "array", "items": losses, "minItems": 1}]
+            several = (
+                []
+                if key in ("gan_opt", "ldl_opt", "teacher_opt")
+                else [{"type": "array", "items": losses, "minItems": 1}]
+            )
             section["properties"][key] = {"anyOf": [_or_null(losses), *several]} | _said(TrainOptions, key)
     optimizers = []
     for name, keys in _OPTIMIZER_KEYS.items():
         arguments = {key: _OPTIMIZER_TYPES.get(key, {"type": "number"}) for key in keys}
         optimizers.append((name, {"properties": arguments, "required": ["lr"], "additionalProperties": True}))
+    optimizers.append(("Muon", _section(MuonOptions)))
     section["properties"]["optim_g"] = _by_type(optimizers) | _said(TrainOptions, "optim_g")
     section["properties"]["optim_d"] = _or_null(_by_type(optimizers)) | _said(TrainOptions, "optim_d")
     schedules = [(name, _section(model)) for name, model in SCHEDULES.items()]

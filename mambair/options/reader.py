@@ -61,7 +61,7 @@ def load_options(
     _check_names(data, faults)
     if opt is not None:
         complete_paths(opt, faults, is_train=is_train)
-        for key in ("pretrain_network_g", "pretrain_network_d", "resume_state"):
+        for key in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher", "resume_state"):
             if opt["path"][key] is not None:
                 opt["path"][key] = resolve(opt["path"][key], ("path", key), faults, kind="file", check=check_paths)
     faults.raise_if_any()
@@ -140,4 +140,6 @@ def _set_aside(data: dict[str, Any], dropped: Dropped, *, is_foreign: bool) -> d
 def _put_back(opt: dict[str, Any], aside: dict[str, dict[str, Any]]) -> None:
     for label, keys in aside.items():
         section = opt[label] if label else opt
+        for key in BASICSR_ONLY[label]:  # basicsr asks whether a key is there, not whether it says something
+            section.pop(key, None)
         section.update(keys)

@@ -59,6 +59,9 @@ class PathOptions(Section):
     pretrain_network_d: str | None = Field(
         default=None, description="Weights for the discriminator to start from; null is random."
     )
+    pretrain_network_g_teacher: str | None = Field(
+        default=None, description="Weights of a teacher, for `train.teacher_opt`."
+    )
     strict_load_d: bool = Field(default=True, description="As `strict_load_g`, for the discriminator.")
     param_key_d: str | None = Field(default=None, description="As `param_key_g`, for the discriminator.")
     resume_state: str | None = Field(default=None, description="A training state (.state) to go on from.")
@@ -71,11 +74,32 @@ class PathOptions(Section):
     )
 
 
+class ParameterGroup(Section):
+    """A rule for some parameters of ``network_g``."""
+
+    pattern: str = Field(min_length=1, description="Names of parameters; `*` stands for any text: `conv_first.*`.")
+    lr_mult: float = Field(default=1.0, ge=0, description="Factor of the learning rate; 0 never trains them.")
+    weight_decay: float | None = Field(default=None, ge=0, description="Their weight decay; null is the optimiser's.")
+    freeze_until: NotNegative = Field(default=0, description="Iterations at the start in which they stay as they are.")
+
+
+class MuonOptions(Section):
+    """``type: Muon``: Muon for matrices, AdamW for the rest, at one learning rate."""
+
+    lr: float = Field(gt=0, description="The learning rate; one that suits AdamW suits both.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Of parameters that decay.")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Of Muon.")
+    nesterov: bool = Field(default=True, description="Of Muon.")
+    ns_steps: Count = Field(default=5, description="Newton-Schulz iterations of Muon.")
+    betas: list[float] = Field(default=[0.9, 0.99], min_length=2, max_length=2, description="Of AdamW.")
+    eps: float = Field(default=1e-8, gt=0, description="Of AdamW.")
+
+
 class TrainOptions(Section):
     """Optimiser, schedule and losses."""
 
     total_iter: Count = Field(description="Number of optimiser steps.")
-    optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD) and the arguments of torch's class.")
+    optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD, Muon) and the arguments of its class.")
     scheduler: Part | None = Field(
         default=None, description="Learning rate schedule: `type` and its keys; null is constant."
     )
@@ -94,6 +118,23 @@ class TrainOptions(Section):
         description="A pixel loss weighed by where artifacts are likely (LDL): with a discriminator and `ema_decay`.",
     )
     optim_d: Part | None = Field(default=None, description="Optimiser of the discriminator, written as `optim_g`.")
+    param_groups: list[ParameterGroup] | None = Field(
+        default=None,
+        description="Rules for parameters of `network_g` that are trained otherwise; the first that fits counts.",
+    )
+    teacher_opt: Part | None = Field(
+        default=None,
+        description="The loss between the output and a teacher's (`path.pretrain_network_g_teacher`): `type` and its "
+        "arguments.",
+    )
+    use_moa: bool = Field(default=False, description="Mix the images of each batch by one of `moa_augs`.")
+    moa_augs: list[Literal["none", "mixup", "cutmix", "cutblur"]] = Field(
+        default=["none", "mixup", "cutmix", "cutblur"], min_length=1, description="What is drawn from, for each step."
+    )
+    moa_probs: list[Annotated[float, Field(ge=0)]] | None = Field(
+        default=None,
+        description="How often each of `moa_augs` is drawn, relative to the others; null is equally often.",
+    )
     net_d_iters: Count = Field(
         default=1, description="The network steps at every so many-th iteration, the discriminator at each."
     )
@@ -248,6 +289,10 @@ class Options(Section):
         default=None,
         description="The discriminator of adversarial training (SRGANModel, ESRGANModel and their like): `type` "
         "(UNetDiscriminatorSN, VGGStyleDiscriminator) and the arguments of its class.",
+    )
+    network_g_teacher: Part | None = Field(
+        default=None,
+        description="The teacher's network, written as `network_g`; null recognises it by its weights.",
     )
     path: PathOptions = Field(default_factory=PathOptions, description="See below.")
     train: TrainOptions | None = Field(default=None, description="See below. Training only, and required there.")

@@ -227,7 +227,7 @@ THEIRS: dict[str, tuple[Changes, str]] = {
         "31: train.scheduler: found none; models of basicsr need one of MultiStepLR, MultiStepRestartLR, ",
     ),
     "without discriminator": (
-        [("model_type: RestorationModel", "model_type: SRGANModel")],
+        [("model_type: RestorationModel", "model_type: basicsr/SRGANModel")],
         "2: model_type: the key 'network_d' is missing (srgan_model.py:",
     ),
     "their optimiser": (
