@@ -373,7 +373,7 @@ def write_results(folder: Path, bars: list[Bar], rows: list[dict[str, Any]]) -> 
         text += [CASE_HEADER, *(row_line(row) for row in rows), ""]
     content = {"environment": about, "bars": [asdict(b) | {"reached": b.verdict()} for b in bars], "cases": rows}
     with atomic_path(folder / f"{name}.json") as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with atomic_path(folder / f"{name}.md") as path:
         path.write_text("\n".join(text), encoding="utf-8")
     return folder / f"{name}.md"

@@ -308,7 +308,7 @@ def write_results(folder: Path, about: dict[str, str], rows: Sequence[Row]) -> P
     text = ["# The scan on a GPU", "", *(f"- {k}: {v}" for k, v in about.items()), "", HEADER, *lines(rows), ""]
     content = {"environment": about, "rows": [asdict(row) for row in rows]}
     with atomic_path(folder / f"{name}.json") as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with atomic_path(folder / f"{name}.md") as path:
         path.write_text("\n".join(text), encoding="utf-8")
     return folder / f"{name}.md"

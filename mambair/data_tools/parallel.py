@@ -155,4 +155,4 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in os.scandir(folder)):
         raise SettingsError(f"{folder} holds files that were not made by this command; name another folder")
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(wanted, indent=1, allow_nan=False) + "\n", encoding="utf-8")

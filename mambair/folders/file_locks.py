@@ -43,7 +43,7 @@ class Claim:
         """Write down, durably, what is about to be true once a file has its name."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, json.dumps(content).encode("ascii"))
+        os.write(self._descriptor, json.dumps(content, allow_nan=False).encode("ascii"))
         os.fsync(self._descriptor)
 
     def release(self) -> None:

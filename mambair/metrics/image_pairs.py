@@ -79,8 +79,15 @@ def check_pair(img: np.ndarray, img2: np.ndarray, *, crop_border: int, input_ord
     """Refuse a pair that cannot be measured.
 
     Raises:
+        TypeError: an image is no numpy array, or the border no integer.
         ValueError: the shapes differ, are no images, or leave fewer than ``smallest`` pixels a side after the crop.
     """
+    for name, image in (("img", img), ("img2", img2)):
+        if not isinstance(image, np.ndarray):
+            hint = "; pass tensor.cpu().numpy(), in BGR order and [H, W, C]" if hasattr(image, "numpy") else ""
+            raise TypeError(f"{name}: must be a numpy array, got {type(image).__name__}{hint}")
+    if isinstance(crop_border, bool) or not isinstance(crop_border, int | np.integer):
+        raise TypeError(f"crop_border: must be an integer, got {crop_border!r}")
     if input_order not in ("HWC", "CHW"):
         raise ValueError(f"input_order: must be 'HWC' or 'CHW', found {input_order!r}")
     if img.shape != img2.shape:

@@ -49,6 +49,7 @@ def calculate_psnr(
         data_range: the largest possible value, where the dtype does not say it.
 
     Raises:
+        TypeError: an image is no numpy array, or the border no integer.
         ValueError: shapes, dtypes or sizes that cannot be measured.
     """
     check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=1)

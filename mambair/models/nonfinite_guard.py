@@ -83,5 +83,5 @@ class NonFiniteGuard:
             "files": list(files),
         }
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return str(path)

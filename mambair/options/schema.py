@@ -31,14 +31,15 @@ class LoaderOptions(Section):
     """Keys of a data set (``datasets.train``, ``datasets.val``, ``datasets.test_1`` ...) that concern its loading."""
 
     total_batch_size: Count | None = Field(
-        default=None, description="Images in one optimiser step, over all processes. Training only."
+        default=None, le=2**16, description="Images in one optimiser step, over all processes. Training only."
     )
     batch_size_per_gpu: Count | None = Field(
         default=None,
+        le=2**16,
         description="BasicSR's spelling: the total is this times `num_gpu`. One of the two. Training only.",
     )
     num_worker_per_gpu: NotNegative = Field(
-        default=0, description="Processes that read images, for each training process."
+        default=0, le=1024, description="Processes that read images, for each training process."
     )
     dataset_enlarge_ratio: Count = Field(default=1, description="How often the data set is repeated in one epoch.")
     pin_memory: bool = Field(default=False, description="Page-locked host memory: faster copies to a GPU.")

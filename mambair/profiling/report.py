@@ -14,7 +14,7 @@ from mambair.profiling.counting import Count, count_macs, count_parameters
 from mambair.profiling.forward_pass import ForwardPass, Settings
 from mambair.profiling.target import Target
 from mambair.system.machine import describe_machine
-from mambair.system.tables import aligned
+from mambair.system.tables import aligned, jsonable
 
 GIGA = 10**9
 OWN = "(its own)"
@@ -164,7 +164,7 @@ def as_json(found: Profile) -> str:
             "device": found.settings.device,
             "repeats": found.settings.repeats,
         }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n"
 
 
 def _summary(found: Profile) -> list[list[str]]:

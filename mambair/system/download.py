@@ -112,7 +112,7 @@ class PartialFile:
         validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
         notes = {"url": self.url, "validator": _header_text(validator)}
         with atomic_path(self._notes) as temporary:
-            temporary.write_text(json.dumps(notes), encoding="utf-8")
+            temporary.write_text(json.dumps(notes, allow_nan=False), encoding="utf-8")
 
     def discard(self) -> None:
         """Forget what is there."""

@@ -89,7 +89,7 @@ class LockFile:
     def _write(self) -> None:
         content = {"files": dict(sorted(self._files.items())), "unpacked": dict(sorted(self._unpacked.items()))}
         with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _checked(name: str, entry: Any) -> dict[str, Any]:

@@ -331,7 +331,7 @@ def network_metadata(arch: str, kwargs: Mapping[str, Any], task: str) -> dict[st
         arch, kwargs: the registered class and its arguments.
         task: "sr" or "restoration", for people and other programs.
     """
-    return {ARCH_KEY: arch, KWARGS_KEY: json.dumps(dict(kwargs)), TASK_KEY: task}
+    return {ARCH_KEY: arch, KWARGS_KEY: json.dumps(dict(kwargs), allow_nan=False), TASK_KEY: task}
 
 
 def _on_cpu(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

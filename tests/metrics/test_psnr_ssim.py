@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from mambair.metrics import calculate_metric, calculate_psnr, calculate_ssim
 from mambair.registry import METRIC_REGISTRY, basicsr_installed, import_basicsr
@@ -203,6 +204,34 @@ FAULTS = {
 def test_faults_are_explained(metric, images, arguments, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         metric(*images, **{"crop_border": 0, **arguments})
+
+
+WRONG_TYPES = {
+    "a tensor": (
+        {"img": torch.zeros(3, 16, 16)},
+        "img: must be a numpy array, got Tensor; pass tensor.cpu().numpy(), in BGR order and [H, W, C]",
+    ),
+    "a tensor as ground truth": ({"img2": torch.zeros(16, 16, 3)}, "img2: must be a numpy array, got Tensor; pass"),
+    "a list": ({"img": [[0, 1], [1, 0]]}, "img: must be a numpy array, got list"),
+    "half a pixel": ({"crop_border": 1.5}, "crop_border: must be an integer, got 1.5"),
+    "a whole float": ({"crop_border": 4.0}, "crop_border: must be an integer, got 4.0"),
+    "a text": ({"crop_border": "4"}, "crop_border: must be an integer, got '4'"),
+    "a switch": ({"crop_border": True}, "crop_border: must be an integer, got True"),
+}
+
+
+@pytest.mark.parametrize("metric", [calculate_psnr, calculate_ssim])
+@pytest.mark.parametrize(("changes", "text"), WRONG_TYPES.values(), ids=WRONG_TYPES.keys())
+def test_other_types_are_refused_with_the_rule(metric, changes, text: str) -> None:
+    image = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(TypeError) as error:
+        metric(**{"img": image, "img2": image, "crop_border": 0, **changes})
+    assert str(error.value).startswith(text)
+
+
+def test_a_border_of_numpy_is_a_number() -> None:
+    image = np.zeros((16, 16, 3), np.uint8)
+    assert calculate_psnr(image, image, np.int64(2)) == math.inf
 
 
 def test_ssim_needs_a_whole_window() -> None:

@@ -98,3 +98,108 @@ def test_their_model_trains_validates_and_resumes(
     records = [json.loads(line) for line in lines]
     assert [record["iter"] for record in records if record.get("validation") == "few"] == [3, 6]
     assert all("l_pix" in record or "psnr" in record for record in records)
+
+
+THEIRS = {
+    "basicsr/L1Loss": ("pixel_opt: {{type: L1Loss}}", "pixel_opt: {{type: basicsr/L1Loss}}"),
+    "basicsr/calculate_psnr": ("type: calculate_psnr", "type: basicsr/calculate_psnr"),
+    "basicsr/PairedImageDataset": (
+        "train: {{type: BicubicDataset, dataroot_gt: {images}, gt_size: 16, total_batch_size: 2}}",
+        "train: {{type: basicsr/PairedImageDataset, dataroot_gt: {images}, dataroot_lq: {images}_x2, gt_size: 16, "
+        "total_batch_size: 2, io_backend: {{type: disk}}, use_hflip: true, use_rot: true}}",
+    ),
+}
+DISCRIMINATOR = "\nnetwork_d: {{type: {prefix}UNetDiscriminatorSN, num_in_ch: 3, num_feat: 4}}\n"
+GAN = (
+    "  optim_d: {{type: Adam, lr: 1e-4}}\n"
+    "  gan_opt: {{type: {prefix}GANLoss, gan_type: vanilla, loss_weight: 0.1}}\n  pixel_opt"
+)
+MODELS = ["RestorationModel", "basicsr/SRModel", "basicsr/SwinIRModel", "basicsr/SRGANModel", "ESRGANModel"]
+
+
+def with_their_names(model: str, prefix: str) -> str:
+    """OPTIONS for a model type with names of basicsr in every place where a name may stand."""
+    text = OPTIONS.replace("basicsr/SRModel", model)
+    for old, new in THEIRS.values():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    if "GAN" in model:
+        text = text.replace("\npath:", DISCRIMINATOR.replace("{prefix}", prefix) + "path:")
+        text = text.replace("  pixel_opt", GAN.replace("{prefix}", prefix))
+    return text
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["train", "check"])
+@pytest.mark.parametrize("model", MODELS)
+def test_their_names_may_stand_in_every_place(
+    tmp_path: Path, option_file: Callable[[str], Path], model: str, mode: list[str]
+) -> None:
+    network = (SWINIR if "SwinIR" in model else EDSR).replace("type: ", "type: basicsr/")
+    path = option_file(network)
+    (tmp_path / "images_x2").mkdir()
+    for image in (tmp_path / "images").iterdir():
+        Image.open(image).resize((16, 12)).save(tmp_path / "images_x2" / image.name)
+    path.write_text(with_their_names(model, "basicsr/").format(images=tmp_path / "images", network=network))
+    assert main(["-opt", str(path), *mode]) == 0
+    if mode:
+        assert not (tmp_path / "experiments").exists()
+        return
+    run = tmp_path / "experiments" / "theirs"
+    weights = torch.load(run / "models" / "net_g_latest.pth", weights_only=True)["params"]
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iter"] for line in lines if "validation" in line] == [3, 6]
+    assert all(line["psnr"] > 5 for line in lines if "validation" in line)
+
+
+def test_our_network_trains_against_their_discriminator_of_one_size(
+    tmp_path: Path, option_file: Callable[[str], Path]
+) -> None:
+    path = option_file(OURS)
+    text = OPTIONS.replace("basicsr/SRModel", "SRGANModel").replace("gt_size: 16", "gt_size: 128")
+    discriminator = DISCRIMINATOR.replace("{prefix}UNetDiscriminatorSN", "VGGStyleDiscriminator")
+    text = text.replace("\npath:", discriminator.replace("num_feat: 4", "num_feat: 2") + "path:")
+    text = text.replace("  pixel_opt", GAN.replace("{prefix}", "")).replace("total_iter: 6", "total_iter: 3")
+    text = text.replace("milestones: [4]", "milestones: [3]")
+    for image in (tmp_path / "images").iterdir():
+        Image.open(image).resize((128, 128)).save(image)
+    path.write_text(text.format(images=tmp_path / "images", network=OURS))
+    assert main(["-opt", str(path)]) == 0
+
+
+def test_their_model_gets_a_best_checkpoint_and_a_line_like_ours(
+    tmp_path: Path, option_file: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-opt", str(option_file(EDSR)), "--force_yml", "val:val_freq=1", "train:optim_g:lr=0.01"]) == 0
+    run = tmp_path / "experiments" / "theirs"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    values = {line["iter"]: line["psnr"] for line in lines if "validation" in line}
+    assert sorted(values) == [1, 2, 3, 4, 5, 6]
+    leader = max(values, key=lambda iteration: (values[iteration], iteration))
+    told = capsys.readouterr().out
+    assert f"validation of few at iter 6: psnr {values[6]:.4f} (best {values[leader]:.4f} at {leader})" in told
+    best = torch.load(run / "models" / "net_g_best.pth", weights_only=True)
+    assert best.keys() == {"params", "params_ema"}
+    if leader in (3, 6):
+        saved = torch.load(run / "models" / f"net_g_{leader}.pth", weights_only=True)
+        assert all(torch.equal(value, saved["params_ema"][name]) for name, value in best["params_ema"].items())
+
+
+OTHERS = ["VideoBaseModel", "VideoRecurrentModel", "EDVRModel", "StyleGAN2Model", "HiFaceGANModel", "RealESRNetModel"]
+OTHERS += ["RealESRGANModel", "VideoGANModel", "VideoRecurrentGANModel"]
+
+
+@pytest.mark.parametrize("model", OTHERS)
+def test_their_models_of_other_tasks_train_or_are_refused(
+    tmp_path: Path, option_file: Callable[[str], Path], model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = option_file(EDSR)
+    path.write_text(path.read_text().replace("basicsr/SRModel", model))
+    code = main(["-opt", str(path), "--force_yml", "train:total_iter=2"])
+    told = capsys.readouterr().err
+    run = tmp_path / "experiments" / "theirs"
+    assert code in (0, 2)
+    if code == 0:
+        assert (run / "models" / "net_g_latest.pth").is_file()
+    else:
+        assert not run.exists() and f"{path}:" in told.splitlines()[-1], told
