@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The long check: slow tests, then install, import, --help and scan tests on every Python we support.
+# The long check: slow tests, the scan with each compiler (COMPILERS, default: g++ and clang++), then install,
+# import, --help and scan tests on every Python we support.
 # PYTHONS names the interpreters (default: python3.10 to python3.13 on PATH). Prints a dated summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +13,11 @@ if [ "${SLOW:-1}" = 1 ]; then
   python3 -m pytest -m slow
   summary+=("slow tests passed on $(python3 --version)")
 fi
+
+for compiler in ${COMPILERS:-g++ clang++}; do
+  CXX="$compiler" XDG_CACHE_HOME="$work/$compiler" python3 -m pytest -q -m "not slow" tests/ops/test_native_kernels.py
+  summary+=("scan tests passed with $("$compiler" --version | head -n 1)")
+done
 
 for python in ${PYTHONS:-python3.10 python3.11 python3.12 python3.13}; do
   environment="$work/environment"

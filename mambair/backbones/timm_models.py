@@ -5,9 +5,9 @@ The one module of the package that imports timm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
@@ -21,6 +21,7 @@ from mambair.backbones.vmamba_weights import rename_vmamba
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bicubic"}
 VIM_LAYERS = {"first_conv": "patch_embed.proj", "classifier": "head"}
 VMAMBA_LAYERS = {"first_conv": "patch_embed.0", "classifier": "classifier.head"}
+Network = TypeVar("Network", VisionMamba, VSSM)
 NO_SOURCE = (
     "no address of weights is known for {}, so pretrained=True cannot work; give checkpoint_path=FILE with a "
     "published file, or use mambair.load(FILE)"
@@ -28,10 +29,11 @@ NO_SOURCE = (
 
 
 def _default_cfg(side: int, *, fixed: bool, layers: dict[str, str]) -> dict[str, Any]:
+    pool = None if fixed else (side // 32, side // 32)  # sides of the last map
     return {
         "num_classes": 1000,
         "input_size": (3, side, side),
-        "pool_size": None,
+        "pool_size": pool,
         "crop_pct": 0.9,
         "fixed_input_size": fixed,
         **IMAGENET,
@@ -45,14 +47,42 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _build_vim(in_chans: int = 3, **arguments: Any) -> VisionMamba:
-    """VisionMamba with timm's name for the channels of the image; an unknown argument is an error there."""
-    return VisionMamba(**({"channels": in_chans} | arguments))
+def _build_vim(in_chans: int = 3, global_pool: str | None = None, **arguments: Any) -> VisionMamba:
+    """VisionMamba with timm's names for channels and pool; an unknown argument is an error there."""
+    return _pooled(VisionMamba(**({"channels": in_chans} | arguments)), global_pool)
 
 
-def _build_pyramid(num_classes: int = 0, **arguments: Any) -> Backbone_VSSM:
-    """Backbone_VSSM, which has no classes."""
-    return Backbone_VSSM(**arguments)
+def _build_vmamba(
+    img_size: int | Sequence[int] | None = None, global_pool: str | None = None, **arguments: Any
+) -> VSSM:
+    """VSSM with timm's names for image size and pool."""
+    return _pooled(VSSM(**_side(img_size), **arguments), global_pool)
+
+
+def _build_pyramid(
+    num_classes: int = 0,
+    global_pool: str | None = None,
+    img_size: int | Sequence[int] | None = None,
+    **arguments: Any,
+) -> Backbone_VSSM:
+    """Backbone_VSSM, which has no classes and no pool."""
+    return Backbone_VSSM(**_side(img_size), **arguments)
+
+
+def _pooled(net: Network, global_pool: str | None) -> Network:
+    if global_pool is not None:
+        net.reset_classifier(net.num_classes, global_pool)
+    return net
+
+
+def _side(img_size: int | Sequence[int] | None) -> dict[str, Any]:
+    """VMamba takes images of any size; a size is for its position embedding, which is square."""
+    if img_size is None:
+        return {}
+    sides = {img_size} if isinstance(img_size, int) else set(img_size)
+    if len(sides) != 1:
+        raise ValueError(f"img_size must be a square, got {img_size}; without it images may have any size")
+    return {"imgsize": sides.pop()}
 
 
 def _entry_point(name: str, defaults: Mapping[str, Any], build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -90,7 +120,9 @@ def _create_vim(name: str, pretrained: bool, arguments: dict[str, Any], source: 
 
 def _create_vmamba(name: str, pretrained: bool, arguments: dict[str, Any], source: dict[str, Any]) -> nn.Module:
     if not arguments.get("features_only"):
-        return build_model_with_cfg(VSSM, name, pretrained, pretrained_filter_fn=_renamed, **source, **arguments)
+        return build_model_with_cfg(
+            _build_vmamba, name, pretrained, pretrained_filter_fn=_renamed, **source, **arguments
+        )
     wanted = arguments.pop("out_indices", None)
     indices = tuple(resolve_indices(len(arguments["depths"]), wanted))
     return build_model_with_cfg(

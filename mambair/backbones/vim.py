@@ -20,6 +20,7 @@ from mambair.registry import ARCH_REGISTRY
 
 PoolType = Literal["none", "mean", "max", "all"]
 POOL_TYPES = get_args(PoolType)
+CLASS_TOKENS = {"none": 0, "double": 2}  # how many there are; one otherwise
 
 
 @ARCH_REGISTRY.register()
@@ -107,11 +108,15 @@ class VisionMamba(nn.Module):
             raise ValueError(f"depth must be at least 1, got {depth}")
         self.in_chans, self.num_classes = channels, num_classes
         self.embed_dim = self.num_features = embed_dim
-        self.final_pool_type, self.use_checkpoint = final_pool_type, use_checkpoint
+        self.head_hidden_size, self.use_checkpoint = embed_dim, use_checkpoint
         self.if_bidirectional = if_bidirectional
         self.flip_img_sequences_ratio = flip_img_sequences_ratio
         self.if_rope, self.if_rope_residual = if_rope, if_rope_residual
         self.class_token = _class_token(if_cls_token, use_double_cls_token, use_middle_cls_token)
+        self.num_prefix_tokens = int(self.class_token == "head")  # timm's number of tokens before the patches
+        pools = {"none": "last", "mean": "avg", "max": "", "all": ""}
+        self.global_pool = pools[final_pool_type] if self.class_token == "none" else "token"
+        self.max_over_logits = self.class_token == "none" and final_pool_type == "max"
         size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
         patches = PatchEmbed(size, patch_size, stride, channels, embed_dim)
         self._add_tokens(patches, if_abs_pos_embed, drop_rate, pt_hw_seq_len)
@@ -144,27 +149,17 @@ class VisionMamba(nn.Module):
             Logits [B, num_classes]; [B, M, num_classes] for final_pool_type "all". Features: [B, C], or all tokens
             [B, M, C] for "max" and "all".
         """
-        features = self.forward_features(x, if_random_cls_token_position, if_random_token_rank)
-        return features if return_features else self.forward_head(features)
+        features = self._pool(*self._tokens(x, if_random_cls_token_position, if_random_token_rank))
+        return features if return_features else self._logits(features)
 
-    def forward_features(
-        self, x: Tensor, if_random_cls_token_position: bool = False, if_random_token_rank: bool = False
-    ) -> Tensor:
-        """What the head gets, see ``forward``."""
-        tokens, places = self._embed(x, if_random_cls_token_position)
-        if if_random_token_rank:
-            order = torch.randperm(tokens.shape[1], device=tokens.device)
-            tokens = tokens[:, order]
-            places = [int((order == place).nonzero()) for place in places]
-        tokens, _, _ = self._run_blocks(tokens, ())
-        return self._read_out(tokens, places)
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, channels, *img_size] -> all tokens [B, L, C] after the final normalisation, class tokens among them."""
+        return self._tokens(x)[0]
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features of ``forward_features`` -> logits; with ``pre_logits`` as they are."""
-        if pre_logits:
-            return features
-        logits = self.head(features)
-        return logits.amax(1) if self.class_token == "none" and self.final_pool_type == "max" else logits
+    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
+        """Tokens of ``forward_features`` -> logits; with ``pre_logits`` what the linear layer would get."""
+        features = self._pool(tokens, self._places(tokens.shape[1]))
+        return features if pre_logits else self._logits(features)
 
     def forward_intermediates(
         self,
@@ -174,7 +169,8 @@ class VisionMamba(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        return_prefix_tokens: bool = False,
+    ) -> list[Any] | tuple[Tensor, list[Any]]:
         """The maps after some blocks (hidden + residual, without class tokens), as timm's feature extraction asks.
 
         Args:
@@ -183,23 +179,46 @@ class VisionMamba(nn.Module):
                 (``if_bidirectional``), either block stands for the pair.
             norm: apply the final normalisation to each.
             stop_early: leave out the blocks behind the last of ``indices``.
-            output_fmt: "NCHW", the only one.
+            output_fmt: "NCHW" for maps [B, C, rows, columns], "NLC" for patches [B, M, C] in raster order.
             intermediates_only: return the list alone.
+            return_prefix_tokens: return (map, class tokens [B, 1 or 2, C]) of each block, where there are class tokens.
 
         Returns:
-            Maps [B, C, rows, columns] of the patches in rising order of the blocks; before them, unless
-            ``intermediates_only``, all tokens after the final normalisation.
+            The maps in rising order of the blocks; before them, unless ``intermediates_only``, all tokens after the
+            final normalisation.
 
         Raises:
             ValueError: an index out of range, or another format.
         """
-        if output_fmt != "NCHW":
-            raise ValueError(f'output_fmt must be "NCHW", got {output_fmt!r}')
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ValueError(f'output_fmt must be "NCHW" or "NLC", got {output_fmt!r}')
         wanted = resolve_indices(len(self.layers), indices)
         tokens, places = self._embed(x)
         tokens, states, flipped = self._run_blocks(tokens, wanted, stop_early)
-        maps = [self._as_map(self.norm_f(state) if norm else state, places, flipped) for state in states]
+        states = [state.flip(1) if flipped else state for state in states]
+        states = [self.norm_f(state) if norm else state for state in states]
+        maps: list[Any] = [_without(state, places) for state in states]
+        if output_fmt == "NCHW":
+            maps = [each.transpose(1, 2).unflatten(2, self.patch_embed.grid_size).contiguous() for each in maps]
+        if return_prefix_tokens and places:
+            maps = [(each, state[:, places]) for each, state in zip(maps, states, strict=True)]
         return maps if intermediates_only else (tokens, maps)
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+    ) -> list[Any]:
+        """`forward_intermediates` of the last ``n`` blocks, or of the blocks ``n``, under DINO's name for it.
+
+        ``reshape`` gives maps [B, C, rows, columns] instead of patches [B, M, C].
+        """
+        output_fmt = "NCHW" if reshape else "NLC"
+        extras: dict[str, Any] = {"return_prefix_tokens": return_prefix_tokens, "intermediates_only": True}
+        return list(self.forward_intermediates(x, n, norm, output_fmt=output_fmt, **extras))
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] | None = None, prune_norm: bool = False, prune_head: bool = True
@@ -218,11 +237,36 @@ class VisionMamba(nn.Module):
         """The linear layer that gives the logits."""
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """A fresh linear layer for another number of classes; 0 for none."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh linear layer for another number of classes; 0 for none.
+
+        Args:
+            num_classes: of the new layer.
+            global_pool: what becomes of the tokens: "token" (the class tokens' mean), "last", "avg" or "max" (over the
+                patches), "" (all tokens stay, and the layer is applied to each); None leaves it as it is.
+
+        Raises:
+            ValueError: another pool, or "token" without class tokens.
+        """
+        pools = ("", "last", "avg", "max") if self.class_token == "none" else ("", "last", "avg", "max", "token")
+        if global_pool is not None:
+            if global_pool not in pools:
+                raise ValueError(f"global_pool must be one of {', '.join(map(repr, pools))}, got {global_pool!r}")
+            self.global_pool, self.max_over_logits = global_pool, False
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
         self.head.apply(_initialise_linear).to(self.patch_embed.proj.weight)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch activation checkpointing of every block on or off, under timm's name for ``use_checkpoint``."""
+        self.use_checkpoint = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns by which timm puts parameters into groups, for learning rates that fall with the depth."""
+        return {
+            "stem": r"^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^layers\.(\d+)", None), (r"^norm_f", (99999,))],  # the norm belongs to the last block
+        }
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are trained without weight decay."""
@@ -279,21 +323,29 @@ class VisionMamba(nn.Module):
     def _embed(self, x: Tensor, random_place: bool = False) -> tuple[Tensor, list[int]]:
         """Image -> tokens [B, L, C] with position, and the places of the class tokens among them."""
         tokens = self.patch_embed(x)
-        count = tokens.shape[1]
+        places = self._places(tokens.shape[1] + CLASS_TOKENS.get(self.class_token, 1))
+        if random_place and self.class_token == "head":
+            places = [int(torch.randint(0, tokens.shape[1] + 1, ()))]
         if self.class_token == "double":
             tokens = torch.cat([_repeat(self.cls_token_head, x), tokens, _repeat(self.cls_token_tail, x)], 1)
-            places = [0, count + 1]
-        elif self.class_token == "none":
-            places = []
-        else:
-            place = count // 2 if self.class_token == "middle" else 0
-            if random_place and self.class_token == "head":
-                place = int(torch.randint(0, count + 1, ()))
-            tokens = torch.cat([tokens[:, :place], _repeat(self.cls_token, x), tokens[:, place:]], 1)
-            places = [place]
+        elif places:
+            tokens = torch.cat([tokens[:, : places[0]], _repeat(self.cls_token, x), tokens[:, places[0] :]], 1)
         if self.pos_embed is not None:
             tokens = tokens + self.pos_embed
         return self.pos_drop(tokens), places
+
+    def _places(self, count: int) -> list[int]:
+        """The places of the class tokens among ``count`` tokens."""
+        return {"none": [], "head": [0], "middle": [(count - 1) // 2], "double": [0, count - 1]}[self.class_token]
+
+    def _tokens(self, x: Tensor, random_place: bool = False, random_rank: bool = False) -> tuple[Tensor, list[int]]:
+        """Image -> normalised tokens [B, L, C], and the places of the class tokens among them."""
+        tokens, places = self._embed(x, random_place)
+        if random_rank:
+            order = torch.randperm(tokens.shape[1], device=tokens.device)
+            tokens = tokens[:, order]
+            places = [int((order == place).nonzero()) for place in places]
+        return self._run_blocks(tokens, ())[0], places
 
     def _run_blocks(
         self, hidden: Tensor, wanted: Sequence[int], stop_early: bool = False
@@ -330,20 +382,25 @@ class VisionMamba(nn.Module):
         """Rotary embedding in the order of the image, whichever way the sequence is turned."""
         return self.rope(tokens.flip(1)).flip(1) if flipped else self.rope(tokens)
 
-    def _read_out(self, tokens: Tensor, places: list[int]) -> Tensor:
-        """Normalised tokens [B, L, C] -> features, see ``forward``."""
-        if places:
+    def _pool(self, tokens: Tensor, places: list[int]) -> Tensor:
+        """Normalised tokens [B, L, C] -> features [B, C], or the tokens where they stay, see `reset_classifier`."""
+        if self.global_pool == "token":
             return tokens[:, places].mean(1)
-        if self.final_pool_type == "none":
+        if self.global_pool == "last":
             return tokens[:, -1]
-        return tokens.mean(1) if self.final_pool_type == "mean" else tokens
+        if self.global_pool == "":
+            return tokens
+        patches = _without(tokens, places)
+        return patches.mean(1) if self.global_pool == "avg" else patches.amax(1)
 
-    def _as_map(self, tokens: Tensor, places: list[int], flipped: bool) -> Tensor:
-        """[B, L, C] -> [B, C, rows, columns], without class tokens, in the order of the image."""
-        if flipped:
-            tokens = tokens.flip(1)
-        patches = [i for i in range(tokens.shape[1]) if i not in places] if places else slice(None)
-        return tokens[:, patches].transpose(1, 2).unflatten(2, self.patch_embed.grid_size).contiguous()
+    def _logits(self, features: Tensor) -> Tensor:
+        logits = self.head(features)
+        return logits.amax(1) if self.max_over_logits else logits
+
+
+def _without(tokens: Tensor, places: list[int]) -> Tensor:
+    """[B, L, C] -> [B, M, C], the patches: without the class tokens, which are at ``places``."""
+    return tokens[:, [i for i in range(tokens.shape[1]) if i not in places]] if places else tokens
 
 
 def _repeat(token: Tensor, x: Tensor) -> Tensor:

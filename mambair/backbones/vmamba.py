@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,8 @@ from mambair.layers.layouts import AsImage, make_norm
 from mambair.layers.tokens import as_image
 from mambair.layers.vmamba_block import MapMlp, VMambaBlock, downsampling, patch_embedding
 from mambair.registry import ARCH_REGISTRY
+
+POOLS = {"avg": partial(nn.AdaptiveAvgPool2d, 1), "max": partial(nn.AdaptiveMaxPool2d, 1), "": nn.Identity}
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class VSSM(nn.Module):
         use_checkpoint: activation checkpointing of every block in training.
         posembed: a learned position embedding for images of ``imgsize``; without it any size works.
         imgsize: side of the square image that the position embedding is for; no influence otherwise.
+        drop_rate: dropout rate of the features that the classes are told from.
 
     Raises:
         ValueError: an argument out of its range, or a ``forward_type`` that is not supported.
@@ -162,10 +166,12 @@ class VSSM(nn.Module):
         use_checkpoint: bool = False,
         posembed: bool = False,
         imgsize: int = 224,
+        drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
         depths, dims, norm_layer = tuple(depths), _widths(dims, len(depths)), norm_layer.lower()
         self.in_chans, self.num_classes, self.dims, self.num_features = in_chans, num_classes, dims, dims[-1]
+        self.head_hidden_size, self.global_pool = dims[-1], "avg"
         self.norm_layer, self.channel_first = norm_layer, norm_layer != "ln"
         scan = (ssm_d_state, ssm_ratio, ssm_dt_rank, ssm_act_layer.lower(), ssm_conv, ssm_conv_bias, ssm_drop_rate)
         mlp = (mlp_ratio, mlp_act_layer.lower(), mlp_drop_rate, gmlp)
@@ -180,7 +186,8 @@ class VSSM(nn.Module):
             last = i + 1 == len(dims)
             down = nn.Identity() if last else downsampling(dims[i], dims[i + 1], norm_layer, version=downsample_version)
             self.layers.append(Stage(blocks, down, use_checkpoint))
-        self.classifier = _classifier(dims[-1], num_classes, norm_layer)
+        self.output_fmt = "NCHW" if self.channel_first else "NHWC"  # of forward_features, as timm asks
+        self.classifier = _classifier(dims[-1], num_classes, norm_layer, drop_rate)
         first = patch_size if patchembed_version == "v1" else (patch_size // 2) ** 2
         self.feature_info = _feature_info(dims, first, step=1 if downsample_version == "none" else 2)
         self.apply(_initialise)
@@ -238,7 +245,7 @@ class VSSM(nn.Module):
         return maps if intermediates_only else (x, maps)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """The map of ``forward_features`` -> logits, or the pooled features with ``pre_logits``."""
+        """The map of ``forward_features`` -> logits, or the normalised and pooled features with ``pre_logits``."""
         steps = self.classifier[:-1] if pre_logits else self.classifier
         return steps(x)
 
@@ -251,17 +258,53 @@ class VSSM(nn.Module):
         self.layers[-1].downsample = nn.Identity()
         if prune_norm and prune_head and hasattr(self, "classifier"):
             del self.classifier
+        elif prune_head and hasattr(self, "classifier"):
+            self.reset_classifier(0, "")
         return wanted
 
     def get_classifier(self) -> nn.Module:
         """The linear layer that gives the logits."""
         return self.classifier.head
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """A fresh linear layer for another number of classes; 0 for none."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh linear layer for another number of classes; 0 for none.
+
+        Args:
+            num_classes: of the new layer.
+            global_pool: what becomes of the map [B, C, H, W]: its mean ("avg"), its maximum ("max"), or nothing (""),
+                so that the outputs are maps, too; None leaves it as it is.
+
+        Raises:
+            ValueError: another pool.
+        """
+        if global_pool is not None:
+            if global_pool not in POOLS:
+                raise ValueError(f"global_pool must be one of {', '.join(map(repr, POOLS))}, got {global_pool!r}")
+            self.global_pool = global_pool
+            self.classifier.avgpool = POOLS[global_pool]()
+            self.classifier.flatten = nn.Flatten(1) if global_pool else nn.Identity()
         self.num_classes = num_classes
-        self.classifier.head = _head(self.num_features, num_classes).to(self.patch_embed[0].weight)
+        head = _head(self.num_features, num_classes, pooled=bool(self.global_pool))
+        self.classifier.head = head.to(self.patch_embed[0].weight)
         self.classifier.head.apply(_initialise)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch activation checkpointing of every block on or off, under timm's name for ``use_checkpoint``."""
+        for stage in self.layers:
+            stage.use_checkpoint = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns by which timm puts parameters into groups, for learning rates that fall with the depth.
+
+        With ``coarse`` a group is a stage, else a block; a step down and the last norm belong to the block before.
+        """
+        fine = [
+            (r"^layers\.(\d+)\.blocks\.(\d+)", None),
+            (r"^layers\.(\d+)\.downsample", (99999,)),
+            (r"^classifier\.norm", (99999,)),
+        ]
+        stages = [(r"^layers\.(\d+)", None), (r"^classifier\.norm", (99999,))]
+        return {"stem": r"^patch_embed|pos_embed", "blocks": stages if coarse else fine}
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are trained without weight decay."""
@@ -353,16 +396,19 @@ def _position_embedding(side: int, dim: int) -> nn.Parameter:
     return embedding
 
 
-def _head(features: int, num_classes: int) -> nn.Module:
-    return nn.Linear(features, num_classes) if num_classes > 0 else nn.Identity()
+def _head(features: int, num_classes: int, pooled: bool = True) -> nn.Module:
+    if num_classes == 0:
+        return nn.Identity()
+    return nn.Linear(features, num_classes) if pooled else nn.Conv2d(features, num_classes, 1)
 
 
-def _classifier(features: int, num_classes: int, norm_layer: str) -> nn.Sequential:
+def _classifier(features: int, num_classes: int, norm_layer: str, drop_rate: float) -> nn.Sequential:
     steps = OrderedDict(
         norm=make_norm(norm_layer, features),
         permute=AsImage() if norm_layer == "ln" else nn.Identity(),
         avgpool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(1),
+        drop=nn.Dropout(drop_rate),
         head=_head(features, num_classes),
     )
     return nn.Sequential(steps)

@@ -6,6 +6,7 @@ of the database: https://lmdb.readthedocs.io.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -14,10 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from mambair.data.pairing import listed
 from mambair.system.atomic_file import atomic_path
-from mambair.system.bounded_reader import read_bytes
+from mambair.system.bounded_reader import read_bytes, read_lines
 from mambair.system.cache_folder import is_own_file
 from mambair.system.private_append import open_to_append
+
+logger = logging.getLogger(__name__)
 
 DATA, META_INFO, JOURNAL = "data.mdb", "meta_info.txt", "journal.txt"
 FIRST_MAP_BYTES = 2**26
@@ -31,7 +35,7 @@ MOST_META_INFO_BYTES = 2**28
 _ADVICE = "pip install 'mambair[train]' brings it"
 
 
-_KEY_RULE = "must be a name, with folders parted by /, without empty parts, . and .., backslashes and line ends"
+_KEY_RULE = "must be a name in UTF-8, folders parted by /, without empty parts, . and .., backslashes and line ends"
 
 
 class LmdbError(ValueError):
@@ -147,7 +151,7 @@ class LmdbWriter:
         found = {}
         with self._environment.begin() as transaction:
             # the last line may be a part of one, and its image is then not in the database
-            for line in read_bytes(journal, MOST_META_INFO_BYTES).decode("utf-8", "replace").splitlines():
+            for line in read_bytes(journal, MOST_META_INFO_BYTES).decode("utf-8", "replace").split("\n"):
                 match = _LINE.fullmatch(line)
                 if match and transaction.get(match["key"].encode()) is not None:
                     found[match["key"]] = line
@@ -180,6 +184,11 @@ class LmdbWriter:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
         (self.partial / JOURNAL).unlink(missing_ok=True)
         self.partial.rename(self.folder)
+        dotted = [key for key in self._entries if "." in key]
+        if dotted:
+            logger.warning("%s: basicsr cannot read keys with a dot: %s", self.folder, listed(dotted))
+        if self.folder.suffix != ".lmdb":
+            logger.warning("%s: basicsr reads databases only from folders named like name.lmdb", self.folder)
 
 
 class LmdbReader:
@@ -201,20 +210,20 @@ class LmdbReader:
         if not is_lmdb(self.folder):
             raise LmdbError(f"{self.folder}: is no LMDB: it has no {DATA}")
         try:
-            text = read_bytes(self.folder / META_INFO, MOST_META_INFO_BYTES).decode("utf-8")
+            lines = read_lines(self.folder / META_INFO, MOST_META_INFO_BYTES)
         except OSError:
             raise LmdbError(
                 f"{self.folder}: has no {META_INFO}: the database was not finished; make it again"
             ) from None
         except ValueError as error:
             raise LmdbError(f"{self.folder / META_INFO}: cannot be read: {error}") from None
-        self._entries = dict(self._parsed(text))
+        self._entries = dict(self._parsed(lines))
         if not self._entries:
             raise LmdbError(f"{self.folder}: {META_INFO} names no image")
 
-    def _parsed(self, text: str) -> Iterator[tuple[str, LmdbEntry]]:
+    def _parsed(self, lines: list[str]) -> Iterator[tuple[str, LmdbEntry]]:
         right = "'name.png (height,width,channels) level' is right"
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line.rstrip())
             if match:
                 if not _is_plain(match["key"]):
@@ -243,13 +252,18 @@ class LmdbReader:
         """The encoded image.
 
         Raises:
-            LmdbError: there is no such key, or the database is damaged.
+            LmdbError: there is no such key, the database is damaged, or something else has it open in this process.
         """
         lmdb = _package()
         try:
             with _opened(self.folder).begin() as transaction:
                 encoded = transaction.get(key.encode())
         except lmdb.Error as error:
+            if "already open in this process" in str(error):
+                raise LmdbError(
+                    f"{self.folder}: is open in this process already, through another reader such as basicsr's; lmdb "
+                    "opens a database once in a process: use data sets of one kind for it, or workers for one of them"
+                ) from error
             raise LmdbError(f"{self.folder}: cannot be read, it may be damaged ({error})") from error
         if encoded is None:
             raise LmdbError(f"{self.folder}: has no image {key!r}")
@@ -271,7 +285,12 @@ class LmdbReader:
 def _is_plain(key: str) -> bool:
     """Whether a key is a path that stays below its folder on any system."""
     parts = key.split("/")
-    return all(parts) and not {".", ".."} & set(parts) and "\\" not in key and all(ord(letter) >= 32 for letter in key)
+    return all(parts) and not {".", ".."} & set(parts) and "\\" not in key and is_text(key)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can stand on a line of UTF-8 text: no line ends and control characters, no undecodable bytes."""
+    return all(ord(letter) >= 32 and not 0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
 # LMDB refuses to open a file twice in one process, and what was opened before a fork belongs to the parent

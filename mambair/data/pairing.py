@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mambair.images.decoded_image import ImageFileError
-from mambair.images.files import list_images
-from mambair.system.bounded_reader import read_bytes
+from mambair.images.files import SUFFIXES, list_images
+from mambair.system.bounded_reader import read_lines
 
 MOST_META_INFO_BYTES = 2**28
 _SHOWN = 5
@@ -46,8 +46,14 @@ def names_in(meta_info_file: str) -> list[str]:
     Raises:
         DatasetError: the file is missing, is no text, or names nothing.
     """
-    matches = [(line, _META_LINE.fullmatch(line)) for line in text_lines("meta_info_file", meta_info_file)]
-    return [match[1] if match else line.split(" ")[0] for line, match in matches]
+    return [_name_in(line) for line in text_lines("meta_info_file", meta_info_file)]
+
+
+def _name_in(line: str) -> str:
+    match = _META_LINE.fullmatch(line)
+    if match:
+        return match[1]
+    return line if Path(line).suffix.lower() in SUFFIXES else line.split(" ")[0]
 
 
 def text_lines(key: str, file: str) -> list[str]:
@@ -57,7 +63,7 @@ def text_lines(key: str, file: str) -> list[str]:
         DatasetError: the file is missing, is no text, or is empty.
     """
     try:
-        lines = read_bytes(Path(file), MOST_META_INFO_BYTES).decode("utf-8").splitlines()
+        lines = read_lines(Path(file), MOST_META_INFO_BYTES)
     except OSError as error:
         raise DatasetError(f"{key}: {file} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

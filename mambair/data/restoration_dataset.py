@@ -57,7 +57,11 @@ class RestorationDataset(Dataset[Sample]):
         except DatasetError as error:
             return error.faults
         step = max(1, len(dataset) // HEADERS_CHECKED)
-        faults = [dataset._fault_of_sizes(index) for index in range(0, len(dataset), step)]
+        try:
+            faults = [dataset._fault_of_sizes(index) for index in range(0, len(dataset), step)]
+        finally:
+            for source in dataset.sources.values():
+                source.close()  # another reader, such as basicsr's, may open the database next
         if dataset.options.is_train and dataset.options.skip_unreadable and None in faults:
             return []
         return [fault for fault in faults if fault][:1]
@@ -84,7 +88,9 @@ class RestorationDataset(Dataset[Sample]):
         """The images of ``dataroot_gt`` or ``dataroot_lq``, listed once."""
         if key not in self.sources:
             backend = self.options.io_backend.type
-            self.sources[key] = ImageSource(key, getattr(self.options, key), backend=backend)
+            # a meta-info file may name images of folders below
+            recursive = self.options.meta_info_file is not None
+            self.sources[key] = ImageSource(key, getattr(self.options, key), backend=backend, recursive=recursive)
         return self.sources[key]
 
     def __len__(self) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mambair.data.lmdb_store import LmdbReader, LmdbWriter
-from mambair.data.pairing import images_of, paired_images
+from mambair.data.lmdb_store import LmdbReader, LmdbWriter, is_text
+from mambair.data.pairing import DatasetError, by_name, images_of, listed, paired_images
 from mambair.data_tools.parallel import WorkReport, keep_settings, results_of, work_through
 from mambair.data_tools.sub_images import CutJob, Grid, cut, same_pixels, write_verified
 from mambair.images.files import list_images, read_image
 from mambair.images.resize import imresize
 from mambair.system.atomic_file import atomic_path
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[], object]
 
@@ -46,7 +49,7 @@ def make_sub_images(
         SettingsError: a target was made in another way.
     """
     settings = {"source": source.resolve(), "grid": grid}
-    images = images_of("source", source)
+    images = _flat_images(source)
     if partners is None or partners_target is None:
         jobs = [CutJob(path, target, grid, verify=verify) for path in images]
     else:
@@ -55,6 +58,22 @@ def make_sub_images(
         keep_settings(partners_target, {**settings, "source": partners.resolve()})
     keep_settings(target, settings)
     return work_through(cut, jobs, workers=workers, progress=progress)
+
+
+def _flat_images(source: Path) -> list[Path]:
+    """The images of a folder whose names become names of what is made of them; a warning counts those further down.
+
+    Raises:
+        DatasetError: the folder is missing or empty, or two names differ only in the suffix.
+    """
+    images, faults = images_of("source", source), []
+    by_name("source", [(path.stem, path) for path in images], faults)
+    if faults:
+        raise DatasetError(faults)
+    below = len(list_images(source, recursive=True)) - len(images)
+    if below:
+        logger.warning("%s: %d images in folders below it are not used; name these folders one by one", source, below)
+    return images
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,7 @@ def make_reductions(
         DatasetError: the source is missing or empty.
         SettingsError: a target was made in another way.
     """
-    images = images_of("source", source)
+    images = _flat_images(source)
     for scale, folder in targets.items():
         keep_settings(folder, {"source": source.resolve(), "scale": scale, "filename_tmpl": filename_tmpl})
     jobs = [
@@ -169,8 +188,9 @@ def make_lmdb(source: Path, target: Path, *, workers: int = 1, progress: Progres
             progress()
         if report.failed:
             raise UnfinishedError(f"{target} is not finished: {len(report.failed)} images cannot be read", report)
-    check = partial(_is_stored, LmdbReader(target), keys)
-    different = [str(path) for path, same, _ in results_of(check, images) if not same]
+    reader = LmdbReader(target)
+    different = [str(path) for path, same, _ in results_of(partial(_is_stored, reader, keys), images) if not same]
+    reader.close()
     if different:
         raise UnfinishedError(f"{target} differs from its files: {', '.join(different[:5])}; remove it", report)
     return report
@@ -190,8 +210,8 @@ def _is_stored(reader: LmdbReader, keys: Mapping[Path, str], path: Path) -> bool
 
 def _meta_line(folder: Path, path: Path) -> str:
     name = path.relative_to(folder).as_posix()
-    if any(sign.isspace() for sign in name):
-        raise ValueError("a name with a space cannot stand in a meta-info file; rename the file")
+    if not is_text(name):
+        raise ValueError(f"{path}: its name cannot stand on a line of UTF-8 text; rename the file")
     height, width, channels = read_image(path).pixels.shape
     return f"{name} ({height},{width},{channels})"
 
@@ -201,7 +221,8 @@ def write_meta_info(source: Path, target: Path, *, workers: int = 1, progress: P
 
     Raises:
         ImageFileError: the source is no folder.
-        UnfinishedError: an image cannot be read, has a space in its name, or there is none; nothing is written.
+        UnfinishedError: an image cannot be read, has a line end or broken UTF-8 in its name, or there is none; nothing
+            is written.
     """
     images = list_images(source, recursive=True)
     lines: dict[Path, str] = {}
@@ -217,5 +238,8 @@ def write_meta_info(source: Path, target: Path, *, workers: int = 1, progress: P
         reason = f"{len(report.failed)} images cannot be used" if report.failed else f"{source} holds no image file"
         raise UnfinishedError(f"{target} is not written: {reason}", report)
     with atomic_path(target) as temporary:
-        temporary.write_text("".join(f"{lines[path]}\n" for path in images), encoding="utf-8")
+        temporary.write_text("".join(f"{lines[path]}\n" for path in images), encoding="utf-8", newline="\n")
+    spaced = [path.name for path in images if " " in path.relative_to(source).as_posix()]
+    if spaced:
+        logger.warning("%s: basicsr cannot read names with a space: %s", target, listed(spaced))
     return report

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ from pathlib import Path
 import torch
 
 from mambair.system.atomic_file import atomic_path
-from mambair.system.cache_folder import is_own_file, private_folder
+from mambair.system.cache_folder import is_own_file, private_folder, temporary_folder
+from mambair.system.console import printable
 from mambair.system.file_lock import exclusive
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,14 @@ _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
 _X86_FLAGS = {"avx2.cpp": _AVX2, "avx512.cpp": _AVX512}  # elsewhere these files compile to nothing
 
+SHOWN_LINES = 8
+_ERROR = re.compile(r"(^|[\s:])error: (?!ld returned|linker command)")
+_HINTS = (
+    ("std=c++20", " because it does not know C++20; set CXX to GCC 11, Clang 13 or newer"),
+    ("Killed", ", probably out of memory"),
+    ("No space left", " because the disk is full"),
+)
+
 
 class NativeError(ValueError):
     """``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` asks for something that does not exist here."""
@@ -70,7 +80,7 @@ _lock = threading.Lock()
 
 
 def load() -> bool:
-    """Load the native library if that can be done; compiles it at the first use on this machine (5 to 20 s).
+    """Load the native library if that can be done; compiles it at the first use on this machine (10 to 100 s).
 
     Returns:
         Whether the CPU implementations of the ``mambair`` operators are there. The work is done once per process;
@@ -172,17 +182,42 @@ def _load_compiled() -> Path:
     compiler = _find_compiler()
     path = private_folder("native") / f"mambair-{_key(compiler)}.so"
     try:
-        with exclusive(path.with_suffix(".lock")):
-            if not _is_intact(path):
-                _build(path, compiler)
-            problem = _try_to_load(path)
+        if not _is_intact(path):  # a complete cache is used without a lock, which a read-only one does not allow
+            path = _build_once(path, compiler)
+        if _is_noexec(path.parent):
+            path = _copy_to(temporary_folder("native", f"{path.parent} is on a file system mounted noexec"), path)
     except OSError as error:
         raise _Unavailable(
             f"the compiled library cannot be kept: {error}; set XDG_CACHE_HOME to a folder you can write to"
         ) from error
+    problem = _try_to_load(path)
     if problem is not None:
         raise _Unavailable(f"{path} cannot be loaded: {problem}; delete it to have it compiled again")
     return path
+
+
+def _build_once(path: Path, compiler: list[str]) -> Path:
+    """Compile into ``path`` unless another process has, or into a temporary folder if that cannot be written."""
+    try:
+        with exclusive(path.with_suffix(".lock")):
+            if not _is_intact(path):
+                _build(path, compiler)
+    except OSError as error:
+        path = temporary_folder("native", str(error)) / path.name
+        _build(path, compiler)
+    return path
+
+
+def _is_noexec(folder: Path) -> bool:
+    """Whether no library can be loaded from a folder because of how its file system is mounted (Linux)."""
+    return sys.platform == "linux" and bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+
+
+def _copy_to(folder: Path, path: Path) -> Path:
+    copy = folder / path.name
+    if copy != path:
+        shutil.copyfile(path, copy)
+    return copy
 
 
 def _try_to_load(path: Path) -> str | None:
@@ -195,7 +230,8 @@ def _try_to_load(path: Path) -> str | None:
 
 
 def _build(path: Path, compiler: list[str]) -> None:
-    logger.info("compiling the native scan with %s into %s (once, about 10 s)", compiler[0], path)
+    # a warning, so that it is printed where no logging is set up: the process seems to hang otherwise
+    logger.warning("compiling the native scan with %s for this machine; it takes 10 to 100 s", compiler[0])
     started = time.monotonic()
     with atomic_path(path) as temporary:
         _compile(temporary, compiler)
@@ -315,6 +351,15 @@ def _run(command: list[str], folder: str = os.sep) -> str:
     except OSError as error:
         raise _Unavailable(f"{command[0]} cannot be run: {error}") from error
     if done.returncode != 0:
-        last_lines = "\n".join(done.stderr.strip().splitlines()[-12:])
-        raise _Unavailable(f"{command[0]} failed (it must know C++20: GCC 11 or Clang 14 and newer):\n{last_lines}")
+        raise _Unavailable(_failure(command[0], done.stderr))
     return done.stdout
+
+
+def _failure(compiler: str, output: str) -> str:
+    """Describe why a compiler failed: its first errors, and what can be done about those that are common."""
+    lines = output.strip().splitlines()
+    errors = [number for number, line in enumerate(lines) if _ERROR.search(line)]
+    shown = lines[errors[0] : errors[0] + SHOWN_LINES] if errors else lines[-SHOWN_LINES:]
+    text = "\n".join(printable(line) for line in shown)
+    hint = next((hint for words, hint in _HINTS if words in text), "")
+    return f"{compiler} failed{hint}:\n{text}"

@@ -29,6 +29,18 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
+def read_lines(path: Path, limit: int) -> list[str]:
+    """Read the lines of a text file that somebody wrote: UTF-8 with or without a mark, line ends of any system.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+        ValueError: see `read_bytes`.
+        OSError: it cannot be read.
+    """
+    # not splitlines, which also splits at characters that names of files may have
+    return [line.removesuffix("\r") for line in read_bytes(path, limit).decode("utf-8-sig").split("\n")]
+
+
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """Read a file of JSON.
 

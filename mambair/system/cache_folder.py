@@ -41,11 +41,16 @@ def private_folder(name: str) -> Path:
     else:
         if problem is None:
             return folder
+    return temporary_folder(name, problem)
+
+
+def temporary_folder(name: str, problem: str) -> Path:
+    """Return the folder that takes the place of a cache folder until this process ends; warn once, with the problem."""
     if name not in _temporary:
         _temporary[name] = tempfile.TemporaryDirectory(prefix=f"mambair-{name}-")
         logger.warning(
-            "the cache folder cannot be used: %s; a temporary one is used until this process ends. Delete that folder, "
-            "or set XDG_CACHE_HOME to a folder of your own",
+            "the cache folder cannot be used: %s; a temporary one is used until this process ends. Set "
+            "XDG_CACHE_HOME to a folder of your own, or delete that one",
             problem,
         )
     return Path(_temporary[name].name).resolve()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
+from mambair.weights.file_format import not_weights, weights_format
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
@@ -27,7 +28,11 @@ AVERAGE_KEY = "params_ema"
 METADATA_KEY = "metadata"
 # what the metadata says of a network
 ARCH_KEY, KWARGS_KEY, TASK_KEY = "mambair.arch", "mambair.kwargs", "mambair.task"
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+COMPILED = "_orig_mod."  # torch.compile puts it before the names of what it compiles, a network or a part of it
+PARALLEL_PREFIX = "module."  # DistributedDataParallel
+MEMBER_PREFIXES = ("model.", "net_g.")  # the network inside a Lightning module
+NUMBERED = re.compile(r"(model\.|net_g\.)*\d")  # the rest of names like model.0.weight, where "model" is a Sequential
+LIGHTNING_KEY = "pytorch-lightning_version"
 SHOWN = 12  # faults of one kind that are written out
 
 T = TypeVar("T")
@@ -46,7 +51,7 @@ class Checkpoint:
     """Weights as they stand in a file.
 
     Attributes:
-        state_dict: name -> tensor on the CPU, dtype as stored, without wrapper prefixes.
+        state_dict: name -> tensor on the CPU, dtype as stored, under the network's own names (`unwrapped_names`).
         metadata: what the file says of itself; empty for most .pth files.
         source: the path, for messages.
         has_average: whether the file also holds a moving average, under ``params_ema``.
@@ -90,73 +95,59 @@ def _section(title: str, entries: Sequence[T], write: Callable[[T], str]) -> lis
     return [f"{len(entries)} {title}:", *(f"  {printable(write(entry))}" for entry in entries[:SHOWN]), *more]
 
 
-def read_checkpoint(path: str | PathLike[str], param_key: str | None = None) -> Checkpoint:
-    """Read the weights of a network.
+def read_checkpoint(
+    path: str | PathLike[str], param_key: str | None = None, *, allow_nonfinite: bool = False
+) -> Checkpoint:
+    """Read the weights of a network. The format is told by the first bytes of the file, not by its name.
 
     Args:
-        path: a .safetensors, .pth, .pt or .ckpt file.
+        path: a file of safetensors, or one that ``torch.save`` wrote.
         param_key: which entry of a .pth holds the weights; None takes the first present of params_ema, params, model,
             state_dict, and the file itself when it is a plain table of tensors. A .safetensors file has one table.
+        allow_nonfinite: accept tensors with NaN or infinite values.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: another suffix; a broken file; objects other than tensors, numbers and text in a pickle
-            (nothing of it is executed); no weights under ``param_key``; a tensor that claims more elements than the
-            file stores.
+        CheckpointError: a file of another kind, which is named; a broken file; objects other than tensors, numbers and
+            text in a pickle (nothing of it is executed); no weights under ``param_key``; a tensor that claims more
+            elements than the file stores; NaN or infinite values.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)} files, not from {suffix!r}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        return _read(path, suffix, param_key)
-    except CheckpointError as error:
-        kind = content_kind(path)
-        if kind is None:
-            raise
-        raise CheckpointError(f"{path}: the file is {kind}, not weights; download it again") from error
+    file_format = weights_format(path)
+    if file_format is None:
+        raise CheckpointError(f"{path}: {not_weights(path)}")
+    checkpoint = _READERS[file_format](path, param_key)
+    if not allow_nonfinite:
+        _refuse_nonfinite(checkpoint)
+    return checkpoint
 
 
-def content_kind(path: Path) -> str | None:
-    """What a file is that is often saved in place of weights: a web page, a pointer; None for anything else."""
-    with path.open("rb") as file:
-        start = file.read(4096).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a confirmation page of Google Drive" if b"google drive" in start else "a web page"
-    return None
-
-
-def _read(path: Path, suffix: str, param_key: str | None) -> Checkpoint:
-    if suffix == ".safetensors":
-        if param_key is not None:
-            raise CheckpointError(
-                f"{path}: param_key {param_key!r} has no meaning in a .safetensors file; leave it out"
-            )
-        content: Any = {}
-        tensors, metadata = _read_safetensors(path)
-    else:
-        content = _read_pickle(path)
-        tensors, metadata = _unwrap(content, param_key, path)
-    if not tensors:
-        raise CheckpointError(f"{path}: the file holds no tensors")
-    return Checkpoint(_checked(tensors, path), metadata, str(path), AVERAGE_KEY in content)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_safetensors(path: Path, param_key: str | None) -> Checkpoint:
+    if param_key is not None:
+        raise CheckpointError(f"{path}: param_key {param_key!r} has no meaning in a safetensors file; leave it out")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole .safetensors file ({printable(str(error))})") from error
+    return Checkpoint(_checked(tensors, path), dict(metadata or {}), str(path))
+
+
+def _read_pickled(path: Path, param_key: str | None) -> Checkpoint:
+    content = _read_pickle(path)
+    tensors, metadata = _unwrap(content, param_key, path)
+    return Checkpoint(_checked(tensors, path, LIGHTNING_KEY in content), metadata, str(path), AVERAGE_KEY in content)
+
+
+_READERS = {"safetensors": _read_safetensors, "pickle": _read_pickled}
 
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch.load looks at the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         asks = f"its pickle asks for {wanted.group(1)}" if wanted else "it is damaged, or its pickle asks for objects"
@@ -185,9 +176,10 @@ def _unwrap(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, 
     raise CheckpointError(f"{path}: {wanted}; the file has {_some(content)}")
 
 
-def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors with wrapper prefixes off, all of them real."""
-    checked: dict[str, Tensor] = {}
+def _checked(tensors: dict[str, Any], path: Path, lightning: bool = False) -> dict[str, Tensor]:
+    """The tensors under the network's own names, all of them real."""
+    if not tensors:
+        raise CheckpointError(f"{path}: the file holds no tensors")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: {name!r} is a {type(tensor).__name__}, only tensors belong here")
@@ -196,16 +188,50 @@ def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             shape = list(tensor.shape)
             raise CheckpointError(f"{path}: {printable(name)} claims the shape {shape}, but the file stores less")
-        checked[_without_wrappers(name)] = tensor
-    if len(checked) < len(tensors):
-        raise CheckpointError(f"{path}: some names are there both with and without {' or '.join(WRAPPER_PREFIXES)}")
-    return checked
+    names = unwrapped_names(tensors, lightning=lightning)
+    if len(set(names.values())) < len(names):
+        raise CheckpointError(f"{path}: some names are there both with and without {PARALLEL_PREFIX} or {COMPILED}")
+    return {own: tensors[name] for name, own in names.items()}
+
+
+def unwrapped_names(names: Iterable[str], *, lightning: bool = False) -> dict[str, str]:
+    """Map names of tensors to the network's own, without the prefixes of what it was wrapped in when it was saved.
+
+    Args:
+        names: of all tensors. ``module.`` and ``_orig_mod.`` are dropped from each name. ``model.`` or ``net_g.`` is
+            dropped where all names begin with it.
+        lightning: the file is a checkpoint of Lightning: ``model.`` or ``net_g.`` is dropped where some names begin
+            with it, and the others, which belong to losses and the like, are left out.
+    """
+    own = {name: _without_wrappers(name) for name in names}
+    for prefix in MEMBER_PREFIXES:
+        inside = {name: _without_wrappers(rest[len(prefix) :]) for name, rest in own.items() if rest.startswith(prefix)}
+        numbered = any(NUMBERED.match(rest) for rest in inside.values())
+        if inside and not numbered and (lightning or len(inside) == len(own)):
+            own = inside
+    return own
 
 
 def _without_wrappers(name: str) -> str:
-    while name.startswith(WRAPPER_PREFIXES):
-        name = name.split(".", 1)[1]
+    name = name.replace(COMPILED, "")
+    while name.startswith(PARALLEL_PREFIX):
+        name = name.removeprefix(PARALLEL_PREFIX)
     return name
+
+
+def _refuse_nonfinite(checkpoint: Checkpoint) -> None:
+    broken = [name for name, tensor in checkpoint.state_dict.items() if not _is_finite(tensor)]
+    if broken:
+        raise CheckpointError(
+            f"{checkpoint.source}: NaN or infinite values in {_some(broken)}; a training that diverged writes such "
+            "files, use an earlier one (allow_nonfinite=True reads them all the same)"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_floating_point() and tensor.element_size() == 1:  # torch has no isfinite for float8
+        tensor = tensor.float()
+    return bool(torch.isfinite(tensor).all())
 
 
 def _some(names: Iterable[Any]) -> str:

@@ -14,7 +14,8 @@ from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
 from mambair.weights.addresses import AddressError, RemoteWeights, is_address, of_address, published
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
-from mambair.weights.checkpoint import SUFFIXES, CheckpointError, content_kind, read_checkpoint
+from mambair.weights.checkpoint import SUFFIXES, CheckpointError, read_checkpoint
+from mambair.weights.file_format import content_kind
 from mambair.weights.other_families import load_other_family
 from mambair.weights.recognition import recognise
 

@@ -24,17 +24,18 @@ from mambair.weights.recognition import recognise
 LARGEST_ARGUMENT = 1 << 16  # no size, count or factor of a network comes near it
 
 
-def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Module:
+def load(path: str | PathLike[str], *, param_key: str | None = None, allow_nonfinite: bool = False) -> nn.Module:
     """Read weights and build the network they belong to.
 
     The architecture and its arguments come from the metadata of a .safetensors file where it has some, else from names
     and shapes of the tensors, through the detectors that stand beside the architectures.
 
     Args:
-        path: a .safetensors, .pth, .pt or .ckpt file, see ``mambair.weights.checkpoint.read_checkpoint``; or what
+        path: a file of weights, see ``mambair.weights.checkpoint.read_checkpoint``; or what
             `mambair.weights.fetch.locate` takes: the name of a published network, ``hub:...`` or ``https://...``.
         param_key: which entry of a .pth holds the weights; None takes the first of params_ema, params, model,
             state_dict.
+        allow_nonfinite: load weights with NaN or infinite values too, to look at them.
 
     Networks of other families load through spandrel where that is installed (`mambair.weights.other_families`).
 
@@ -44,9 +45,10 @@ def load(path: str | PathLike[str], *, param_key: str | None = None) -> nn.Modul
     Raises:
         FileNotFoundError: there is no such file.
         FetchError: weights that are named cannot be had.
-        CheckpointError: the file cannot be read, belongs to no network known here, or does not fit the one it names.
+        CheckpointError: the file cannot be read, belongs to no network known here, or does not fit the one it names;
+            a tensor holds NaN or infinity.
     """
-    checkpoint = read_checkpoint(locate(path), param_key)
+    checkpoint = read_checkpoint(locate(path), param_key, allow_nonfinite=allow_nonfinite)
     try:
         arch, kwargs = recognise(checkpoint)
     except CheckpointError as error:

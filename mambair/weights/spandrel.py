@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mambair.archs import detectors
-from mambair.weights.checkpoint import Checkpoint
+from mambair.weights.checkpoint import Checkpoint, unwrapped_names
 from mambair.weights.loading import build_empty, fill
 from mambair.weights.recognition import recognise
 
@@ -90,8 +90,9 @@ class MambaIRArchitecture(Architecture[nn.Module]):
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Only the tensors: spandrel asks about every file, and other people's hold other things, too."""
-    return {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+    """Only the tensors, under the network's own names: spandrel asks about files of every kind."""
+    tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+    return {own: tensors[name] for name, own in unwrapped_names(tensors).items()}
 
 
 def _tags(kwargs: Mapping[str, Any]) -> list[str]:

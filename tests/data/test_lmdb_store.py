@@ -205,6 +205,41 @@ def test_lines_of_other_writers_are_understood(tmp_path: Path) -> None:
     assert again.entry("Canon/0001").name == "Canon/0001"
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_lines_of_editors_are_understood(tmp_path: Path, mark: str, end: str) -> None:
+    keys = ("0001", "a\u2028b", "a\x85b", "no break\xa0space")  # str.splitlines would split two of them
+    fill(tmp_path / "a.lmdb", keys).close()
+    path = tmp_path / "a.lmdb" / "meta_info.txt"
+    path.write_bytes((mark + path.read_bytes().decode().replace("\n", end)).encode())
+    reader = LmdbReader(tmp_path / "a.lmdb")
+    assert reader.keys() == sorted(keys)
+    assert [reader.get(key) for key in keys] == [png(number) for number in range(4)]
+
+
+def test_a_database_that_another_reader_has_open_is_not_called_damaged(tmp_path: Path) -> None:
+    import lmdb
+
+    reader = fill(tmp_path / "a.lmdb")
+    words = r"a\.lmdb: is open in this process already, through another reader such as"
+    with lmdb.open(str(tmp_path / "a.lmdb"), readonly=True, lock=False), pytest.raises(LmdbError, match=words):
+        reader.get("0001")
+    assert reader.get("0001") == png(0)
+    reader.close()
+
+
+def test_a_check_leaves_the_database_closed(tmp_path: Path) -> None:
+    import lmdb
+
+    from mambair.data import BicubicDataset
+
+    fill(tmp_path / "a.lmdb")
+    root = str(tmp_path / "a.lmdb")
+    opt = {"type": "BicubicDataset", "dataroot_gt": root, "io_backend": {"type": "lmdb"}, "phase": "val", "scale": 2}
+    assert BicubicDataset.check(opt) == []
+    lmdb.open(root, readonly=True, lock=False).close()
+
+
 def read_in_worker(reader: LmdbReader, key: str, answers: multiprocessing.Queue) -> None:
     answers.put((os.getpid(), reader.get(key)))
 
@@ -268,6 +303,7 @@ def test_the_data_set_of_basicsr_reads_ours(tmp_path: Path) -> None:
     expected = [ours[index]["gt"].clone() for index in range(2)]
     for source in ours.sources.values():
         source.close()
+    assert type(ours).check(ours.opt) == []
     theirs = build_dataset(opt | {"type": "basicsr/PairedImageDataset"})
     assert len(theirs) == 2
     for index in range(2):

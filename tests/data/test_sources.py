@@ -213,6 +213,21 @@ def test_a_meta_info_file_selects(data: Path, lmdb: bool) -> None:
     assert [path.name for path in dataset.gt_paths] == ["one two.png", "10.png"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfone two.png\r\n10.png\r\n",
+        b"\xef\xbb\xbfone two.png (40,36,3)\r\n\r\n10.png 3\r\n",
+        b"one two.png (40, 36)  \n10.png (40,36,3) 1",
+    ],
+    ids=["names alone", "mark and CRLF", "spaces at the end"],
+)
+def test_meta_info_files_of_editors(data: Path, content: bytes) -> None:
+    (data / "meta.txt").write_bytes(content)
+    dataset = build_dataset(options("BicubicDataset", data, False, meta_info_file=str(data / "meta.txt")))
+    assert [path.name for path in dataset.gt_paths] == ["one two.png", "10.png"]
+
+
 def test_a_meta_info_file_of_several_roots(data: Path) -> None:
     (data / "gt2" / "2.png").rename(data / "gt2" / "3.png")
     (data / "meta.txt").write_text("3.png\n2.png\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mambair.ops import native
+from mambair.system.cache_folder import private_folder
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the stand-in compiler is a shell script")
 
@@ -61,6 +63,7 @@ def fresh(loaded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list
     monkeypatch.setattr(native, "_state", native._State())
     monkeypatch.setattr(native, "_try_to_load", try_to_load)
     monkeypatch.setattr(native, "_check_isa", lambda: None)
+    monkeypatch.setattr("mambair.system.cache_folder._temporary", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(native.MODE_VARIABLE, raising=False)
     return opened
@@ -149,8 +152,58 @@ def test_failing_compiler_is_quoted(fresh, monkeypatch, tmp_path) -> None:
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     assert not native.load()
-    assert "error: no such flag" in (native.why_not() or "")
+    assert native.why_not() == f"{compiler} failed:\nerror: no such flag"
     assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+FAILURES: dict[str, tuple[str, str]] = {
+    "old GCC": (
+        "g++: error: unrecognized command line option '-std=c++20'; did you mean '-std=c++2a'?",
+        "c++ failed because it does not know C++20; set CXX to GCC 11, Clang 13 or newer:\ng++: error: unrecognized",
+    ),
+    "old Clang": (
+        "error: invalid value 'c++20' in '-std=c++20'\nnote: use 'c++98'",
+        "c++ failed because it does not know C++20; set CXX to GCC 11, Clang 13 or newer:\nerror: invalid value",
+    ),
+    "memory": (
+        "g++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.",
+        "c++ failed, probably out of memory:\ng++: fatal error: Killed signal",
+    ),
+    "disk": (
+        "/tmp/cc.s: Assembler messages:\n/tmp/cc.s: Fatal error: can't write 5 bytes: No space left on device",
+        "c++ failed because the disk is full:\n/tmp/cc.s: Fatal error: can't write",
+    ),
+    "the first error of many": (
+        "In file included from a.cpp\na.cpp:3:1: error: first\n" + "a.cpp:4:1: note: x\n" * 30 + "a.cpp:9:1: error: z",
+        "c++ failed:\na.cpp:3:1: error: first\na.cpp:4:1: note: x\n",
+    ),
+    "linker": (
+        "/usr/bin/ld: cannot find -ltorch_cpu\ncollect2: error: ld returned 1 exit status",
+        "c++ failed:\n/usr/bin/ld: cannot find -ltorch_cpu\ncollect2: error",
+    ),
+    "control characters": ("error: \x1b[31mred", "c++ failed:\nerror: \\x1b[31mred"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_the_message_names_the_cause(case) -> None:
+    output, message = FAILURES[case]
+    failure = native._failure("c++", output)
+    assert failure.startswith(message)
+    assert len(failure.splitlines()) <= 1 + native.SHOWN_LINES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "compiler", [name for name in ("g++", "clang++", *(f"clang++-{n}" for n in range(13, 22))) if shutil.which(name)]
+)
+def test_every_compiler_here_makes_a_library_that_loads(compiler, tmp_path, repository) -> None:
+    library = tmp_path / "scan.so"
+    native.compile_library(library, [compiler])
+    code = "import sys, torch; torch.ops.load_library(sys.argv[1]); print(torch.ops.mambair.native_supported_isas())"
+    command = [sys.executable, "-c", f"import mambair.ops; {code}", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=child_environment(repository))
+    assert done.stdout.split()[-1] == "portable"
 
 
 @POSIX
@@ -203,6 +256,59 @@ def test_a_cache_that_cannot_be_made_is_a_temporary_one(fresh, stand_in, monkeyp
     assert native.load()
     assert "the cache folder cannot be used" in caplog.text and "a temporary one is used" in caplog.text
     assert fresh[0].parent.stat().st_mode & 0o077 == 0
+
+
+@POSIX
+@pytest.mark.parametrize("filled", [True, False], ids=["filled", "empty"])
+def test_a_read_only_cache(filled, fresh, stand_in, monkeypatch, caplog) -> None:
+    folder = private_folder("native")
+    if filled:
+        assert native.load()
+        next(folder.glob("*.lock")).unlink()
+        monkeypatch.setattr(native, "_state", native._State())
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(native, "exclusive", refuse)
+    assert native.load()
+    assert builds(stand_in) == 1
+    assert (fresh[-1].parent == folder) == filled
+    assert ("Read-only file system" in caplog.text) == (not filled)
+
+
+@POSIX
+def test_a_cache_on_a_noexec_file_system_is_copied(fresh, stand_in, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(native, "_is_noexec", lambda folder: folder == private_folder("native"))
+    for _ in range(2):
+        monkeypatch.setattr(native, "_state", native._State())
+        assert native.load()
+    assert builds(stand_in) == 1, "what is in the cache is not compiled again"
+    assert not fresh[-1].is_relative_to(private_folder("native"))
+    assert caplog.text.count("is on a file system mounted noexec; a temporary one is used") == 1
+
+
+@POSIX
+def test_no_home_and_an_unknown_user(fresh, stand_in, monkeypatch, caplog) -> None:
+    import pwd
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert native.load()
+    assert "the cache folder cannot be used: Could not determine home directory" in caplog.text
+
+
+@POSIX
+def test_a_line_says_that_it_is_compiled(fresh, stand_in, monkeypatch, caplog) -> None:
+    for _ in range(2):
+        monkeypatch.setattr(native, "_state", native._State())
+        assert native.load()
+    assert caplog.text.count("compiling the native scan with") == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "printed where no logging is set up"
 
 
 @POSIX

@@ -19,7 +19,6 @@ from mambair.commands import weights as command
 from mambair.weights import addresses, fetch
 from mambair.weights.addresses import RemoteWeights, of_address
 from mambair.weights.catalogue import list_networks
-from mambair.weights.checkpoint import CheckpointError, read_checkpoint
 from mambair.weights.fetch import FetchError, cached, locate, resolve
 
 HUB_FILE = "hub:owner/repository/tiny.safetensors"
@@ -228,13 +227,6 @@ def test_the_published_file_has_the_recorded_checksum(development_data: Path) ->
     remote = addresses.published("MambaIRv2-light-x3")
     assert remote is not None
     assert (path.name, path.stat().st_size, fetch.digests(path)[0]) == (remote.file, remote.size, remote.sha256)
-
-
-def test_pages_saved_in_place_of_weights_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "net.pth"
-    path.write_text("\n<HTML><body>sign in</body></HTML>")
-    with pytest.raises(CheckpointError, match=r"net\.pth: the file is a web page, not weights; download it again"):
-        read_checkpoint(path)
 
 
 def test_the_command(server: Behaviour, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,15 @@ def test_formats_and_precisions(suffix, dtype, tmp_path):
         assert torch.equal(tensor, weights[name].to(dtype).to(torch.float32))
 
 
+def test_nonfinite_weights(tmp_path):
+    weights = archs.MambaIR(**TINY).state_dict()
+    weights["norm.bias"][3] = torch.nan
+    path = save(tmp_path / "net.pth", weights)
+    with pytest.raises(CheckpointError, match=r"net\.pth: NaN or infinite values in norm\.bias; "):
+        mambair.load(path)
+    assert mambair.load(path, allow_nonfinite=True).norm.bias.isnan().sum() == 1
+
+
 def test_metadata_wins_over_content(tmp_path):
     weights = archs.MambaIR(**TINY).state_dict()
     kwargs = json.dumps({**TINY, "img_range": 255.0})

@@ -80,6 +80,13 @@ def test_a_folder_is_restored(tmp_path: Path, repository: Path) -> None:
     assert after == (2 * before[0], 2 * before[1], 3)
 
 
+@pytest.mark.parametrize("prefix", ["module._orig_mod.", "model.", "net_g."])
+def test_wrapped_weights(prefix: str, tmp_path: Path) -> None:
+    weights = torch.load(save("Compact", tmp_path), weights_only=True)["params"]
+    torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()}, tmp_path / "net.pth")
+    assert mambair.load(tmp_path / "net.pth").family == "RealESRGAN Compact"
+
+
 def test_weights_of_nobody_are_an_error(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="these weights belong to none of"):

@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mambair.weights.checkpoint import read_checkpoint
+
 NAMES = ["MambaIR", "MambaIRv2", "MambaIRv2Light", "MambaIRUNet"]
 # case: architecture, purpose, scale, channels, multiple of, tags
 CASES: dict[str, tuple[str, str, int, int, int, list[str]]] = {
@@ -96,6 +98,16 @@ def test_any_size_is_what_the_network_alone_gives(name, load):
         alone = found.model(x)
     assert y.shape == (1, 3, 11 * found.scale, 17 * found.scale)
     torch.testing.assert_close(y, alone.clamp(0, 1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "net_g.", "model._orig_mod."])
+def test_wrapped_weights(prefix, spandrel, golden, tmp_path):
+    weights = read_checkpoint(golden / "mambair" / "cases" / "mambair_light_x3.pth").state_dict
+    path = tmp_path / "net.pth"
+    torch.save({"params": {f"{prefix}{name}": tensor for name, tensor in weights.items()}}, path)
+    found = spandrel.ModelLoader().load_from_file(path)
+    assert found.architecture.id == "MambaIR"
+    assert all(torch.equal(found.model.state_dict()[name], tensor) for name, tensor in weights.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
