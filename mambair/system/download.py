@@ -100,10 +100,9 @@ class PartialFile:
 
     def _read_notes(self) -> dict[str, Any]:
         try:
-            notes = read_json(self._notes, 2**16)
+            return read_json(self._notes, 2**16)
         except (OSError, ValueError):
             return {}
-        return notes if isinstance(notes, dict) else {}
 
     def start(self, headers: Any) -> None:
         """Begin anew, remembering the version that ``headers`` describe."""
