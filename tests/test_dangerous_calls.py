@@ -158,7 +158,6 @@ ALLOWED = {
     "mambair/system/path_gate.py": {"os.open": "the gate itself"},
     "mambair/system/console.py": {"os.open": "opens the null device, in place of a pipe that nobody reads"},
     "mambair/system/process_memory.py": {"_RESET.write_text": "a file of the kernel, /proc/self/clear_refs"},
-    "mambair/system/file_lock.py": {"os.open": "an empty file with O_NOFOLLOW, in a cache folder of this user"},
     "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, below a folder made by the writer"},
     "mambair/training/logs.py": {"SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>"},
 }

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mambair.system.bounded_reader import parse_json
+from mambair.system.file_lock import locked
 from mambair.system.path_gate import open_folder
 
-if sys.platform != "win32":
-    import fcntl
-
 MAX_LINE = 2**20  # bytes
+_WAIT = 60.0  # seconds for others who append, each of whom takes milliseconds
 
 
 class AppendError(OSError):
@@ -137,9 +135,7 @@ class JsonLines:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    if sys.platform != "win32":
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
+    with locked(descriptor, seconds=_WAIT):
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if end:
             os.lseek(descriptor, end - 1, os.SEEK_SET)
@@ -147,6 +143,3 @@ def _append(descriptor: int, line: bytes) -> None:
         while line:
             line = line[os.write(descriptor, line) :]
         os.fsync(descriptor)
-    finally:
-        if sys.platform != "win32":
-            fcntl.flock(descriptor, fcntl.LOCK_UN)

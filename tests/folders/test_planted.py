@@ -22,7 +22,10 @@ from mambair.images.files import natural_key
 from mambair.inference.restorer import Restorer
 from mambair.system.path_gate import UnsafePathError
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="links and pipes"),
+    pytest.mark.usefixtures("any_system"),
+]
 
 TAG = hashlib.sha256(b"a.png").hexdigest()[:24]
 DEEP = b'{"output": ' + b"[" * 100_000

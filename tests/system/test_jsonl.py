@@ -14,6 +14,8 @@ from mambair.system.bounded_reader import MAX_DEPTH
 from mambair.system.jsonl import MAX_LINE, AppendError, JsonLines, parse_object
 from mambair.system.path_gate import UnsafePathError
 
+pytestmark = pytest.mark.usefixtures("any_system")
+
 LINES: dict[str, tuple[bytes, dict[str, Any] | None]] = {
     "object": (b'{"a": [1, {"b": 2.5}]}', {"a": [1, {"b": 2.5}]}),
     "spaces": (b'  {"a": null}\r', {"a": None}),
