@@ -220,9 +220,7 @@ def _receive(
     except UnsafeAddressError as error:
         raise DownloadError(f"{partial.url}: {error}") from None
     except ValueError as error:  # of an address, in the request or in a redirection
-        raise DownloadError(
-            f"{partial.url}: this address, or one the server redirects to, is wrong ({error})"
-        ) from None
+        raise DownloadError(f"{partial.url}: it, or an address the server redirects to, is wrong ({error})") from None
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from error
     with response:
