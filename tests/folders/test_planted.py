@@ -230,7 +230,7 @@ def test_an_error_of_others_is_shown_without_its_control_characters(
     out = photos.parent / "out"
     ours, theirs = Ledger(out, {"weights": "abc"}), Manifest(out / "manifest.jsonl")
     job = plan_jobs(photos, out).jobs[0]
-    record = {"input": str(job.source), "output": "a.png", "status": "failed", "settings": ours.settings}
+    record = {"input": job.name, "output": "a.png", "status": "failed", "settings": ours.settings}
     theirs.append({**record, "error": "\x1b]0;gotcha\x07", "source": ours.stamp(job)})
     report = restore_files(restorer, plan_jobs(photos, out), ledger=ours, quiet=True)
     assert len(report.failed) == 1
