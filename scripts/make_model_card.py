@@ -11,7 +11,6 @@ input (RGB, no border, noise of the published protocol: seed 0 before every imag
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,13 +77,14 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
     import hashlib
 
     import mambair
+    from mambair.system.bounded_reader import parse_json
     from mambair.system.machine import describe_machine
     from mambair.weights.checkpoint import read_checkpoint
 
     net = mambair.load(weights)
     scale = int(net.upscale)  # type: ignore[arg-type]
     metadata = read_checkpoint(weights).metadata
-    training = json.loads(metadata["mambair.training"])
+    training = parse_json(metadata["mambair.training"])
     parameters = sum(parameter.numel() for parameter in net.parameters())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     task = f"{scale}x super-resolution" if scale > 1 else f"denoising, Gaussian noise of sigma {sigma:g}"

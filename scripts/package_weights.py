@@ -35,12 +35,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def training_record(metrics_file: Path) -> dict[str, float | int]:
     """Iterations and hours of a training from its metrics.jsonl; iterations repeated after a resume count once."""
+    from mambair.training.report import read_records
+
     seconds_of: dict[int, float] = {}
-    with metrics_file.open(encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if "seconds" in record:  # mean seconds an iteration since the report before
-                seconds_of[record["iter"]] = record["seconds"]
+    for record in read_records(metrics_file):
+        if "seconds" in record:  # mean seconds an iteration since the report before
+            seconds_of[record["iter"]] = record["seconds"]
     if not seconds_of:
         raise ValueError(f"{metrics_file}: there is no report of an iteration in it")
     seconds, before = 0.0, 0
@@ -53,12 +53,13 @@ def training_record(metrics_file: Path) -> dict[str, float | int]:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mambair import weights
+    from mambair.system.bounded_reader import parse_json
     from mambair.system.machine import processor_name
 
     checkpoint = weights.read(arguments.experiment / "models" / "net_g_latest.pth", arguments.param_key)
     record = training_record(arguments.experiment / "metrics.jsonl")
     if arguments.continues:
-        earlier = json.loads(weights.read(arguments.continues).metadata["mambair.training"])
+        earlier = parse_json(weights.read(arguments.continues).metadata["mambair.training"])
         record = {key: round(value + earlier[key], 2) for key, value in record.items()}
         record["cycles"] = earlier.get("cycles", 1) + 1
     training = {

@@ -70,3 +70,37 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_vgg19(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch's cache be ``torch_home``."""
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
+
+
+@pytest.fixture
+def like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the branches of the path gate, of atomic files and of locks that Windows takes."""
+    fcntl = pytest.importorskip("fcntl")
+    from mambair.folders import file_locks
+    from mambair.system import atomic_file, file_lock, path_gate
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        assert count == 1 and os.lseek(descriptor, 0, os.SEEK_CUR) == file_lock._BYTE
+        try:
+            fcntl.flock(descriptor, mode)
+        except BlockingIOError as error:
+            raise PermissionError(13, "Permission denied") from error
+
+    msvcrt = ModuleType("msvcrt")
+    msvcrt.__dict__.update(LK_NBLCK=fcntl.LOCK_EX | fcntl.LOCK_NB, LK_UNLCK=fcntl.LOCK_UN, locking=locking)
+    monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+    monkeypatch.setattr(file_lock, "fcntl", None)
+    for module in (path_gate, atomic_file, file_locks):
+        monkeypatch.setattr(module, "IS_WINDOWS", True)
+    monkeypatch.setattr(path_gate, "_HAS_DESCRIPTORS", False)
+    monkeypatch.setattr(path_gate, "_FOLLOWS_LINKS", True)
+    monkeypatch.setattr(path_gate, "_SAFELY", path_gate._SAFELY & ~os.O_NOFOLLOW)
+    monkeypatch.delattr(os, "fchmod")
+
+
+@pytest.fixture(params=["this system", "Windows"])
+def any_system(request: pytest.FixtureRequest) -> str:
+    """The test runs with the branches of this system, and with those of Windows (`like_windows`)."""
+    if request.param == "Windows":
+        request.getfixturevalue("like_windows")
+    return request.param

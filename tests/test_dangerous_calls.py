@@ -104,6 +104,46 @@ def test_torch_compile_is_used_with_private_caches_only(repository: Path) -> Non
     assert used["torch.compile"]
 
 
+# -- what reads JSON ------------------------------------------------------------------------------------------------
+
+JSON_READERS = {
+    "mambair/system/bounded_reader.py": "the reader itself: size, depth, digits, constants",
+    "mambair/system/distributed.py": "messages between the processes of one training, which may hold NaN",
+}
+
+
+def parsers(source: str) -> list[str]:
+    """``line: name`` of everything that parses JSON, or takes the functions that do."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and dotted(node) in ("json.load", "json.loads", "json.JSONDecoder"):
+            found.append(f"{node.lineno}: {dotted(node)}")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("json", "simplejson"):
+            found.append(f"{node.lineno}: from {node.module}")
+        elif isinstance(node, ast.Import) and any(each.name == "json" and each.asname for each in node.names):
+            found.append(f"{node.lineno}: import json as another name")
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["json.loads(text)", "json.load(file)", "map(json.loads, lines)", "from json import loads", "import json as j"],
+)
+def test_the_search_finds_parsers(source: str) -> None:
+    assert len(parsers(source)) == 1 and parsers("import json\njson.dumps(x)") == []
+
+
+def test_json_is_read_in_one_place(repository: Path) -> None:
+    found: dict[str, list[str]] = {}
+    for room in ("mambair", "scripts", "inference"):
+        for path in sorted((repository / room).rglob("*.py")):
+            if calls := parsers(path.read_text(encoding="utf-8")):
+                found[path.relative_to(repository).as_posix()] = calls
+    others = {module: calls for module, calls in found.items() if module not in JSON_READERS}
+    assert others == {}, "use mambair.system.bounded_reader.parse_json or read_json"
+    assert found.keys() == JSON_READERS.keys(), "JSON_READERS names a module that reads none"
+
+
 # -- what writes files -----------------------------------------------------------------------------------------------
 
 GATES = ("atomic_path", "atomic_stream", "open_to_append")  # yield or return what may be written to
@@ -118,14 +158,8 @@ ALLOWED = {
     "mambair/system/path_gate.py": {"os.open": "the gate itself"},
     "mambair/system/console.py": {"os.open": "opens the null device, in place of a pipe that nobody reads"},
     "mambair/system/process_memory.py": {"_RESET.write_text": "a file of the kernel, /proc/self/clear_refs"},
-    "mambair/system/file_lock.py": {"os.open": "an empty file with O_NOFOLLOW, in a cache folder of this user"},
     "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, below a folder made by the writer"},
-    "mambair/evaluation/score_cache.py": {"self.path.open": "appends to a journal in the results folder"},
-    "mambair/training/logs.py": {
-        "self._metrics_file.open": "appends in the experiment's folder",
-        "logging.FileHandler": "appends in the experiment's folder",
-        "SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>",
-    },
+    "mambair/training/logs.py": {"SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>"},
 }
 STREAMS = frozenset({"stream", "buffer"})  # names of files in memory, or of files that a gate opened
 

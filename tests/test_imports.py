@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,42 @@ def test_help_answers_without_torch(command: str, tmp_path: Path) -> None:
     heavy = sorted({"torch", "tifffile", "imagecodecs", "torchvision", "basicsr", "timm"} & imported)
     assert not heavy, f"{command} --help imports {heavy}"
     assert list(tmp_path.iterdir()) == [], f"{command} --help leaves files behind"
+
+
+WITHOUT_POSIX = """
+import importlib, pkgutil, signal, sys
+sys.path.insert(0, {repository!r})
+import torch, numpy, PIL.Image, safetensors.torch, tqdm.auto, yaml  # others may need them
+import concurrent.futures.process, multiprocessing, shutil, subprocess, tempfile
+importlib.import_module("torch._dynamo")
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None  # importing it is an ImportError
+del signal.SIGHUP
+import mambair
+names = [each.name for each in pkgutil.walk_packages(mambair.__path__, "mambair.")]
+failed = []
+for name in names:
+    if name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        failed.append(f"{{name}}: {{error}}")
+print(len(names), *failed, sep="\\n")
+"""
+
+
+def test_the_package_needs_no_module_that_windows_lacks(tmp_path: Path) -> None:
+    code = WITHOUT_POSIX.format(repository=str(REPOSITORY))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    count, *failed = done.stdout.splitlines()
+    missing = re.compile(r"fcntl|resource|pwd|grp|termios|SIGHUP")
+    assert int(count) > 150 and [line for line in failed if missing.search(line)] == []

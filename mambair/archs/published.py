@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from mambair.system.bounded_reader import read_json
 
 TABLE = Path(__file__).with_name("networks.json")
 
@@ -57,7 +58,7 @@ class PublishedNetwork:
 @lru_cache(maxsize=1)
 def networks() -> dict[str, PublishedNetwork]:
     """Every family of published networks by its name."""
-    content = json.loads(TABLE.read_text(encoding="utf-8"))
+    content = read_json(TABLE)
     return {
         family: PublishedNetwork(
             family,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import add_import, add_network_group, at_least, command_parser, import_own_code
 from mambair.system.atomic_file import atomic_path
+from mambair.system.bounded_reader import parse_json
 from mambair.system.devices import choose_device
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 
@@ -119,9 +119,6 @@ def _kwargs(parser: argparse.ArgumentParser, text: str | None) -> dict[str, obje
     if text is None:
         return {}
     try:
-        kwargs = json.loads(text)
-    except json.JSONDecodeError as error:
-        parser.error(f"--kwargs is not JSON ({error}): {text}")
-    if not isinstance(kwargs, dict):
-        parser.error(f"--kwargs must be a JSON object of arguments, got {text}")
-    return kwargs
+        return parse_json(text)
+    except ValueError as error:
+        parser.error(f"--kwargs must be a JSON object of arguments ({error}), got {text}")

@@ -142,6 +142,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="JSON lines about each file (default: OUTPUT/manifest.jsonl)",
     )
+    add("--manifest-details", action="store_true", help="also record host, process, whole paths and tracebacks there")
     add(
         "--max-pixels",
         type=pixel_count,
@@ -293,8 +294,11 @@ def _ledger(
         "quality": options.quality,
         "version": mambair.__version__,
     }
-    facts = {"weights_file": str(weights), "device": str(restorer.device), "backend": explain(restorer.device.type)[0]}
-    return Ledger(plan.folder, settings, facts=facts, manifest=manifest, overwrite=options.overwrite)
+    details = options.manifest_details
+    weights_file = str(weights.absolute()) if details else weights.name
+    facts = {"weights_file": weights_file, "device": str(restorer.device), "backend": explain(restorer.device.type)[0]}
+    overwrite = options.overwrite
+    return Ledger(plan.folder, settings, facts=facts, manifest=manifest, overwrite=overwrite, details=details)
 
 
 def _show(plan: Plan, ledger: Ledger | None, skip_existing: bool) -> int:

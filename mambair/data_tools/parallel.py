@@ -139,8 +139,8 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     wanted = {key: str(value) for key, value in settings.items()}
     if path.is_file():
         try:
-            found = dict(read_json(path))
-        except (ValueError, TypeError):
+            found = read_json(path)
+        except ValueError:
             found = {}
         different = [
             f"{key} {found.get(key, 'unknown')}, now {value}"

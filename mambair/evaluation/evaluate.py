@@ -149,7 +149,8 @@ class _Measuring:
             place = [sample.dataset, sample.image, sample.level]
             key = key_of([candidate.identity, metrics, place, digest(sample.lq), digest(gt)])
             entry = cache.find(key)
-            if entry is not None and (picture is None or self._file_digest(picture) == entry.get("picture")):
+            is_there = entry is not None and (picture is None or self._file_digest(picture) == entry.get("picture"))
+            if is_there and metrics.keys() <= entry["scores"].keys():
                 scores = {name: float(entry["scores"][name]) for name in metrics}
                 return ImageResult(sample.image, scores, entry["seconds"], entry["machine"], picture, is_reused=True)
         restored, seconds = self._restore(candidate, sample)

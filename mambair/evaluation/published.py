@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from mambair.system.bounded_reader import read_json
 
 FOLDER = Path(__file__).parent
 
@@ -57,4 +58,4 @@ def methods(suite: str, level: int) -> list[PublishedMethod]:
 
 @lru_cache(maxsize=1)
 def _read() -> dict[str, Any]:
-    return json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+    return read_json(FOLDER / "results.json")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mambair.system.jsonl import JsonLines
+from mambair.system.tables import NOT_FINITE, jsonable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,23 +19,24 @@ VERSION = 2  # of the meaning of a line; lines of other versions are ignored
 
 
 class ScoreCache:
-    """An append-only table on disk, one line of JSON for each entry.
+    """An append-only table on disk, one line of JSON for each entry; several processes may append at once.
 
-    A line cut off by a crash is ignored, and two processes may append at once.
+    A line that a crash cut off, or that is no entry, is ignored.
 
     Args:
         path: the file; created by the first entry.
+
+    Raises:
+        OSError: it cannot be read (UnsafePathError: it is a link or no regular file).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = JsonLines(path)
         self._entries: dict[str, dict[str, Any]] = {}
-        self._is_torn = False
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            self._is_torn = bool(text) and not text.endswith("\n")
-            for line in text.splitlines():
-                self._take(line)
+        for line in self._lines.new():
+            if line is not None and _is_entry(line):
+                self._entries[line["key"]] = _without_texts(line)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,23 +46,34 @@ class ScoreCache:
         return self._entries.get(key)
 
     def add(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Keep an entry; it is on disk when this returns."""
-        line = json.dumps({"key": key, "version": VERSION, **entry}) + "\n"
-        if self._is_torn:
-            line, self._is_torn = "\n" + line, False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
-            os.fsync(file.fileno())
+        """Keep an entry; it is on disk when this returns.
+
+        Args:
+            key: see `key_of`.
+            entry: ``scores`` (numbers by metric), ``seconds``, ``machine``, and what else belongs to it.
+
+        Raises:
+            AppendError: it cannot be written.
+        """
+        self._lines.append(jsonable({"key": key, "version": VERSION, **entry}))
         self._entries[key] = dict(entry)
 
-    def _take(self, line: str) -> None:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return
-        if isinstance(entry, dict) and entry.pop("version", None) == VERSION and isinstance(entry.get("key"), str):
-            self._entries[entry.pop("key")] = entry
+
+def _is_entry(line: Mapping[str, Any]) -> bool:
+    scores = line.get("scores")
+    return (
+        line.get("version") == VERSION
+        and all(isinstance(line.get(name), str) for name in ("key", "machine"))
+        and isinstance(line.get("seconds"), int | float)
+        and isinstance(scores, dict)
+        and all(isinstance(score, int | float) or score in NOT_FINITE for score in scores.values())
+    )
+
+
+def _without_texts(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a line, with the scores that `jsonable` wrote as texts as numbers again."""
+    entry = {name: value for name, value in line.items() if name not in ("key", "version")}
+    return {**entry, "scores": {name: float(score) for name, score in line["scores"].items()}}
 
 
 def key_of(parts: Iterable[Any]) -> str:

@@ -6,18 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from mambair.system.file_lock import try_lock
 from mambair.system.jsonl import MAX_LINE, parse_object
-from mambair.system.path_gate import Folder, open_folder, parts_below
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from mambair.system.path_gate import IS_WINDOWS, Folder, open_folder, parts_below
 
 FOLDER, CLAIMS = ".mambair", "claims"
 _ATTEMPTS = 500  # each is lost to another process that releases the same claim, or removes the folder of claims
@@ -27,7 +22,7 @@ _PAUSE = 0.002  # seconds
 class Claim:
     """The right to make one result, until ``release``; the system releases it when the process dies, however it dies.
 
-    The lock is the system's (``flock``), on a file named by the result, so no claim can be left over: what a dead
+    The lock is the system's, on a file named by the result, so no claim can be left over: what a dead
     process leaves is a file that nobody has locked.
 
     Attributes:
@@ -49,7 +44,7 @@ class Claim:
     def release(self) -> None:
         """Let go of the claim and remove its file."""
         with self._folder:
-            if sys.platform == "win32":  # there, a file that is open cannot be removed
+            if IS_WINDOWS:  # there, a file that is open cannot be removed
                 os.close(self._descriptor)
                 with contextlib.suppress(OSError):
                     self._folder.remove(self._name)
@@ -84,7 +79,7 @@ def try_claim(output: Path, name: str) -> Claim | None:
                 folder = stack.enter_context(open_folder(output / FOLDER / CLAIMS, within=output))
                 descriptor = folder.open_file(file, os.O_RDWR | os.O_CREAT)
                 stack.callback(os.close, descriptor)
-                if not _lock(descriptor):
+                if not try_lock(descriptor):
                     return None
                 if folder.has(file, os.fstat(descriptor)):
                     claim = Claim(folder, file, descriptor, tag)
@@ -103,14 +98,3 @@ def remove_folder(output: Path) -> None:
             folder.remove_folder(CLAIMS)
         with open_folder(output, make=False) as folder:
             folder.remove_folder(FOLDER)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -45,6 +45,7 @@ ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
 _WAITING = 10.0  # seconds after which the user is told what is waited for
+_PATIENCE = 3600.0  # seconds after which it is waited for no more, if nothing was finished meanwhile
 _NICENESS = 19
 _NO_MORE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)}
 
@@ -156,6 +157,9 @@ class _Batch:
                 if not is_told and time.monotonic() > waiting_since + _WAITING:
                     note(f"waiting for other processes, which are at work on {len(jobs)} images: {_named(jobs)}")
                     is_told = True
+                if time.monotonic() > waiting_since + _PATIENCE:
+                    minutes = f"{_PATIENCE / 60:.0f} minutes"
+                    self._stop_taking(OSError(f"other processes hold them, and finished none for {minutes}"))
                 time.sleep(_POLL)
 
     def _pass(self, jobs: Sequence[Job]) -> None:

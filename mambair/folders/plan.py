@@ -30,10 +30,16 @@ _SHOWN = 3  # names in a note
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore and where the result goes."""
+    """One file to restore and where the result goes.
+
+    Attributes:
+        source, target: paths.
+        name: of the source in the input folder, with ``/``; what records call it.
+    """
 
     source: Path
     target: Path
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ def plan_jobs(
             + "".join(f"; {note}" for note in notes)
         )
     targets, renamed = _targets(sources, folder, output, suffix, ending)
-    jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
+    names = [path.relative_to(folder).as_posix() for path in sources]
+    jobs = [Job(*each) for each in zip(sources, targets, names, strict=True)]
     return Plan(jobs, output, [*notes, *renamed], unreadable)
 
 
@@ -129,7 +136,7 @@ def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int
     check_quality(quality, output.suffix.lower())
     if real(output) == real(source):
         raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
-    return Plan([Job(source, output)], output.parent, names_a_file=True)
+    return Plan([Job(source, output, source.name)], output.parent, names_a_file=True)
 
 
 def _listed(

@@ -44,6 +44,7 @@ class Ledger:
         facts: further entries of each record: device, backend, ...
         manifest: where records go; by default ``manifest.jsonl`` in ``folder``.
         overwrite: whether what was done before this process began counts for nothing.
+        details: also record host, process and the whole path of each input, and tracebacks of failures.
 
     Raises:
         ManifestError: the manifest would be something else.
@@ -58,14 +59,14 @@ class Ledger:
         facts: Mapping[str, Any] | None = None,
         manifest: Manifest | None = None,
         overwrite: bool = False,
+        details: bool = False,
     ) -> None:
         self.folder = folder
         file_locks.check_claims(folder)
         self.manifest = Manifest(folder / NAME) if manifest is None else manifest
         self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._common = {**(facts or {}), **settings, "settings": self.settings}
-        self._common |= {"host": platform.node(), "process": os.getpid()}
-        self.overwrite = overwrite
+        self.overwrite, self.details = overwrite, details
 
     def claim(self, job: Job) -> Claim | None:
         """The claim on a job's result, or None where another process has it.
@@ -150,7 +151,13 @@ class Ledger:
 
     def failed(self, job: Job, error: str, trace: str, source: Mapping[str, Any]) -> None:
         """Record a failure."""
-        self.manifest.append(self._record(job, FAILED, {"error": error, "traceback": trace[-_TRACEBACK:]}, source))
+        if self.details:
+            entries = {"error": error, "traceback": trace[-_TRACEBACK:]}
+        else:
+            for folder in (job.source.parent, self.folder):
+                error = error.replace(f"{folder}{os.sep}", "")
+            entries = {"error": error}
+        self.manifest.append(self._record(job, FAILED, entries, source))
 
     def close(self) -> None:
         """Close the manifest, and remove the folder of claims if nobody else is at work."""
@@ -163,8 +170,11 @@ class Ledger:
 
     def _record(self, job: Job, status: str, entries: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        start = {"input": str(job.source), "output": self.name(job), "status": status}
-        return {**start, **entries, "source": dict(source), **self._common, "time": now}
+        start = {"input": job.name, "output": self.name(job), "status": status}
+        record = {**start, **entries, "source": dict(source), **self._common, "time": now}
+        if self.details:
+            record |= {"host": platform.node(), "process": os.getpid(), "path": str(job.source.absolute())}
+        return record
 
 
 def _is_same_input(record: Mapping[str, Any], job: Job, sha256: str | None) -> bool | None:
@@ -176,7 +186,7 @@ def _is_same_input(record: Mapping[str, Any], job: Job, sha256: str | None) -> b
     is_untouched = bool(present) and all(recorded.get(key) == present[key] for key in keys)
     if "sha256" not in recorded or recorded.get("bytes") != present.get("bytes"):
         return is_untouched
-    return True if is_untouched and record.get("input") == str(job.source) else None
+    return True if is_untouched and record.get("input") == job.name else None
 
 
 def _recorded(record: Mapping[str, Any]) -> Mapping[str, Any]:

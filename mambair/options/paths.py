@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mambair.options.errors import FaultList, KeyPath, shown
+from mambair.system.path_gate import is_reserved
 
 _FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
 _ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ def check_plain_name(name: object, key: KeyPath, faults: FaultList, *, kind: str
     if not isinstance(name, str):
         return
     plain = name == name.strip() and name.strip(".") and name.isprintable() and len(name) <= 120
-    if not plain or name.startswith((".", "-")) or _FORBIDDEN_IN_NAMES & set(name):
+    if not plain or is_reserved(name) or name.startswith((".", "-")) or _FORBIDDEN_IN_NAMES & set(name):
         rule = f"a plain {kind} is right: letters, digits, '_', '-', '.', no slashes, not '..'"
         faults.add(key, f"found {shown(name)}; {rule}")
 

@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mambair.system.path_gate import Folder, open_folder
+from mambair.system.path_gate import IS_WINDOWS, Folder, open_folder
 
-_IS_POSIX = os.name == "posix"
 _STEM, _SUFFIX = 40, 16  # characters of the name that a temporary name keeps
 
 
@@ -74,15 +73,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     name = _temporary_name(target, None)
     with open_folder(target.parent) as folder:
+        folder.refuse_folder(target.name)
         descriptor = folder.create(name)
         mode = os.fstat(descriptor).st_mode  # that of a new file here; some writers replace it by a private one
         os.close(descriptor)
         try:
             yield target.with_name(name)
             # only Windows flushes no file that is open for reading
-            descriptor = folder.open_file(name, os.O_RDONLY if _IS_POSIX else os.O_RDWR)
+            descriptor = folder.open_file(name, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
             with _closed_at_last(descriptor) as close:
-                if _IS_POSIX:
+                if not IS_WINDOWS:
                     os.fchmod(descriptor, mode)
                 _finish(folder, name, target.name, descriptor, close)
         finally:
@@ -101,7 +101,7 @@ def _finish(folder: Folder, name: str, target: str, descriptor: int, close: Call
     """Flush a file to disk and rename it; while it is open, no other file can have its inode."""
     os.fsync(descriptor)
     status = os.fstat(descriptor)
-    if not _IS_POSIX:  # Windows renames no file that is open
+    if IS_WINDOWS:  # Windows renames no file that is open
         close()
     folder.rename(name, target, status)
     folder.sync()

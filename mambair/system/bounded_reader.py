@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 JSON_BYTES = 16 * 2**20
+MAX_DEPTH = 32  # of objects and arrays
+MAX_DIGITS = 30  # of an integer
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
+_NAMES = {list: "an array", str: "a text", bool: "true or false", type(None): "null"}
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -41,8 +45,8 @@ def read_lines(path: Path, limit: int) -> list[str]:
     return [line.removesuffix("\r") for line in read_bytes(path, limit).decode("utf-8-sig").split("\n")]
 
 
-def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """Read a file of JSON.
+def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
 
     Raises:
         ValueError: see `read_bytes` and `parse_json`.
@@ -51,22 +55,57 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     return parse_json(read_bytes(path, limit))
 
 
-def parse_json(content: bytes | str) -> Any:
-    """Parse strict JSON: the constants NaN and Infinity, which are Python's own, are errors, and so is 1e999.
+def parse_json(content: bytes | str) -> dict[str, Any]:
+    """Parse one strict JSON object. The first error ends it, and the message is one line.
 
     Raises:
-        ValueError: it is not JSON or not UTF-8, is nested too deeply, or holds an integer of thousands of digits.
+        ValueError: the text is not UTF-8, is not JSON (NaN and Infinity, which are Python's own, included), is not an
+            object, holds a key twice, an integer of more than ``MAX_DIGITS`` digits or a number above all floats, or is
+            nested deeper than ``MAX_DEPTH``.
     """
     try:
-        return json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_without_doubles,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {_NAMES.get(type(value), 'a number')}")
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        children = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [child for each in children for child in each if isinstance(child, dict | list)]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    return value
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is too large a number")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"an integer has {len(text)} digits; at most {MAX_DIGITS} are accepted")
+    return int(text)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, each in pairs:
+        if key in value:
+            raise ValueError(f"the key {key[:80]!r} is there twice")
+        value[key] = each
     return value
 
 

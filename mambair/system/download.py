@@ -6,12 +6,12 @@ import errno
 import http.client
 import json
 import logging
+import os
 import re
 import shutil
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
 from mambair.system.cache_folder import is_own_file
 from mambair.system.console import printable
+from mambair.system.path_gate import open_folder
 from mambair.system.private_append import open_to_append
+from mambair.system.web_connections import UnsafeAddressError, opener
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,10 @@ MOST_BYTES = 64 * 2**30
 
 
 class DownloadError(RuntimeError):
-    """A file could not be fetched, and trying again at once would not help."""
+    """A file could not be fetched, and trying again at once would not help; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))  # servers word parts of it
 
 
 class _Interrupted(Exception):
@@ -100,10 +105,9 @@ class PartialFile:
 
     def _read_notes(self) -> dict[str, Any]:
         try:
-            notes = read_json(self._notes, 2**16)
+            return read_json(self._notes, 2**16)
         except (OSError, ValueError):
             return {}
-        return notes if isinstance(notes, dict) else {}
 
     def start(self, headers: Any) -> None:
         """Begin anew, remembering the version that ``headers`` describe."""
@@ -121,23 +125,17 @@ class PartialFile:
 
     def complete(self) -> None:
         """Give the whole file its name."""
-        self.path.replace(self.target)
+        with open_folder(self.path.parent, make=False) as folder:
+            descriptor = folder.open_file(self.path.name, os.O_RDONLY)
+            status = os.fstat(descriptor)
+            os.close(descriptor)
+            folder.rename(self.path.name, self.target.name, status)
         self._notes.unlink(missing_ok=True)
 
 
 def _header_text(value: object) -> str | None:
     """The value of a header if it can be sent back as one, or None."""
     return value if isinstance(value, str) and _VALIDATOR.fullmatch(value) else None
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirections stay on the web, and on https once they are there."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
-        if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise DownloadError(f"{req.full_url}: the server redirects to {newurl}, which is not safe to follow")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(
@@ -171,7 +169,7 @@ def download(
     Raises:
         DownloadError: the address, the length or the server is wrong, the disk is full, or the attempts are used up.
     """
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: only http and https can be fetched")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile(target, url)
@@ -213,13 +211,16 @@ def _receive(
         headers["Range"] = f"bytes={done}-"
         if validator:
             headers["If-Range"] = validator
-    opener = urllib.request.build_opener(_SafeRedirects)
     try:
-        response = opener.open(urllib.request.Request(partial.url, headers=headers), timeout=timeout)
+        response = opener().open(urllib.request.Request(partial.url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         if _is_whole(error, done, size):
             return
         _explain(error, partial)
+    except UnsafeAddressError as error:
+        raise DownloadError(f"{partial.url}: {error}") from None
+    except ValueError as error:  # of an address, in the request or in a redirection
+        raise DownloadError(f"{partial.url}: it, or an address the server redirects to, is wrong ({error})") from None
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from error
     with response:

@@ -1,4 +1,4 @@
-"""A lock between processes that ends with the process that holds it."""
+"""Locks between processes on open files; the system releases them when the process dies, however it dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,65 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PAUSE = 0.1  # seconds between attempts where the system cannot wait
+from mambair.system.path_gate import open_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_PAUSES = (0.001, 0.1)  # seconds between attempts: at first, and at most
+# Windows locks bytes, which nobody else can read or write then: one behind the content of any file that is locked here
+_BYTE = 2**31 - 2
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file; return False if another process, or another opening of this one, holds its lock.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            _lock_byte(descriptor, "LK_NBLCK")
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Release the lock of an open file; closing the file does so, too."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        _lock_byte(descriptor, "LK_UNLCK")
+
+
+@contextlib.contextmanager
+def locked(descriptor: int, *, seconds: float | None = None) -> Iterator[None]:
+    """Hold the lock of an open file during the block; wait for it.
+
+    Args:
+        descriptor: of the file.
+        seconds: how long to wait at most; None waits until the others are done.
+
+    Raises:
+        TimeoutError: another process holds it for longer.
+        OSError: the file system has no locks.
+    """
+    give_up = None if seconds is None else time.monotonic() + seconds
+    pause, longest = _PAUSES
+    while not try_lock(descriptor):
+        if give_up is not None and time.monotonic() > give_up:
+            raise TimeoutError(f"another process has held its lock for {seconds:.0f} s; end that process")
+        time.sleep(pause)
+        pause = min(2 * pause, longest)
+    try:
+        yield
+    finally:
+        unlock(descriptor)
 
 
 @contextlib.contextmanager
@@ -16,29 +74,26 @@ def exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time into the block, and make the others wait.
 
     Args:
-        path: an empty file in a folder of this user; it is made if it is missing, and stays.
+        path: an empty file; it is made if it is missing, and stays.
+
+    Raises:
+        OSError: it cannot be made or locked (UnsafePathError: something else is there).
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags, 0o600)
+    with open_folder(path.parent) as folder:
+        descriptor = folder.open_file(path.name, os.O_RDWR | os.O_CREAT)
     try:
-        _wait(descriptor)
-        yield
+        with locked(descriptor):
+            yield
     finally:
         os.close(descriptor)
 
 
-def _wait(descriptor: int) -> None:
-    if os.name == "posix":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
+def _lock_byte(descriptor: int, mode: str) -> None:
     import msvcrt
 
-    while True:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            time.sleep(_PAUSE)
-        else:
-            return
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, getattr(msvcrt, mode), 1)  # type: ignore[attr-defined]
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mambair.system.bounded_reader import parse_json
+from mambair.system.file_lock import locked
 from mambair.system.path_gate import open_folder
 
-if sys.platform != "win32":
-    import fcntl
-
 MAX_LINE = 2**20  # bytes
-MAX_DEPTH = 32
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_WAIT = 60.0  # seconds for others who append, each of whom takes milliseconds
 
 
 class AppendError(OSError):
@@ -27,14 +22,11 @@ class AppendError(OSError):
 
 
 def parse_object(line: bytes) -> dict[str, Any] | None:
-    """The object on a line; None if it is something else, too long, too deep, or has numbers that are not finite."""
-    if len(line) > MAX_LINE or _depth(line) > MAX_DEPTH:
-        return None
+    """The object on a line; None if it is longer than ``MAX_LINE``, or anything that `parse_json` refuses."""
     try:
-        value = parse_json(line)
+        return parse_json(line) if len(line) <= MAX_LINE else None
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
 
 
 def read_objects(stream: BinaryIO) -> Iterator[tuple[dict[str, Any] | None, int]]:
@@ -143,9 +135,7 @@ class JsonLines:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    if sys.platform != "win32":
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
+    with locked(descriptor, seconds=_WAIT):
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if end:
             os.lseek(descriptor, end - 1, os.SEEK_SET)
@@ -153,17 +143,3 @@ def _append(descriptor: int, line: bytes) -> None:
         while line:
             line = line[os.write(descriptor, line) :]
         os.fsync(descriptor)
-    finally:
-        if sys.platform != "win32":
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _depth(line: bytes) -> int:
-    """How deep brackets are nested; at most so many where there are few."""
-    if (count := line.count(b"[") + line.count(b"{")) <= MAX_DEPTH:
-        return count
-    depth = deepest = 0
-    for character in _STRING.sub(b"", line):
-        depth += (character in b"[{") - (character in b"]}")
-        deepest = max(deepest, depth)
-    return deepest

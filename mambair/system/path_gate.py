@@ -1,22 +1,32 @@
 """The gate to folders that strangers may have filled: no link is followed, and only regular files are opened.
 
 A folder is held by its descriptor where the system has such calls (``dir_fd``), so that what is done in it is done in
-it, whatever happens to its path meanwhile. On Windows each name is checked before it is used.
+it, whatever happens to its path meanwhile. On Windows the folder and each name in it are checked before and after use.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+IS_WINDOWS = os.name == "nt"
 _HAS_DESCRIPTORS = {os.open, os.stat, os.mkdir, os.rmdir, os.unlink, os.rename} <= os.supports_dir_fd
 # O_NONBLOCK: a pipe that takes the place of a file is not waited for
+_FOLLOWS_LINKS = not hasattr(os, "O_NOFOLLOW")
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _AS_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_JUNCTION = 0xA0000003  # of Windows: a folder that is another one's; `stat.S_ISLNK` does not know it
+# what Windows takes for a device (also with an ending), for a stream of a file, or cuts
+_DEVICES = r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])"
+_RESERVED = re.compile(
+    rf"{_DEVICES} *(?:\..*)?|.*[. ]|.*[<>:\"/\\|?*\x00-\x1f].*",
+    re.IGNORECASE | re.DOTALL,
+)
 _KINDS = {
     stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a folder",
@@ -41,6 +51,7 @@ class Folder:
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path, self._descriptor = path, descriptor
+        self._status = path.stat() if descriptor is None else None
 
     def __enter__(self) -> Folder:
         return self
@@ -85,11 +96,17 @@ class Folder:
         with self._named(name):
             descriptor = os.open(self._place(name), flags | _SAFELY, 0o666, dir_fd=self._descriptor)
         status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        problem = None
+        if not stat.S_ISREG(status.st_mode):
+            problem = "is no regular file"
+        elif status.st_nlink > 1:
+            problem = "is a hard link to another file"
+        elif _FOLLOWS_LINKS and not self.has(name, status):
+            problem = "became a link to another file while it was opened"
+        if problem is None:
             return descriptor
         os.close(descriptor)
-        what = "is no regular file" if not stat.S_ISREG(status.st_mode) else "is a hard link to another file"
-        raise UnsafePathError(f"{self.path / name} {what}; remove it")
+        raise UnsafePathError(f"{self.path / name} {problem}; remove it")
 
     def create(self, name: str) -> int:
         """Create a file and return its descriptor, open for reading and writing; a file or link of that name goes.
@@ -147,7 +164,8 @@ class Folder:
         return present is not None and os.path.samestat(present, status)
 
     def refuse_folder(self, name: str) -> None:
-        """Raise UnsafePathError if ``name`` is a folder, which no file can replace."""
+        """Raise UnsafePathError if ``name`` is a folder, which no file can replace, or can be no file's name here."""
+        self._refuse_reserved(name)
         present = self.status(name)
         if present is not None and stat.S_ISDIR(present.st_mode):
             raise UnsafePathError(f"{self.path / name} is a folder, where a file is to be written; remove or rename it")
@@ -168,12 +186,23 @@ class Folder:
             raise
 
     def _place(self, name: str) -> str:
-        return name if self._descriptor is not None else str(self.path / name)
+        if self._status is None:
+            return name
+        if not os.path.samestat(self.path.stat(), self._status):
+            raise UnsafePathError(f"{self.path} was replaced by another folder meanwhile; nothing is written there")
+        return str(self.path / name)
+
+    def _refuse_reserved(self, name: str) -> None:
+        if is_reserved(name):
+            raise UnsafePathError(
+                f"{self.path / name} cannot be a file on Windows, which reserves that name; change it"
+            )
 
     def _refuse(self, name: str, kind: int) -> None:
+        self._refuse_reserved(name)
         present = self.status(name)
-        if present is not None and stat.S_IFMT(present.st_mode) != kind:
-            found = _KINDS.get(stat.S_IFMT(present.st_mode), "something else")
+        if present is not None and (is_kind := _kind(present)) != kind:
+            found = _KINDS.get(is_kind, "something else")
             expected = "a folder" if kind == stat.S_IFDIR else "a regular file"
             raise UnsafePathError(f"{self.path / name} is {found}, where {expected} is expected; remove it")
 
@@ -211,6 +240,17 @@ def parts_below(path: Path, folder: Path) -> tuple[str, ...]:
     if not is_within(here, there):
         raise UnsafePathError(f"a link in the output folder leads out of it: {path}; remove it")
     return Path(here).relative_to(there).parts
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether this system is Windows, and takes ``name`` for a device, a stream of a file or another name."""
+    return IS_WINDOWS and _RESERVED.fullmatch(name) is not None
+
+
+def _kind(status: os.stat_result) -> int:
+    """The file type of a status; a junction of Windows is a link."""
+    is_junction = getattr(status, "st_reparse_tag", 0) == _JUNCTION
+    return stat.S_IFLNK if is_junction else stat.S_IFMT(status.st_mode)
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -54,10 +54,10 @@ def highest_bytes() -> int | None:
     """
     if _STATUS.is_file():
         return _status("VmHWM")
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -23,6 +23,8 @@ _LATEX = {
 
 
 _MARKDOWN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{character: f"\\{character}" for character in "\\|[]`"}}
+NOT_FINITE = ("inf", "-inf", "nan")
+"""Numbers that JSON lacks, as `jsonable` writes them."""
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
+import io
 import logging
 import math
 import sys
@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from mambair.system.console import printable
+from mambair.system.jsonl import JsonLines
+from mambair.system.private_append import open_to_append
 from mambair.system.process_memory import highest_bytes
 from mambair.system.tables import jsonable
 
@@ -57,18 +60,32 @@ def start_logging(log_file: Path | None, *, is_main: bool, held: HeldLog | None 
     if log_file is None:
         handler: logging.Handler = logging.StreamHandler(sys.stdout)
     elif is_main:
-        handler = logging.FileHandler(log_file, encoding="utf-8")
+        handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         # basicsr's models write to their own logger, which has a screen handler of its own
         logging.getLogger("basicsr").addHandler(handler)
     else:
         return []
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_Printable(FORMAT))
     if held is not None:
         stop_logging([held])
         for record in held.records:
             handler.handle(record)
     package_log.addHandler(handler)
     return [handler]
+
+
+class _LogFile(logging.FileHandler):
+    """A log file behind the path gate: no link is followed, and only a regular file is appended to."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), encoding=self.encoding, errors=self.errors)
+
+
+class _Printable(logging.Formatter):
+    """Lines without control characters; further lines of a message are indented, so that none passes for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
 def stop_logging(handlers: list[logging.Handler]) -> None:
@@ -151,7 +168,7 @@ class RunLog:
         self.total_iterations = total_iterations
         self.batch_size = batch_size
         self.tensorboard = tensorboard
-        self._metrics_file = metrics_file
+        self._metrics_file = None if metrics_file is None else JsonLines(metrics_file)
 
     def report(
         self,
@@ -202,10 +219,11 @@ class RunLog:
 
     def _append(self, record: Mapping[str, Any]) -> None:
         if self._metrics_file is not None:
-            with self._metrics_file.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(jsonable(record)) + "\n")
+            self._metrics_file.append(jsonable(record))
 
     def close(self) -> None:
-        """Flush and close TensorBoard's file."""
+        """Close metrics.jsonl, and flush and close TensorBoard's file."""
+        if self._metrics_file is not None:
+            self._metrics_file.close()
         if self.tensorboard is not None:
             self.tensorboard.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from mambair import __version__
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.system.atomic_file import atomic_path
+from mambair.system.jsonl import JsonLines
 from mambair.system.machine import describe_machine
 from mambair.training.sample_pictures import Restoring, samples
 
@@ -65,13 +65,21 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     Iterations done twice, because a killed run went on from an earlier checkpoint, count as they were done last.
     """
     latest: dict[tuple[int, str], dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        latest[record["iter"], record.get("validation", "")] = record
+    for record in JsonLines(path).new():
+        if record is not None and _is_record(record):
+            latest[record["iter"], record.get("validation", "")] = record
     return [latest[key] for key in sorted(latest)]
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Return whether the entries that the report relies on have the types that `RunLog` writes."""
+    baseline = record.get("baseline", {"name": ""})
+    return (
+        isinstance(record.get("iter"), int)
+        and isinstance(record.get("validation", ""), str)
+        and (isinstance(baseline, dict) and isinstance(baseline.get("name"), str))
+        and all(isinstance(record.get(key, 0), int | float) for key in ("seconds", "memory_mib"))
+    )
 
 
 def describe(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,7 +92,7 @@ def describe(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> li
     ]
     if steps:
         mean = sum(record["seconds"] for record in steps) / len(steps)
-        memory = max(record["memory_mib"] for record in steps)
+        memory = max(record.get("memory_mib", 0.0) for record in steps)
         lines += [f"- {mean:.3f} s per iteration, {memory:.0f} MiB at most"]
     return lines
 

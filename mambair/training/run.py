@@ -19,6 +19,8 @@ from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.options.errors import SettingError, made_of
 from mambair.system.distributed import Processes, start_processes
+from mambair.system.jsonl import AppendError
+from mambair.system.path_gate import UnsafePathError
 from mambair.training.batch_plan import BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
 from mambair.training.experiment import (
@@ -197,9 +199,10 @@ def run_to_exit_code(loop: Loop) -> int:
             logger.error("training stopped: %s", error)
             return 1
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno not in DISK_FULL and not isinstance(error, AppendError | UnsafePathError):
                 raise
-            logger.error("training stopped: %s; make room and go on with --auto_resume", error)
+            advice = "make room and" if error.errno in DISK_FULL else "then"
+            logger.error("training stopped: %s; %s go on with --auto_resume", error, advice)
             return 1
     if not finished:
         logger.warning(

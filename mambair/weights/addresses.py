@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import urllib.parse
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from mambair.system.bounded_reader import read_json
 
 TABLE = Path(__file__).with_name("addresses.json")
 HUB = "https://huggingface.co"
@@ -46,7 +47,7 @@ class RemoteWeights:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
-    return json.loads(TABLE.read_text(encoding="utf-8"))
+    return read_json(TABLE)
 
 
 def names() -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from typing import Any
 
 from mambair.archs import detectors
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.bounded_reader import parse_json
 from mambair.system.console import printable
 from mambair.weights.checkpoint import ARCH_KEY, KWARGS_KEY, Checkpoint, CheckpointError
 
@@ -50,13 +50,11 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         )
     text = checkpoint.metadata.get(KWARGS_KEY, "{}")
     try:
-        kwargs = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not JSON ({error})") from error
-    if not isinstance(kwargs, dict):
+        kwargs = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(
-            f"{checkpoint.source}: {KWARGS_KEY} in its metadata is not a table of arguments: {text[:80]!r}"
-        )
+            f"{checkpoint.source}: {KWARGS_KEY} in its metadata is no JSON object of arguments ({error}): {text[:80]!r}"
+        ) from error
     accepted = inspect.signature(ARCH_REGISTRY.get(arch)).parameters
     unknown = [name for name in kwargs if name not in accepted]
     if unknown:

@@ -16,6 +16,7 @@ import pytest
 
 from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
 from mambair.data_tools.dataset_download import DatasetDownloads
+from mambair.system import web_connections
 from mambair.system.download import DownloadError, download
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes of POSIX")
@@ -29,11 +30,11 @@ OutcomeOf = Callable[[Attack], str]
 class Server:
     """Answers every request with given bytes, then hangs up."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, host: str = "127.0.0.1") -> None:
         self.answer = answer
         self.asked: list[bytes] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/set.zip"
+        self._socket = socket.create_server((host, 0))
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}/set.zip"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -147,6 +148,75 @@ def list_in_the_notes(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return _downloaded_beside(folder, _with_notes(lambda url: json.dumps({"url": url, "validator": [1]})))
 
 
+def redirected(folder: Path, patch: pytest.MonkeyPatch, location: str, *, is_public: bool = True) -> str:
+    """A download whose server counts as one of the internet, and redirects to ``location``; PORT: of a server there."""
+    private = Server(answer_with(b"secret", "Content-Length: 6"))
+    location = location.replace("PORT", private.url.rpartition(":")[2].partition("/")[0])
+    server = Server(answer_with(b"", f"Location: {location}", "Content-Length: 0", status="302 Found"), "127.0.0.2")
+    if is_public:
+        patch.setattr(web_connections, "is_private", lambda address: address != "127.0.0.2")
+    target = folder / "downloads" / "set.zip"
+    try:
+        download(server.url, target, attempts=2, pause=0.0, timeout=5.0)
+    finally:
+        assert any(private.asked) == target.exists(), "nothing is sent to a place that is refused"
+    return f"fetched {target.read_bytes()!r}"
+
+
+def redirection_to_this_machine(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://127.0.0.1:PORT/latest/meta-data")
+
+
+def redirection_to_this_machine_by_name(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://localhost:PORT/")
+
+
+def redirection_to_this_machine_by_a_number(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://2130706433:PORT/")
+
+
+def redirection_to_a_file(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, f"file://{folder}/private.txt")
+
+
+def redirection_to_another_protocol(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "ftp://127.0.0.1:PORT/a")
+
+
+def redirection_with_an_escape(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, f"gopher://a{ESCAPE[0]}b/")
+
+
+def redirection_to_no_address(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://[::1/")
+
+
+def redirection_to_a_long_name(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, f"http://{'a' * 70}.invalid/")
+
+
+def redirection_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "/again")
+
+
+def redirection_within_a_private_network(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://127.0.0.1:PORT/", is_public=False)
+
+
+def redirection_that_the_user_allows(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("MAMBAIR_PRIVATE_ADDRESSES", "1")
+    return redirected(folder, patch, "http://127.0.0.1:PORT/")
+
+
+def redirection_behind_a_proxy(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """The proxy is on this machine, as proxies often are, and resolves the names; numbers are still checked."""
+    proxy = Server(answer_with(b"", "Location: http://169.254.169.254/a", "Content-Length: 0", status="302 Found"))
+    patch.setenv("http_proxy", proxy.url.rpartition("/")[0])
+    patch.setenv("no_proxy", "")
+    download("http://example.invalid/set.zip", folder / "downloads" / "set.zip", attempts=1, timeout=5.0)
+    return "fetched"
+
+
 FETCHED = r"^\['set\.zip'\] b'GET (?!.*(Evil|Range))"
 
 
@@ -165,6 +235,18 @@ ATTACKS: dict[Attack, str] = {
     notes_nested_deeply: FETCHED,
     header_in_the_notes: FETCHED,
     list_in_the_notes: FETCHED,
+    redirection_to_this_machine: r"redirects to 127\.0\.0\.1, an address of a private network .*; if you trust",
+    redirection_to_this_machine_by_name: r"redirects to localhost, an address of a private network \(127\.0\.0\.1\)",
+    redirection_to_this_machine_by_a_number: r"redirects to 2130706433, an address of a private network",
+    redirection_to_a_file: r"302 Found - Redirection to url 'file:///.*' is not allowed",
+    redirection_to_another_protocol: r"redirects to ftp://127\.0\.0\.1:\d+/a, which is not safe to follow",
+    redirection_with_an_escape: r"302 Found - Redirection to url 'gopher://a\\x1bb/' is not allowed",
+    redirection_to_no_address: r"or an address the server redirects to, is wrong \(Invalid IPv6 URL\)",
+    redirection_to_a_long_name: r"or an address the server redirects to, is wrong \(.*label.*too long|no connection",
+    redirection_without_end: r"the server answers 302 .*infinite loop",
+    redirection_within_a_private_network: r"^fetched b'secret'$",
+    redirection_that_the_user_allows: r"^fetched b'secret'$",
+    redirection_behind_a_proxy: r"redirects to 169\.254\.169\.254, an address of a private network",
 }
 
 
@@ -174,7 +256,20 @@ def test_downloads(attack: Attack, outcome: str, outcome_of: OutcomeOf, monkeypa
     monkeypatch.setenv("no_proxy", "*")
     text = outcome_of(attack)
     assert re.search(outcome, text)
-    assert text.startswith("DownloadError: ") == (outcome != FETCHED)
+    assert text.startswith("DownloadError: ") == (outcome != FETCHED and "secret" not in outcome)
+
+
+ADDRESSES = {
+    **dict.fromkeys(["127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254"], True),
+    **dict.fromkeys(["0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0"], True),
+    **dict.fromkeys(["fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "ff02::1"], True),
+    **dict.fromkeys(["1.1.1.1", "172.32.0.1", "2606:4700:4700::1111", "::ffff:1.1.1.1"], False),
+}
+
+
+@pytest.mark.parametrize(("address", "is_private"), ADDRESSES.items())
+def test_addresses_of_private_networks(address: str, is_private: bool) -> None:
+    assert web_connections.is_private(address) == is_private
 
 
 def test_a_reason_of_the_server_is_escaped_in_the_log(

@@ -29,18 +29,25 @@ OutcomeOf = Callable[[Attack], str]
 
 LOCKS = {
     "infinity": ('{"files": {}, "unpacked": {"a": Infinity}}', "Infinity is not a number of JSON"),
+    "a key twice": ('{"files": {}, "files": {}, "unpacked": {}}', "the key 'files' is there twice"),
+    "another encoding": ("\udcff{}", r"it is not UTF-8 text: byte 0 is 0xff"),
     "a large power": ('{"files": {}, "unpacked": {"a": 1e999}}', "1e999 is too large a number"),
-    "a long number": (f'{{"files": {{}}, "unpacked": {{"a": {DIGITS}}}}}', "cannot be read"),
-    "nested deeply": (DEEP, "it is nested too deeply"),
+    "a long number": (
+        f'{{"files": {{}}, "unpacked": {{"a": {DIGITS}}}}}',
+        "an integer has 5000 digits; at most 30",
+    ),
+    "nested deeply": (DEEP, "it is nested deeper than 32 levels"),
     "a negative count": ('{"files": {}, "unpacked": {"a": -1}}', "must be an integer, got -1"),
     "no digest": ('{"files": {"a": {"sha256": "00", "size": 1}}, "unpacked": {}}', "64 hexadecimal digits"),
-    "a list": ("[]", "cannot be read"),
+    "a list": ("[]", "expected a JSON object, got an array"),
+    "a text": ('"x"', "expected a JSON object, got a text"),
+    "nothing": ("", "Expecting value"),
 }
 
 
 @pytest.mark.parametrize(("content", "outcome"), LOCKS.values(), ids=LOCKS)
 def test_lock_files(content: str, outcome: str, tmp_path: Path) -> None:
-    (tmp_path / LOCK_NAME).write_text(content)
+    (tmp_path / LOCK_NAME).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(LockError, match=outcome) as caught:
         LockFile(tmp_path / LOCK_NAME)
     assert str(caught.value).isprintable()
@@ -132,7 +139,7 @@ ATTACKS: dict[Attack, str] = {
     file_above_the_limit: "^ValueError: .*it has more than 3 bytes",
     json_with_nan: "^ValueError: .*NaN is not a number of JSON",
     append_through_a_link: "^False line",
-    weights_with_nested_metadata: "^CheckpointError: .*is not JSON",
+    weights_with_nested_metadata: r"^CheckpointError: .*is no JSON object of arguments \(it is nested deeper",
     weights_with_an_escape_in_a_name: r"^CheckpointError: .*\\x1b\]0;owned\\x07 is sparse",
     weights_without_tensors_but_with_an_escape: r"^CheckpointError: .*the file has \\x1b\]0;owned",
 }

@@ -52,7 +52,7 @@ def test_a_pass_that_fails_leaves_the_counts(
         (["nothing"], "there is no such file"),
         (["MambaIR", "--size", "12by4"], "must be WIDTHxHEIGHT in pixels, such as 1280x720; got '12by4'"),
         (["MambaIR", "--size", "0x4"], "must be WIDTHxHEIGHT"),
-        (["MambaIR", "--kwargs", "{"], "--kwargs is not JSON"),
+        (["MambaIR", "--kwargs", "{"], "--kwargs must be a JSON object of arguments (Expecting"),
         (["MambaIR", "--kwargs", "3"], "must be a JSON object"),
         (["MambaIR", "--repeats", "0"], "--repeats: must be an integer from 1, got '0'"),
         (["MambaIR", "--kwargs", '{"dim": 3}'], "cannot be built"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from mambair.evaluation.score_cache import ScoreCache, digest, key_of
+from mambair.system.path_gate import UnsafePathError
 
 ONE = {"image": "über | 画\n", "scores": {"psnr": 30.125, "ssim": 0.9}, "seconds": 0.5, "machine": "machine"}
 
@@ -16,7 +18,8 @@ ONE = {"image": "über | 画\n", "scores": {"psnr": 30.125, "ssim": 0.9}, "secon
 def test_numbers_and_names_come_back(tmp_path: Path) -> None:
     cache = ScoreCache(tmp_path / "new" / "journal.jsonl")
     cache.add("a", ONE)
-    cache.add("b", {"scores": {"psnr": math.inf, "ssim": math.nan}})
+    cache.add("b", {**ONE, "scores": {"psnr": math.inf, "ssim": math.nan}})
+    assert '"psnr": "inf", "ssim": "nan"' in cache.path.read_text("utf-8"), "JSON has no such numbers"
     again = ScoreCache(cache.path)
     assert again.find("a") == ONE
     entry = again.find("b")
@@ -32,16 +35,39 @@ def test_a_line_cut_off_by_a_crash_costs_itself_only(tmp_path: Path, cut: int) -
     cache.add("b", ONE)
     path.write_bytes(path.read_bytes()[:-cut])
     again = ScoreCache(path)
-    assert again.find("a") == ONE and (again.find("b") is None) == (cut > 1)
+    assert again.find("a") == ONE and again.find("b") is None
     again.add("c", ONE)
     assert ScoreCache(path).find("c") == ONE and ScoreCache(path).find("a") == ONE
 
 
-@pytest.mark.parametrize("line", ["", "{", "[1]", "null", '{"key": "a"}', '{"version": 2, "x": 2}', "\0"])
+ENTRY = '{"key": "a", "version": 2, "scores": {"psnr": 30.5}, "seconds": 0.5, "machine": "m"}'
+OTHERS = {
+    **{text: text for text in ("", "{", "[1]", "null", '{"key": "a"}', '{"version": 2, "x": 2}', "\0")},
+    "a list of scores": ENTRY.replace('{"psnr": 30.5}', "[30.5]"),
+    "a score of text": ENTRY.replace("30.5", '"high"'),
+    "a score of an object": ENTRY.replace("30.5", "{}"),
+    "infinity": ENTRY.replace("30.5", "Infinity"),
+    "seconds of text": ENTRY.replace("0.5", '"0.5"'),
+    "no machine": ENTRY.replace('"m"', "null"),
+    "a key of another type": ENTRY.replace('"a"', "1"),
+    "deep": ENTRY.replace("30.5", '{"a":' * 100 + "1" + "}" * 100),
+}
+
+
+@pytest.mark.parametrize("line", OTHERS.values(), ids=OTHERS)
 def test_lines_of_another_kind_are_ignored(tmp_path: Path, line: str) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text(line + "\n", encoding="utf-8")
-    assert len(ScoreCache(path)) == 0
+    path.write_text(line + "\n" + ENTRY.replace('"a"', '"b"') + "\n", encoding="utf-8")
+    cache = ScoreCache(path)
+    assert len(cache) == 1 and cache.find("b") == {"scores": {"psnr": 30.5}, "seconds": 0.5, "machine": "m"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_link_in_place_of_the_cache_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("mine")
+    (tmp_path / "journal.jsonl").symlink_to(tmp_path / "private")
+    with pytest.raises(UnsafePathError, match=r"journal\.jsonl is a link, where a regular file is expected; remove it"):
+        ScoreCache(tmp_path / "journal.jsonl")
 
 
 def test_lines_of_another_version_are_not_used(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ with torch.inference_mode():
 def work():
     settings = {"weights": "abc"}
     restorer = Restorer(Replicate(), device="cpu", tile=64)
-    return pipeline.restore_files(restorer, plan_jobs(source, out), ledger=resume.Ledger(out, settings), quiet=True)
+    ledger = resume.Ledger(out, settings, details=True)
+    return pipeline.restore_files(restorer, plan_jobs(source, out), ledger=ledger, quiet=True)
 
 def forked(prepare=lambda: None):
     child = os.fork()

@@ -115,3 +115,19 @@ def test_who_is_waited_for_is_told_once(
     assert report.complete and len(report.written) == 5 and len(pauses) == 4
     line = f"waiting for other processes, which are at work on 2 images: {photos / 'a.png'}, ...\n"
     assert capsys.readouterr().err.count(line) == 1
+
+
+def test_what_others_hold_for_ever_is_given_up(
+    photos: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = photos.parent / "out"
+    claims = [Ledger(out, {}).claim(job) for job in plan_jobs(photos, out).jobs[:2]]
+    monkeypatch.setattr(pipeline, "_PATIENCE", 0.0)
+    report = restore_files(restorer, plan_jobs(photos, out), ledger=Ledger(out, {}), quiet=True)
+    assert [path.name for path in report.left] == ["a.png", "b.png"] and len(report.written) == 3
+    assert not report.complete and not report.failed
+    assert report.stopped == "other processes hold them, and finished none for 0 minutes"
+    assert capsys.readouterr().err.count("stopped: other processes hold them, and finished none for 0 minutes\n") == 1
+    for claim in claims:
+        assert claim is not None
+        claim.release()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mambair.system.download import DownloadError, PartialFile, _SafeRedirects, download
+from mambair.system.download import DownloadError, PartialFile, download
+from mambair.system.web_connections import UnsafeAddressError, _Redirects
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -224,8 +225,8 @@ def test_redirections_on_the_web_are_followed(server: tuple[str, Behaviour], tmp
 
 def test_redirections_do_not_leave_https() -> None:
     request = urllib.request.Request("https://host/a.zip")
-    with pytest.raises(DownloadError, match="not safe to follow"):
-        _SafeRedirects().redirect_request(request, None, 302, "Found", {}, "http://host/a.zip")
+    with pytest.raises(UnsafeAddressError, match="not safe to follow"):
+        _Redirects().redirect_request(request, None, 302, "Found", {}, "http://host/a.zip")
 
 
 def test_nobody_there_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from mambair.system.jsonl import MAX_DEPTH, MAX_LINE, AppendError, JsonLines, parse_object
+from mambair.system.bounded_reader import MAX_DEPTH
+from mambair.system.jsonl import MAX_LINE, AppendError, JsonLines, parse_object
 from mambair.system.path_gate import UnsafePathError
+
+pytestmark = pytest.mark.usefixtures("any_system")
 
 LINES: dict[str, tuple[bytes, dict[str, Any] | None]] = {
     "object": (b'{"a": [1, {"b": 2.5}]}', {"a": [1, {"b": 2.5}]}),
@@ -23,6 +26,9 @@ LINES: dict[str, tuple[bytes, dict[str, Any] | None]] = {
     "far too deep": (b"[" * 500_000, None),
     "deep objects": (b'{"a":' * 150_000, None),
     "too long": (b'{"a": "' + b"x" * MAX_LINE + b'"}', None),
+    "quotes without end": (b'[[[[{"' + b'\\"' * 500_000, None),
+    "a key twice": (b'{"a": 1, "a": 2}', None),
+    "another encoding": ('{"a": 1}'.encode("utf-16"), None),
     "list": (b"[1]", None),
     "torn": (b'{"a": 1', None),
     "empty": (b"", None),

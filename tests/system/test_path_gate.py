@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mambair.system.path_gate import Folder, UnsafePathError, open_folder
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="makes links and pipes"),
+    pytest.mark.usefixtures("any_system"),
+]
 
 Make = Callable[[Path, Path], object]  # at this path, something that leads to that private file
 WAYS: dict[str, Make] = {
@@ -60,7 +65,10 @@ def test_what_is_planted_between_looking_and_opening_is_not_followed(
 ) -> None:
     WAYS[way](tmp_path / "inside" / "name", private)
     monkeypatch.setattr(Folder, "_refuse", lambda self, name, kind: None)  # the look came before
-    with open_folder(tmp_path / "inside") as folder, pytest.raises(OSError, match=r"symbolic links|no regular file"):
+    with (
+        open_folder(tmp_path / "inside") as folder,
+        pytest.raises(OSError, match=r"symbolic links|is no regular|became a link"),
+    ):
         folder.open_file("name", os.O_RDWR | os.O_CREAT | os.O_APPEND)
     assert untouched(private)
 
@@ -137,7 +145,7 @@ def test_no_link_leads_out(make: Make, message: str | None, private: Path, tmp_p
 
 
 def test_a_link_planted_after_the_look_is_not_followed(
-    private: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    private: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_system: str
 ) -> None:
     inside, enter = tmp_path / "inside", Folder.enter
 
@@ -148,9 +156,14 @@ def test_a_link_planted_after_the_look_is_not_followed(
         return enter(self, name, make=make)
 
     monkeypatch.setattr(Folder, "enter", plant)
-    with open_folder(inside / "a" / "b", within=inside) as folder:
-        os.close(folder.create("name"))
-    assert (inside / "moved" / "b" / "name").is_file() and untouched(private)
+    if any_system == "Windows":
+        with pytest.raises(UnsafePathError, match="a was replaced by another folder meanwhile"):
+            open_folder(inside / "a" / "b", within=inside)
+    else:
+        with open_folder(inside / "a" / "b", within=inside) as folder:
+            os.close(folder.create("name"))
+        assert (inside / "moved" / "b" / "name").is_file()
+    assert untouched(private)
 
 
 def test_the_named_folder_may_be_a_link(private: Path, tmp_path: Path) -> None:
@@ -180,3 +193,41 @@ def test_errors_of_the_system_name_the_whole_path(tmp_path: Path) -> None:
             with pytest.raises(FileNotFoundError) as caught:
                 call()
             assert str(caught.value) == f"[Errno 2] No such file or directory: '{tmp_path / 'a' / 'b'}'"
+
+
+RESERVED = ["CON", "nul.png", "com1", "LPT\u00b2.txt", "aux .png", "a.", "a ", "photo.png:stream", "a?", "a<b", "tab\t"]
+PLAIN = ["con-1.png", "console.png", "com10", "nulls", "a.b", ".con", "ä è", "\u200b"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_that_windows_reserves(name: str, any_system: str, tmp_path: Path) -> None:
+    with open_folder(tmp_path) as folder:
+        os.close(folder.create("new"))
+        calls = (
+            lambda: os.close(folder.create(name)),
+            lambda: os.close(folder.open_file(name, os.O_RDWR | os.O_CREAT)),
+            lambda: folder.rename("new", name, (tmp_path / "new").stat()),
+        )
+        for call in calls:
+            if any_system == "Windows":
+                with pytest.raises(UnsafePathError, match="cannot be a file on Windows, which reserves that name"):
+                    call()
+            else:
+                call()
+    assert [path.name for path in tmp_path.iterdir()] == (["new"] if any_system == "Windows" else [name])
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_names_are_files(name: str, tmp_path: Path) -> None:
+    with open_folder(tmp_path) as folder:
+        os.close(folder.create(name))
+    assert (tmp_path / name).is_file()
+
+
+def test_a_junction_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "junction").mkdir()
+    junction = SimpleNamespace(st_mode=stat.S_IFDIR, st_reparse_tag=0xA0000003)
+    with open_folder(tmp_path) as folder:
+        monkeypatch.setattr(Folder, "status", lambda self, name: junction)
+        with pytest.raises(UnsafePathError, match="junction is a link, where a folder is expected; remove it"):
+            folder.enter("junction", make=False)

@@ -1,0 +1,115 @@
+"""Connections of downloads: redirections stay on the web, on https once there, and out of private networks."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import urllib.parse
+import urllib.request
+from functools import partial
+from typing import Any
+
+PRIVATE_VARIABLE = "MAMBAIR_PRIVATE_ADDRESSES"
+
+
+class UnsafeAddressError(RuntimeError):
+    """A server redirects to a place that a download does not follow to; the message is one line."""
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """Return an opener for one request and its redirections.
+
+    The host of the request may be anywhere, as the user chose it. A redirection may lead to another host of a private
+    network (this machine, 10/8, 169.254/16, fe80::/10, ...) only if all hosts before were in one, or if
+    ``MAMBAIR_PRIVATE_ADDRESSES=1``. Addresses are checked on the open connection, whatever names lead to it. A proxy
+    resolves names itself; behind one, only hosts that are numbers are checked.
+    """
+    places = _Places()
+    return urllib.request.build_opener(_Redirects, _Http(places), _Https(places))
+
+
+class _Places:
+    """Where the connections of one request went."""
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self.was_public = False
+
+    def visit(self, host: str, address: str | None) -> None:
+        """Take note of a connection.
+
+        Raises:
+            UnsafeAddressError: it leads from a public host into a private network.
+        """
+        self.first = self.first or host
+        if address is None or not is_private(address):
+            self.was_public = True
+        elif self.was_public and host != self.first and os.environ.get(PRIVATE_VARIABLE, "") in ("", "0"):
+            raise UnsafeAddressError(
+                f"the server redirects to {host}, an address of a private network ({address}), which is not followed; "
+                f"if you trust that, set {PRIVATE_VARIABLE}=1"
+            )
+
+
+def is_private(address: str) -> bool:
+    """Return whether an IP address belongs to this machine or to a network that is not the internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return not ip.is_global or ip.is_multicast
+
+
+class _Watched:
+    """A connection that tells where it went, before a request is sent."""
+
+    def __init__(self, *args: Any, places: _Places, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = places
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self._places.visit(self.host, self.sock.getpeername()[0])  # type: ignore[attr-defined]
+
+
+class _HttpConnection(_Watched, http.client.HTTPConnection): ...
+
+
+class _HttpsConnection(_Watched, http.client.HTTPSConnection): ...
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, places: _Places) -> None:
+        super().__init__()
+        self.places = places
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_connection(_HttpConnection, http.client.HTTPConnection, self.places, req), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, places: _Places) -> None:
+        super().__init__()
+        self.places = places
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_connection(_HttpsConnection, http.client.HTTPSConnection, self.places, req), req)
+
+
+def _connection(watched: Any, plain: Any, places: _Places, req: urllib.request.Request) -> Any:
+    """The class of the connection for a request."""
+    host = urllib.parse.urlsplit(req.full_url).hostname or ""
+    if not (req.has_proxy() or getattr(req, "_tunnel_host", None)):
+        return partial(watched, places=places)
+    try:
+        places.visit(host, str(ipaddress.ip_address(host)))
+    except ValueError:
+        places.visit(host, None)
+    return plain
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
+        if after not in ("http", "https") or (before == "https" and after == "http"):
+            raise UnsafeAddressError(f"the server redirects to {newurl}, which is not safe to follow")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
