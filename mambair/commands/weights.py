@@ -68,7 +68,7 @@ def _list(pattern: str) -> int:
     from mambair.weights.catalogue import list_networks
     from mambair.weights.fetch import FetchError, cached
 
-    found = [remote for remote in map(published, list_networks(pattern)) if remote is not None]
+    found = list(dict.fromkeys(filter(None, map(published, list_networks(pattern)))))
     for remote in found:
         try:
             state = "" if cached(remote) is None else "  in the cache"

@@ -55,7 +55,11 @@ def names() -> list[str]:
 
 
 def published(name: str) -> RemoteWeights | None:
-    """The file of a published network, by its full name; None where no address is known."""
+    """The file of a published network, by its full name; None where no address is known.
+
+    Names of one network, as the backbones have them, have one file.
+    """
+    name = _table()["same"].get(name, name)
     entry = _table()["weights"].get(name)
     if entry is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
 from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
-from mambair.weights.addresses import AddressError, RemoteWeights, is_address, of_address, published
+from mambair.weights.addresses import AddressError, RemoteWeights, is_address, names, of_address, published
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, content_kind, read_checkpoint
 from mambair.weights.other_families import load_other_family
@@ -49,17 +50,36 @@ def locate(
     text = os.fspath(name)
     if Path(text).exists():
         return Path(text)
-    remote = resolve(text)
-    is_offline = _is_set(OFFLINE_VARIABLE) if offline is None else offline
-    known = cached(remote)
+    return obtain(resolve(text), offline=offline, progress=progress)
+
+
+def obtain(
+    remote: RemoteWeights,
+    *,
+    folder: Path | None = None,
+    offline: bool | None = None,
+    progress: NamedProgress = lambda file: no_progress,
+) -> Path:
+    """Return the file in the cache; fetch it if it is not there.
+
+    Args:
+        remote: as `resolve` gives it.
+        folder: the cache; None for `cache_folder`.
+        offline, progress: as of `locate`.
+
+    Raises:
+        FetchError: as of `locate`.
+    """
+    folder = folder or cache_folder()
+    known = cached(remote, folder)
     if known is not None:
         return known
-    if is_offline:
+    if _is_set(OFFLINE_VARIABLE) if offline is None else offline:
         raise FetchError(
-            f"{remote.name} is not in the cache ({cache_folder()}), and the network may not be used; fetch it with "
+            f"{remote.name} is not in the cache ({folder}), and the network may not be used; fetch it with "
             f"'mambair weights fetch {remote.name}' where it may, or give a file"
         )
-    return fetch(remote, progress=progress)
+    return fetch(remote, folder=folder, progress=progress)
 
 
 def resolve(text: str) -> RemoteWeights:
@@ -82,7 +102,8 @@ def resolve(text: str) -> RemoteWeights:
     remote = published(name)
     if remote is None:
         family = name.rpartition("-")[0]
-        others = [other for other in list_networks(f"{family}*") if published(other) is not None]
+        others = [other for other in list_networks(f"{family}*") if published(other) is not None] if family else []
+        others = others or difflib.get_close_matches(name, names(), n=3)
         hint = f"; known are those of {', '.join(others)}" if others else ""
         raise FetchError(f"no address of weights is known for {name}{hint}; give a file")
     return remote
@@ -98,13 +119,13 @@ def cache_folder() -> Path:
     return Path(home) / "weights"
 
 
-def cached(remote: RemoteWeights) -> Path | None:
-    """The file in the cache, compared with the checksum that is known of it; None if it is not there.
+def cached(remote: RemoteWeights, folder: Path | None = None) -> Path | None:
+    """The file in the cache (None for `cache_folder`), compared with its known checksum; None if it is not there.
 
     Raises:
         FetchError: it is not the file that it was.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     path = folder / _cache_name(remote)
     if not path.is_file():
         return None
@@ -114,13 +135,15 @@ def cached(remote: RemoteWeights) -> Path | None:
     return path
 
 
-def fetch(remote: RemoteWeights, *, progress: NamedProgress = lambda file: no_progress) -> Path:
+def fetch(
+    remote: RemoteWeights, *, folder: Path | None = None, progress: NamedProgress = lambda file: no_progress
+) -> Path:
     """Fetch a file into the cache, check it, and return its path. Several processes may do so at once.
 
     Raises:
         FetchError: the address is wrong, the connection ends, or the file is not what it should be.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     path = folder / _cache_name(remote)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
