@@ -192,7 +192,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: st
             plan = _plan(options, scale)
             manifest = _manifest(options, plan)
             notes = stack.enter_context(checked_output(plan, options.manifest))
-            weights = located_weights(parser, named, offline=options.offline)
+            weights = located_weights(parser, named, offline=options.offline, quiet=options.quiet)
             restorer = _restorer(parser, options, weights)
             if restorer.scale != scale:  # that of the weights, which names of results may say
                 plan = _plan(options, restorer.scale)

@@ -19,6 +19,7 @@ from mambair.training.batch_plan import plan_batch
 from mambair.training.logs import peak_memory_mib, start_logging, stop_logging
 from mambair.training.loop import Loop
 from mambair.training.run import RUN_FAILURES, build_loop, describe_processes
+from mambair.weights.fetch import locate_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def check(opt: dict[str, Any]) -> int:
     Returns:
         0, or 1 if something failed.
 
+    Weights that `path.pretrain_network_g` names are taken from the cache and never fetched.
+
     Raises:
         ValueError: as `mambair.training.run.train`.
     """
@@ -61,6 +64,7 @@ def check(opt: dict[str, Any]) -> int:
             opt["logger"]["use_tb_logger"] = False
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
+            locate_pretrained(opt["path"], offline=True)
             loop = build_loop(opt, plan_batch(opt, 1), Processes())
             try:
                 _try_everything(loop)

@@ -20,6 +20,7 @@ from mambair.models.optimizers import OptimizerError
 from mambair.models.restoration_model import LossError
 from mambair.models.schedules import ScheduleError
 from mambair.system.distributed import LaunchError, Processes, start_processes
+from mambair.system.download import progress_bar
 from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
 from mambair.training.batches import build_batches, build_validation_loaders
 from mambair.training.experiment import (
@@ -35,6 +36,7 @@ from mambair.training.loop import Loop
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointError, CheckpointWriteError
+from mambair.weights.fetch import FetchError, locate_pretrained, silent
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ SETUP_FAULTS = (
     BatchError,
     CheckpointError,
     DatasetError,
+    FetchError,
     LaunchError,
     LossError,
     OptimizerError,
@@ -80,6 +83,8 @@ def train(
         describe_processes(opt, processes, use_gpu)
         plan = plan_batch(opt, processes.world_size)
         point = find_resume_point(opt, auto_resume=auto_resume)
+        if point is None:  # which brings its own weights
+            locate_pretrained(opt["path"], progress=progress_bar if processes.is_main else silent)
         if processes.is_main:
             prepare_folders(opt, option_file, keep_existing=point is not None)
         processes.barrier()

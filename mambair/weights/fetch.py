@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
@@ -31,9 +32,12 @@ class FetchError(ValueError):
     """Weights that were named cannot be had; the message says what to do."""
 
 
-def locate(
-    name: str | os.PathLike[str], *, offline: bool | None = None, progress: NamedProgress = lambda file: no_progress
-) -> Path:
+def silent(file: str) -> Progress:
+    """Show no progress of the download of ``file``."""
+    return no_progress
+
+
+def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progress: NamedProgress = silent) -> Path:
     """Return the file of weights that a path, a name or an address means; fetch it if it is not in the cache.
 
     Args:
@@ -58,7 +62,7 @@ def obtain(
     *,
     folder: Path | None = None,
     offline: bool | None = None,
-    progress: NamedProgress = lambda file: no_progress,
+    progress: NamedProgress = silent,
 ) -> Path:
     """Return the file in the cache; fetch it if it is not there.
 
@@ -80,6 +84,25 @@ def obtain(
             f"'mambair weights fetch {remote.name}' where it may, or give a file"
         )
     return fetch(remote, folder=folder, progress=progress)
+
+
+def locate_pretrained(
+    paths: MutableMapping[str, Any],
+    *,
+    offline: bool | None = None,
+    progress: NamedProgress = silent,
+) -> None:
+    """Put the file in place of the name that ``pretrain_network_g`` of an option file's ``path`` may be.
+
+    Raises:
+        FileNotFoundError, FetchError: as of `locate`; the message begins with the key.
+    """
+    key = "pretrain_network_g"
+    if paths.get(key):
+        try:
+            paths[key] = str(locate(paths[key], offline=offline, progress=progress))
+        except (FileNotFoundError, FetchError) as error:
+            raise type(error)(f"path: {key}: {error}") from error
 
 
 def resolve(text: str) -> RemoteWeights:
@@ -135,9 +158,7 @@ def cached(remote: RemoteWeights, folder: Path | None = None) -> Path | None:
     return path
 
 
-def fetch(
-    remote: RemoteWeights, *, folder: Path | None = None, progress: NamedProgress = lambda file: no_progress
-) -> Path:
+def fetch(remote: RemoteWeights, *, folder: Path | None = None, progress: NamedProgress = silent) -> Path:
     """Fetch a file into the cache, check it, and return its path. Several processes may do so at once.
 
     Raises:
@@ -181,7 +202,8 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
         _check(remote, incoming, path.name)
     except (CheckpointError, LockError) as error:
         incoming.unlink()
-        raise FetchError(f"{remote.name}: what was fetched is not used: {error}. See {remote.page}") from error
+        reason = str(error).replace(str(incoming), path.name).rstrip(".")
+        raise FetchError(f"{remote.name}: what was fetched is not used: {reason}. See {remote.page}") from error
     incoming.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.server
 import json
 import threading
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import mambair
+from mambair.weights import addresses
 
 
 @dataclass
@@ -68,3 +70,20 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Behaviou
         yield behaviour
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def published_here(server: Behaviour, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Behaviour:
+    """The server, with the weights of the tiny network, as a .pth file, under every published name."""
+    (tmp_path / "served.safetensors").write_bytes(server.content)
+    tiny = mambair.weights.read(tmp_path / "served.safetensors")  # type: ignore[attr-defined]
+    mambair.weights.write(tmp_path / "served.pth", tiny.state_dict, tiny.metadata)  # type: ignore[attr-defined]
+    server.content = (tmp_path / "served.pth").read_bytes()
+    table = copy.deepcopy(addresses._table())
+    for source in table["sources"].values():
+        source["address"] = "https://huggingface.co/owner/repository/resolve/main/{file}"  # HF_ENDPOINT is our server
+    for entry in table["weights"].values():
+        entry.pop("size", None)
+        entry.pop("sha256", None)
+    monkeypatch.setattr(addresses, "_table", lambda: table)
+    return server
