@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mambair.options.errors import FaultList, KeyPath, shown
+from mambair.weights.addresses import PRETRAINED_FILE
 
 _FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
 _ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,10 @@ def resolve_weights(text: str, key: KeyPath, faults: FaultList, *, check: bool) 
     Names and addresses (`mambair.weights.fetch.locate`) are checked here and fetched by who needs the file. Arguments
     as of `resolve`.
     """
-    if not text.strip() or "\0" in text or find(text) is not None:
+    found = None if not text.strip() or "\0" in text else find(text)
+    if found is not None and (found / PRETRAINED_FILE).is_file():
+        return str(found / PRETRAINED_FILE)
+    if found is not None or not text.strip() or "\0" in text:
         return resolve(text, key, faults, check=check)
     from mambair.weights import fetch  # imports torch
 

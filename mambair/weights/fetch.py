@@ -14,7 +14,15 @@ from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
 from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
-from mambair.weights.addresses import AddressError, RemoteWeights, is_address, names, of_address, published
+from mambair.weights.addresses import (
+    PRETRAINED_FILE,
+    AddressError,
+    RemoteWeights,
+    is_address,
+    names,
+    of_address,
+    published,
+)
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, content_kind, read_checkpoint
 from mambair.weights.other_families import load_other_family
@@ -41,8 +49,8 @@ def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progres
     """Return the file of weights that a path, a name or an address means; fetch it if it is not in the cache.
 
     Args:
-        name: a file; a published network (``MambaIRv2-light-x4``); ``hub:owner/repository/file``; ``https://...``. A
-            file that exists comes first.
+        name: a file, or a folder that holds a ``model.safetensors``; a published network (``MambaIRv2-light-x4``);
+            ``hub:owner/repository/file``; ``https://...``. A file or folder that exists comes first.
         offline: never use the network; None asks the environment variable ``MAMBAIR_OFFLINE``.
         progress: gives the callback for the download of a file of that name.
 
@@ -52,8 +60,13 @@ def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progres
             was fetched is not what it should be.
     """
     text = os.fspath(name)
-    if Path(text).exists():
-        return Path(text)
+    path = Path(text)
+    if path.is_dir():
+        path /= PRETRAINED_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file")
+    if path.exists():
+        return path
     return obtain(resolve(text), offline=offline, progress=progress)
 
 
@@ -78,7 +91,7 @@ def obtain(
     known = cached(remote, folder)
     if known is not None:
         return known
-    if _is_set(OFFLINE_VARIABLE) if offline is None else offline:
+    if is_offline() if offline is None else offline:
         raise FetchError(
             f"{remote.name} is not in the cache ({folder}), and the network may not be used; fetch it with "
             f"'mambair weights fetch {remote.name}' where it may, or give a file"
@@ -238,5 +251,6 @@ def _lock(folder: Path) -> LockFile:
         raise FetchError(str(error)) from error
 
 
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
+def is_offline() -> bool:
+    """Whether ``MAMBAIR_OFFLINE`` forbids the network."""
+    return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
