@@ -76,12 +76,9 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
     if restores:
         lines += ["", "```bash", f"mambair restore -i photos -o restored --weights {address}", "```"]
     if report is not None:
-        title, *rest = report.read_text(encoding="utf-8").splitlines()
-        lines += [
-            "",
-            f"## Training: {title.lstrip('# ')}",
-            *(f"#{line}" if line.startswith("#") else line for line in rest),
-        ]
+        title, _, rest = report.read_text(encoding="utf-8").partition("\n")
+        chapters = re.sub(r"^#", "##", rest, flags=re.M)
+        lines += ["", f"## Training: {title.lstrip('# ')}", chapters.rstrip()]
     return "\n".join(lines) + "\n"
 
 
