@@ -145,6 +145,16 @@ def resolve(text: str) -> RemoteWeights:
     return remote
 
 
+def size_in_words(remote: RemoteWeights) -> str:
+    """``4.1 MB``; for a restoration network whose size no source states ``about 3 MB``, from its parameters."""
+    if remote.size is not None:
+        return f"{remote.size / 1e6:.1f} MB"
+    family = find(remote.name).family if remote.licence else None
+    if family is None:
+        return "size not stated"
+    return f"about {4 * family.parameters[family.names()[remote.name]] / 1e6:.0f} MB"
+
+
 def cache_folder() -> Path:
     """The folder of fetched weights: ``$MAMBAIR_HOME/weights``, else ``weights`` in the user's private cache."""
     home = os.environ.get(HOME_VARIABLE)

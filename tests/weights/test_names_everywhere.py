@@ -17,6 +17,7 @@ from mambair.commands import benchmark, profile, restore
 from mambair.options import OptionsError, load_options
 from mambair.weights import addresses
 from mambair.weights.checkpoint import read_checkpoint
+from mambair.weights.fetch import locate, resolve, size_in_words
 
 HUB_FILE = "hub:owner/repository/tiny.safetensors"
 NAME = "MambaIRv2-light-x2"
@@ -176,3 +177,38 @@ def test_every_published_name_may_stand_in_an_option_file(options: Any, monkeypa
     faults, names = FaultList({}, "file"), addresses.names()
     assert [paths.resolve_weights(name, ("path",), faults, check=True) for name in names] == names
     faults.raise_if_any()
+
+
+def test_without_weights_the_packaged_network_is_used_and_a_better_one_named(
+    options: Any, published_here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options("", is_train=False)
+
+    def restored(output: str, *more: str) -> tuple[bytes, str]:
+        assert restore.main(["-i", "gt", "-o", output, *more]) == 0
+        return (tmp_path / output / "a.png").read_bytes(), capsys.readouterr().err
+
+    line = (
+        "network: mambair_small_x4.safetensors, which comes with mambair; a better one: --weights MambaIRv2-light-x4 "
+    )
+    first, told = restored("one")
+    assert f"{line} (fetched once, about 3 MB)\n" in told and published_here.asked == []
+    locate("MambaIRv2-light-x4")
+    second, told = restored("two")
+    assert f"{line} (in the cache)\n" in told and first == second
+    assert line not in restored("three", "--quiet")[1]
+    assert len(published_here.asked) == 1
+    with pytest.raises(SystemExit, match="2"):  # the tiny network of the test enlarges by 2
+        restore.main(["-i", "gt", "-o", "four", "-s", "4", "--weights", "best"])
+    error = capsys.readouterr().err
+    assert "mambairv2_lightSR_x4.pth enlarges 2 times" in error, "best is the better network"
+    with pytest.raises(SystemExit, match="2"):
+        restore.main(["-i", "gt", "-o", "four", "--task", "jpeg", "--weights", "best"])
+    assert "--weights best: no published network is known for this task and degree" in capsys.readouterr().err
+
+
+def test_sizes_in_words() -> None:
+    names = ("MambaIRv2-light-x3", "MambaIRv2-large-x2", "vmamba_tiny_s1l8", "hub:owner/repository/a.pth")
+    assert [size_in_words(resolve(name)) for name in names] == [
+        "4.1 MB", "about 136 MB", "size not stated", "size not stated",
+    ]  # fmt: skip
