@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 1 below the bar, or where results differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=("sr", "denoise"), default="sr", help="which packaged network (default sr)")
-    parser.add_argument("--weights", type=Path, help="another network")
+    parser.add_argument("--weights", help="another network")
     parser.add_argument("--light", action="store_true", help="the published MambaIR-light x4, with random weights")
     parser.add_argument("--images", type=int, default=24, help="files in the folder (default 24)")
     parser.add_argument("--size", default="320x240", help="width x height of each (default 320x240)")

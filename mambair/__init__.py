@@ -12,13 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mambair.inference.restorer import Restorer as Restorer
-    from mambair.weights.catalogue import create as create
     from mambair.weights.catalogue import list_networks as list_networks
+    from mambair.weights.loading import create as create
     from mambair.weights.loading import load as load
 
 _PUBLIC = {
     "Restorer": "mambair.inference.restorer",
-    "create": "mambair.weights.catalogue",
+    "create": "mambair.weights.loading",
     "list_networks": "mambair.weights.catalogue",
     "load": "mambair.weights.loading",
 }

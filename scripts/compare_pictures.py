@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "images" / f"example_x{SCALE}.png")
-    parser.add_argument("--weights", type=Path, help="other weights than those that come with mambair")
+    parser.add_argument("--weights", help="other weights than those that come with mambair")
     parser.add_argument("--held-out", type=Path, metavar="DATA", help="folder that holds test/RealSRSet, ...")
     parser.add_argument(
         "--images",
@@ -80,7 +80,7 @@ def middle(picture: np.ndarray) -> np.ndarray:
     return picture[top : top + SIDE, left : left + SIDE]
 
 
-def draw(pictures: Iterator[np.ndarray], weights: Path | None, out: Path, *, columns: int) -> None:
+def draw(pictures: Iterator[np.ndarray], weights: str | None, out: Path, *, columns: int) -> None:
     """Write the comparison to ``out``: ``columns`` pictures in a row, bicubic on the left and ours on the right."""
     import numpy as np
 

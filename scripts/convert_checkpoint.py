@@ -20,7 +20,7 @@ TASKS = ("sr", "denoise", "jpeg", "restoration")
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", type=Path, help=".pth, .pt, .ckpt or .safetensors")
+    parser.add_argument("input", help=".pth, .pt, .ckpt or .safetensors, or the name or address of published weights")
     parser.add_argument("output", type=Path, help="the file to write; its suffix is the format")
     parser.add_argument("--param-key", help="which entry of a .pth holds the weights (params, params_ema ...)")
     parser.add_argument("--task", choices=TASKS, help="what they do (default: as in the input; sr if they enlarge)")
@@ -36,10 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{arguments.output} is there already; give another name or --overwrite", file=sys.stderr)
         return 2
     from mambair.weights.checkpoint import CheckpointError
+    from mambair.weights.fetch import FetchError
 
     try:
         print(convert(arguments))
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, FetchError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -54,11 +55,13 @@ def convert(arguments: argparse.Namespace) -> str:
     import torch
 
     from mambair import weights
+    from mambair.system.download import progress_bar
     from mambair.weights.checkpoint import TASK_KEY, network_metadata
+    from mambair.weights.fetch import locate
     from mambair.weights.loading import build_empty, fill
     from mambair.weights.recognition import recognise
 
-    checkpoint = weights.read(arguments.input, arguments.param_key)
+    checkpoint = weights.read(locate(arguments.input, progress=progress_bar), arguments.param_key)
     arch, kwargs = recognise(checkpoint)
     net = fill(build_empty(checkpoint, arch, kwargs), checkpoint, arch, kwargs)
     task = arguments.task or checkpoint.metadata.get(TASK_KEY) or ("sr" if int(net.upscale) > 1 else "restoration")

@@ -25,7 +25,7 @@ ZOO = Path(__file__).resolve().parents[1] / "docs" / "model_zoo.md"
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure weights on test sets and write their card.")
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", required=True, help="a file, or the name or address of published weights")
     parser.add_argument("--set", dest="sets", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--sigma", type=float, default=25.0, help="noise of a denoiser's test, in grey levels of 255")
     parser.add_argument("--output", type=Path, default=ZOO, help="the Markdown file that holds the cards")
@@ -77,27 +77,21 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
     import hashlib
 
     import mambair
-    from mambair.system.bounded_reader import parse_json
     from mambair.system.machine import describe_machine
     from mambair.weights.checkpoint import read_checkpoint
+    from mambair.weights.model_card import describe
 
     net = mambair.load(weights)
     scale = int(net.upscale)  # type: ignore[arg-type]
     metadata = read_checkpoint(weights).metadata
-    training = parse_json(metadata["mambair.training"])
-    parameters = sum(parameter.numel() for parameter in net.parameters())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     task = f"{scale}x super-resolution" if scale > 1 else f"denoising, Gaussian noise of sigma {sigma:g}"
     protocol = f"Y channel, crop border {scale}" if scale > 1 else f"RGB, sigma {sigma:g}, noise seed 0 for every image"
-    cycles = f" in {training['cycles']} cycles" if "cycles" in training else ""
     lines = [
         f"### {weights.name}",
         "",
-        f"- Task: {task}; licence {metadata['license']}",
-        f"- Network: {metadata['mambair.arch']} `{metadata['mambair.kwargs']}`, {parameters:,} parameters",
+        *describe(net, metadata, task),
         f"- File: {weights.stat().st_size / 1e6:.2f} MB, sha256 `{digest}`",
-        f"- Trained by `mambair/train.py` with `{training['option_file']}` on {training['data']}: "
-        f"{training['iterations']} iterations{cycles}, {training['hours']} hours on {training['processor']}",
         f"- Measured (PSNR / SSIM; {protocol}; whole images) with {describe_machine()}:",
         "",
         *compare(net, scale, sets, sigma),
@@ -118,13 +112,16 @@ def put_between_markers(text: str, name: str, content: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mambair.system.atomic_file import atomic_path
+    from mambair.system.download import progress_bar
+    from mambair.weights.fetch import locate
 
     sets = [tuple(entry.split("=", 1)) for entry in arguments.sets]
-    content = card(arguments.weights, sets, arguments.sigma)
+    weights = locate(arguments.weights, progress=progress_bar)
+    content = card(weights, sets, arguments.sigma)
     print(content)
     text = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else "# Model zoo\n"
     with atomic_path(arguments.output) as temporary:
-        temporary.write_text(put_between_markers(text, arguments.weights.name, content), encoding="utf-8")
+        temporary.write_text(put_between_markers(text, weights.name, content), encoding="utf-8")
     return 0
 
 

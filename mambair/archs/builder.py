@@ -32,7 +32,7 @@ class BuildError(ValueError):
 
 
 def build(name: str, kwargs: Mapping[str, Any] | None = None, *, device: str | None = None) -> nn.Module:
-    """Build a network with random weights.
+    """Build a network with random weights; its ``built_from`` is (name, arguments).
 
     Args:
         name: registered name of the class (``ARCH_REGISTRY``), ours, a backbone's, or basicsr's.
@@ -54,11 +54,13 @@ def build(name: str, kwargs: Mapping[str, Any] | None = None, *, device: str | N
         raise _refusal(name, arguments, reason)
     try:
         with torch.device(device) if device else contextlib.nullcontext():
-            return network(**arguments)
+            built = network(**arguments)
     except ValueError as error:  # how our networks refuse an argument
         raise _refusal(name, arguments, first_line(error)) from error
     except Exception as error:  # the class may be anyone's code
         raise _refusal(name, arguments, _wrong_type(network, arguments) or first_line(error)) from error
+    built.built_from = (name, arguments)  # for who writes the network: weights do not tell every argument
+    return built
 
 
 def _refusal(name: str, arguments: Mapping[str, Any], reason: str) -> BuildError:

@@ -24,4 +24,4 @@ __all__ = [
 
 # None in sys.modules is Python's way of blocking an import, which find_spec takes for a fault
 if sys.modules.get("timm", True) is not None and importlib.util.find_spec("timm") is not None:
-    importlib.import_module("mambair.backbones.timm_models")
+    importlib.import_module("mambair.weights.timm_models")  # a layer above: timm asks it for pretrained weights

@@ -29,6 +29,7 @@ def _vim_models() -> dict[str, dict[str, Any]]:
             models[f"vim_{size}_patch16_{side}_{_VIM_TAG}"] = plain | {"img_size": side}
             models[f"vim_{size}_patch16_{side}"] = plain | {"img_size": side}
             models[f"vim_{size}_patch16_stride8_{side}_{_VIM_TAG}"] = plain | {"img_size": side, "stride": 8}
+            models[f"vim_{size}_patch16_stride8_{side}"] = plain | {"img_size": side, "stride": 8}
     models[VIM_BASE] = _VIM | {"embed_dim": _VIM_DIMS["base"], "img_size": 224}
     return models
 

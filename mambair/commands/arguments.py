@@ -89,16 +89,16 @@ def import_own_code(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error(f"--import {error}")
 
 
-def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool = False) -> Path:
-    """Return the file that ``--weights`` means, fetched with a progress bar if need be; else a usage error."""
+def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool, quiet: bool) -> Path:
+    """Return the file that ``--weights`` means, fetched if need be (``quiet``: without a bar); else a usage error."""
     if Path(text).is_file():
         return Path(text)
     from mambair.system.download import progress_bar
-    from mambair.weights.fetch import FetchError, locate  # imports torch
+    from mambair.weights.fetch import FetchError, locate, silent  # imports torch
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return locate(text, offline=offline or None, progress=progress_bar)
+        return locate(text, offline=offline or None, progress=silent if quiet else progress_bar)
     except (FetchError, OSError) as error:
         parser.error(f"--weights {error}")
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,8 +121,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace, suite: 
     for text in options.results:
         if "=" not in text:
             parser.error(f"--results {text}: must be NAME=FOLDER")
-    options.weights = [_named(text) for text in options.weights]
-    options.weights = [(name, located_weights(parser, text, offline=options.offline)) for name, text in options.weights]
+    located = partial(located_weights, parser, offline=options.offline, quiet=options.quiet)
+    options.weights = [(name, located(text)) for name, text in map(_named, options.weights)]
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         device = choose_device(options.device)
-        target = find_target(options.network, kwargs)
+        target = find_target(options.network, kwargs, offline=options.offline or None)
         found = profile(target, options.size, of_output=options.size_of == "output", depth=options.depth)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "network",
         metavar="NETWORK",
-        help="a file of weights, an option file, a published network (MambaIR-light-x2), or a registered class",
+        help="a file of weights or its address, an option file, a published network (MambaIR-light-x2), or a "
+        "registered class",
     )
     add("--kwargs", metavar="JSON", help='arguments of a registered class: \'{"embed_dim": 60, "upscale": 4}\'')
     add("--size", type=_size, default=DEFAULT_SIZE, metavar="WxH", help=f"default {DEFAULT_SIZE}")

@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     reserve_standard_descriptors()
     parser = _parser(task)
     options = parser.parse_args(arguments)
-    weights = _weights(parser, options, TASKS[options.task])
+    weights, better = _weights(parser, options, TASKS[options.task])
     import_own_code(parser, options)
-    return _run(parser, options, weights)
+    return _run(parser, options, weights, better)
 
 
 def _parser(task: str | None) -> argparse.ArgumentParser:
@@ -154,8 +154,8 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add_quiet(add)
 
 
-def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> str:
-    """The file or name that --weights gives, or the packaged file for the task; nothing is fetched yet."""
+def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> tuple[str, str | None]:
+    """The file or name that --weights gives, or the packaged file and a better name; nothing is fetched yet."""
     for degree in DEGREES:
         given = getattr(options, degree, None) is not None
         if given and degree != task.degree:
@@ -168,19 +168,29 @@ def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task:
     if options.weights == BEST:
         if better is None:
             parser.error(f"--weights {BEST}: no published network is known for this task and degree; name a file")
-        return better
+        return better, None
     if options.weights:
-        return options.weights
+        return options.weights, None
     try:
         path = default_weights(options.task, degree)
     except (ValueError, OSError) as error:
         parser.error(str(error) + (f", or a published network: --weights {better}" if better else ""))
-    if better is not None and not options.quiet:
-        note(f"network: {path.name}, which comes with mambair; a better one: --weights {better}")
-    return str(path)
+    return str(path), better
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str) -> int:
+def _with_state(name: str) -> str:
+    """The argument that chooses published weights, and what it would cost."""
+    from mambair.weights.fetch import FetchError, cached, resolve, size_in_words
+
+    remote = resolve(name)
+    try:
+        is_there = cached(remote) is not None
+    except FetchError:  # a cache that cannot be used is an error only for who asks for it
+        is_there = False
+    return f"--weights {name} ({'in the cache' if is_there else f'fetched once, {size_in_words(remote)}'})"
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str, better: str | None) -> int:
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
     # Pillow here, and torch below, which takes seconds to import: --help and wrong usage answer at once
@@ -193,7 +203,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: st
             plan = _plan(options, scale)
             manifest = _manifest(options, plan)
             notes = stack.enter_context(checked_output(plan, options.manifest))
-            weights = located_weights(parser, named, offline=options.offline)
+            weights = located_weights(parser, named, offline=options.offline, quiet=options.quiet)
+            if better and not options.quiet:
+                note(f"network: {weights.name}, which comes with mambair; a better one: {_with_state(better)}")
             restorer = _restorer(parser, options, weights)
             if restorer.scale != scale:  # that of the weights, which names of results may say
                 plan = _plan(options, restorer.scale)

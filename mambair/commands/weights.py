@@ -6,14 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import add_quiet, command_parser
 from mambair.system.console import printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
-
-if TYPE_CHECKING:
-    from mambair.weights.addresses import RemoteWeights
 
 EXAMPLES = """
 mambair weights list "MambaIRv2-*-x4"
@@ -66,22 +62,22 @@ def _parser() -> argparse.ArgumentParser:
 def _list(pattern: str) -> int:
     from mambair.weights.addresses import published
     from mambair.weights.catalogue import list_networks
-    from mambair.weights.fetch import FetchError, cached
+    from mambair.weights.fetch import FetchError, cached, size_in_words
 
-    found = [remote for remote in map(published, list_networks(pattern)) if remote is not None]
+    found = list(dict.fromkeys(filter(None, map(published, list_networks(pattern)))))
     for remote in found:
         try:
             state = "" if cached(remote) is None else "  in the cache"
         except FetchError as error:
             state = f"  {printable(str(error))}"
-        print(f"{remote.name:26} {_size(remote):>9}  {remote.licence}{state}")
+        print(f"{remote.name:30} {size_in_words(remote):>15}  {remote.licence}{state}")
     if not found:
         print(f"no address of weights is known for a network like {printable(pattern)}", file=sys.stderr)
     return DONE if found else SOME_FAILED
 
 
 def _show(name: str, options: argparse.Namespace) -> int:
-    from mambair.weights.fetch import FetchError, cache_folder, cached, resolve
+    from mambair.weights.fetch import FetchError, cache_folder, cached, resolve, size_in_words
 
     try:
         remote = resolve(name)
@@ -93,7 +89,7 @@ def _show(name: str, options: argparse.Namespace) -> int:
         "name": remote.name,
         **{f"address {number}": url for number, url in enumerate(remote.urls, 1)},
         "page": remote.page,
-        "size": _size(remote),
+        "size": size_in_words(remote),
         "sha256": remote.sha256 or "not stated; the first download is recorded",
         "licence": remote.licence or "see the page",
         "citation": remote.citation or "see the page",
@@ -105,11 +101,11 @@ def _show(name: str, options: argparse.Namespace) -> int:
 
 
 def _fetch(name: str, options: argparse.Namespace) -> int:
-    from mambair.system.download import no_progress, progress_bar
-    from mambair.weights.fetch import FetchError, locate
+    from mambair.system.download import progress_bar
+    from mambair.weights.fetch import FetchError, locate, silent
 
     try:
-        path = locate(name, progress=(lambda file: no_progress) if options.quiet else progress_bar)
+        path = locate(name, progress=silent if options.quiet else progress_bar)
     except (FetchError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return SOME_FAILED
@@ -130,7 +126,3 @@ def _where(name: str, options: argparse.Namespace) -> int:
         return SOME_FAILED
     print(printable(str(path)))
     return DONE
-
-
-def _size(remote: RemoteWeights) -> str:
-    return f"{remote.size / 1e6:.1f} MB" if remote.size else "-"

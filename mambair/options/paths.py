@@ -8,6 +8,7 @@ from typing import Any
 
 from mambair.options.errors import FaultList, KeyPath, shown
 from mambair.system.path_gate import is_reserved
+from mambair.weights.addresses import PRETRAINED_FILE
 
 _FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
 _ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def find(path: str) -> Path | None:
     return next((base / expanded for base in _bases() if (base / expanded).exists()), None)
 
 
-def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: bool) -> str:
+def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str = "file", check: bool) -> str:
     """The absolute path of something to read; a fault when it is missing.
 
     Args:
@@ -59,6 +60,29 @@ def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str, check: boo
         other = "file" if kind == "folder" else "folder"
         faults.add(key, f"{path} is a {other}; the path of a {kind} is right")
     return str(found)
+
+
+def resolve_weights(text: str, key: KeyPath, faults: FaultList, *, check: bool) -> str:
+    """The absolute path of a file of weights; or the text itself where it names published weights.
+
+    Names and addresses (`mambair.weights.fetch.locate`) are checked here and fetched by who needs the file. Arguments
+    as of `resolve`.
+    """
+    found = None if not text.strip() or "\0" in text else find(text)
+    if found is not None and (found / PRETRAINED_FILE).is_file():
+        return str(found / PRETRAINED_FILE)
+    if found is not None or not text.strip() or "\0" in text:
+        return resolve(text, key, faults, check=check)
+    from mambair.weights import fetch  # imports torch
+
+    try:
+        fetch.resolve(text)
+    except FileNotFoundError:
+        return resolve(text, key, faults, check=check)
+    except fetch.FetchError as error:
+        if check:
+            faults.add(key, str(error))
+    return text
 
 
 def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:

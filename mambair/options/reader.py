@@ -17,7 +17,7 @@ from mambair.options.components import check_metrics, check_network, check_train
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
 from mambair.options.errors import FaultList, SettingError
 from mambair.options.overrides import apply_overrides
-from mambair.options.paths import check_plain_name, complete_paths, resolve
+from mambair.options.paths import check_plain_name, complete_paths, resolve, resolve_weights
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import Options
 from mambair.options.yaml_reader import read_option_file
@@ -61,9 +61,10 @@ def load_options(
     _check_names(data, faults)
     if opt is not None:
         complete_paths(opt, faults, is_train=is_train)
-        for key in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher", "resume_state"):
+        weights = ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher")
+        for key, follow in (*((key, resolve_weights) for key in weights), ("resume_state", resolve)):
             if opt["path"][key] is not None:
-                opt["path"][key] = resolve(opt["path"][key], ("path", key), faults, kind="file", check=check_paths)
+                opt["path"][key] = follow(opt["path"][key], ("path", key), faults, check=check_paths)
     faults.raise_if_any()
     assert opt is not None, "without faults there is a result"
     dropped.warn(file.name)

@@ -53,7 +53,9 @@ class PathOptions(Section):
     """Weights to start from, states to go on from, and where results are written."""
 
     pretrain_network_g: str | None = Field(
-        default=None, description="Weights to start from or to test (.pth or .safetensors)."
+        default=None,
+        description="Weights to start from or to test: a .pth or .safetensors file, or the name or address of "
+        "published ones (docs/weights.md).",
     )
     strict_load_g: bool = Field(default=True, description="Every weight must fit; false skips the ones that do not.")
     param_key_g: str | None = Field(default=None, description="Which weights of a .pth file (params, params_ema).")

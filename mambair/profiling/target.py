@@ -14,8 +14,11 @@ from mambair.archs.published import family_with
 from mambair.options import load_options
 from mambair.options.yaml_reader import read_option_file
 from mambair.registry import ARCH_REGISTRY
+from mambair.system.download import progress_bar
+from mambair.weights.addresses import is_address
 from mambair.weights.catalogue import UnknownNetworkError, find
 from mambair.weights.checkpoint import read_checkpoint
+from mambair.weights.fetch import locate
 from mambair.weights.recognition import recognise
 
 OPTION_FILES = (".yml", ".yaml")
@@ -55,12 +58,14 @@ class Target:
             raise TargetError(str(error)) from error
 
 
-def find_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
+def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: bool | None = None) -> Target:
     """What ``text`` means.
 
     Args:
-        text: a file of weights, an option file, a published network (``MambaIR-light-x2``), or a registered class.
+        text: a file of weights, an option file, a published network (``MambaIR-light-x2``), a registered class, or the
+            address of a file of weights, as `mambair.weights.fetch.locate` takes it.
         kwargs: arguments of the class; for a class only.
+        offline: as of `locate`; published networks are built without their weights.
 
     Raises:
         TargetError: it means nothing, or ``kwargs`` are given where the network has arguments already.
@@ -75,6 +80,8 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
         return Target(text, text, dict(kwargs))
     if path.is_file():
         return _of_options(path) if path.suffix.lower() in OPTION_FILES else _of_weights(path)
+    if is_address(text):
+        return _of_weights(locate(text, offline=offline, progress=progress_bar))
     try:
         spec = find(text)
     except UnknownNetworkError as error:

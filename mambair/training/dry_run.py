@@ -18,7 +18,7 @@ from mambair.system.distributed import Processes
 from mambair.training.logs import peak_memory_mib, start_logging, stop_logging
 from mambair.training.loop import Loop
 from mambair.training.rehearsal import FirstImage
-from mambair.training.run import RUN_FAILURES, build_loop, describe_processes, resume_point
+from mambair.training.run import RUN_FAILURES, build_loop, describe_processes, fetch_weights, resume_point
 from mambair.training.weights_check import require_progress, weight_sums
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ def check(opt: dict[str, Any]) -> int:
     Returns:
         0, or 1 if something failed.
 
+    Weights that `path.pretrain_network_g` names are taken from the cache and never fetched.
+
     Raises:
         SettingError: as `mambair.training.run.train`.
     """
@@ -50,6 +52,8 @@ def check(opt: dict[str, Any]) -> int:
             opt["logger"]["use_tb_logger"] = False
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
+            if point is None:
+                fetch_weights(opt, offline=True)
             loop = build_loop(opt, Processes(), point)
             try:
                 _try_everything(loop)

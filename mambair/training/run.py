@@ -19,6 +19,7 @@ from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.options.errors import SettingError, made_of
 from mambair.system.distributed import Processes, start_processes
+from mambair.system.download import progress_bar
 from mambair.system.jsonl import AppendError
 from mambair.system.path_gate import UnsafePathError
 from mambair.training.batch_plan import BatchPlan, plan_batch
@@ -36,6 +37,7 @@ from mambair.training.rehearsal import rehearse
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointWriteError
+from mambair.weights.fetch import NamedProgress, locate_pretrained, silent
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ def train(
     try:
         describe_processes(opt, processes, use_gpu)
         point = resume_point(opt, auto_resume=auto_resume)
+        if point is None:  # which brings its own weights
+            fetch_weights(opt, progress=progress_bar if processes.is_main else silent)
         loop = build_loop(opt, processes, point, begin_writing)
         try:
             return run_to_exit_code(loop)
@@ -96,6 +100,16 @@ def resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | 
     """
     with made_of(*(() if auto_resume else ("path", "resume_state"))):
         return find_resume_point(opt, auto_resume=auto_resume)
+
+
+def fetch_weights(opt: Mapping[str, Any], *, offline: bool | None = None, progress: NamedProgress = silent) -> None:
+    """Put files in place of the names of published weights in ``opt``, see `locate_pretrained`.
+
+    Raises:
+        SettingError: weights that are neither here nor to be had.
+    """
+    with made_of("path"):
+        locate_pretrained(opt["path"], offline=offline, progress=progress)
 
 
 def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:

@@ -15,6 +15,7 @@ from mambair.system.bounded_reader import read_json
 TABLE = Path(__file__).with_name("addresses.json")
 HUB = "https://huggingface.co"
 HUB_PREFIX = "hub:"
+PRETRAINED_FILE = "model.safetensors"  # of a folder or a repository that holds one network
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -56,7 +57,11 @@ def names() -> list[str]:
 
 
 def published(name: str) -> RemoteWeights | None:
-    """The file of a published network, by its full name; None where no address is known."""
+    """The file of a published network, by its full name; None where no address is known.
+
+    Names of one network, as the backbones have them, have one file.
+    """
+    name = _table()["same"].get(name, name)
     entry = _table()["weights"].get(name)
     if entry is None:
         return None
@@ -79,12 +84,20 @@ def is_address(text: str) -> bool:
     return text.startswith((HUB_PREFIX, "https://", "http://"))
 
 
+def is_repository(text: str) -> bool:
+    """Whether a text could name a repository on the hub: ``owner/repository``, and no file of weights."""
+    from mambair.weights.checkpoint import SUFFIXES  # imports torch
+
+    parts = text.split("/")
+    return len(parts) == 2 and all(map(_PLAIN_NAME.fullmatch, parts)) and not parts[1].endswith(SUFFIXES)
+
+
 def of_address(text: str) -> RemoteWeights:
     """The file that an address names.
 
     Args:
         text: ``https://host/path/file.pth``, or ``hub:owner/repository/path/file.safetensors`` for a file of the main
-            branch on the Hugging Face hub (or at ``HF_ENDPOINT``).
+            branch on the Hugging Face hub (or at ``HF_ENDPOINT``); ``hub:owner/repository`` for its model.safetensors.
 
     Raises:
         AddressError: neither of them, an address without encryption, or a file name with other characters than
@@ -92,8 +105,10 @@ def of_address(text: str) -> RemoteWeights:
     """
     if text.startswith(HUB_PREFIX):
         parts = text.removeprefix(HUB_PREFIX).split("/")
+        if is_repository("/".join(parts)):
+            parts.append(PRETRAINED_FILE)
         if len(parts) < 3 or not all(map(_PLAIN_NAME.fullmatch, parts)):
-            raise AddressError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE")
+            raise AddressError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE or hub:OWNER/REPOSITORY")
         page = f"{HUB}/{parts[0]}/{parts[1]}"
         return RemoteWeights(text, parts[-1], (_at_endpoint(f"{page}/resolve/main/{'/'.join(parts[2:])}"),), page)
     split = urllib.parse.urlsplit(text)
@@ -107,7 +122,9 @@ def of_address(text: str) -> RemoteWeights:
 
 def _at_endpoint(address: str) -> str:
     """The same file at the mirror of the hub that HF_ENDPOINT names, if it does."""
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
-    if endpoint and address.startswith(f"{HUB}/"):
-        return endpoint + address.removeprefix(HUB)
-    return address
+    return hub_endpoint() + address.removeprefix(HUB) if address.startswith(f"{HUB}/") else address
+
+
+def hub_endpoint() -> str:
+    """The hub, or the mirror of it that HF_ENDPOINT names."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB

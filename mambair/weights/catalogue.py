@@ -1,4 +1,4 @@
-"""All published networks by name: ``create`` builds one, ``list_networks`` lists them."""
+"""All published networks by name: ``find`` says what a name stands for, ``list_networks`` lists the names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from torch import nn
-
-from mambair.archs import build
 from mambair.archs.published import PublishedNetwork, networks
 
 SHOWN = 5  # names in a message
@@ -35,21 +32,6 @@ class NetworkSpec:
     arch: str
     kwargs: Mapping[str, Any]
     family: PublishedNetwork | None = None
-
-
-def create(name: str, **overrides: Any) -> nn.Module:
-    """Build a published network with random weights, in training mode, on the CPU.
-
-    Args:
-        name: one of ``list_networks()``, or an older name of it; upper and lower case are the same.
-        overrides: arguments of its class that replace the published ones: ``embed_dim=48``.
-
-    Raises:
-        UnknownNetworkError: no published network has this name.
-        BuildError: the class refuses the arguments.
-    """
-    spec = find(name)
-    return build(spec.arch, {**spec.kwargs, **overrides})
 
 
 def list_networks(pattern: str = "*") -> list[str]:

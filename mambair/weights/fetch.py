@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
 from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
-from mambair.weights.addresses import AddressError, RemoteWeights, is_address, of_address, published
+from mambair.weights.addresses import (
+    PRETRAINED_FILE,
+    AddressError,
+    RemoteWeights,
+    is_address,
+    names,
+    of_address,
+    published,
+)
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, read_checkpoint
 from mambair.weights.file_format import content_kind
@@ -31,14 +41,17 @@ class FetchError(ValueError):
     """Weights that were named cannot be had; the message says what to do."""
 
 
-def locate(
-    name: str | os.PathLike[str], *, offline: bool | None = None, progress: NamedProgress = lambda file: no_progress
-) -> Path:
+def silent(file: str) -> Progress:
+    """Show no progress of the download of ``file``."""
+    return no_progress
+
+
+def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progress: NamedProgress = silent) -> Path:
     """Return the file of weights that a path, a name or an address means; fetch it if it is not in the cache.
 
     Args:
-        name: a file; a published network (``MambaIRv2-light-x4``); ``hub:owner/repository/file``; ``https://...``. A
-            file that exists comes first.
+        name: a file, or a folder that holds a ``model.safetensors``; a published network (``MambaIRv2-light-x4``);
+            ``hub:owner/repository/file``; ``https://...``. A file or folder that exists comes first.
         offline: never use the network; None asks the environment variable ``MAMBAIR_OFFLINE``.
         progress: gives the callback for the download of a file of that name.
 
@@ -48,19 +61,62 @@ def locate(
             was fetched is not what it should be.
     """
     text = os.fspath(name)
-    if Path(text).exists():
-        return Path(text)
-    remote = resolve(text)
-    is_offline = _is_set(OFFLINE_VARIABLE) if offline is None else offline
-    known = cached(remote)
+    path = Path(text)
+    if path.is_dir():
+        path /= PRETRAINED_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file")
+    if path.exists():
+        return path
+    return obtain(resolve(text), offline=offline, progress=progress)
+
+
+def obtain(
+    remote: RemoteWeights,
+    *,
+    folder: Path | None = None,
+    offline: bool | None = None,
+    progress: NamedProgress = silent,
+) -> Path:
+    """Return the file in the cache; fetch it if it is not there.
+
+    Args:
+        remote: as `resolve` gives it.
+        folder: the cache; None for `cache_folder`.
+        offline, progress: as of `locate`.
+
+    Raises:
+        FetchError: as of `locate`.
+    """
+    folder = folder or cache_folder()
+    known = cached(remote, folder)
     if known is not None:
         return known
-    if is_offline:
+    if is_offline() if offline is None else offline:
         raise FetchError(
-            f"{remote.name} is not in the cache ({cache_folder()}), and the network may not be used; fetch it with "
+            f"{remote.name} is not in the cache ({folder}), and the network may not be used; fetch it with "
             f"'mambair weights fetch {remote.name}' where it may, or give a file"
         )
-    return fetch(remote, progress=progress)
+    return fetch(remote, folder=folder, progress=progress)
+
+
+def locate_pretrained(
+    paths: MutableMapping[str, Any],
+    *,
+    offline: bool | None = None,
+    progress: NamedProgress = silent,
+) -> None:
+    """Put files in place of the names that keys of an option file's ``path`` may have for published weights.
+
+    Raises:
+        FileNotFoundError, FetchError: as of `locate`; the message begins with the key.
+    """
+    for key in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher"):
+        try:
+            if paths.get(key):
+                paths[key] = str(locate(paths[key], offline=offline, progress=progress))
+        except (FileNotFoundError, FetchError) as error:
+            raise type(error)(f"path: {key}: {error}") from error
 
 
 def resolve(text: str) -> RemoteWeights:
@@ -83,10 +139,21 @@ def resolve(text: str) -> RemoteWeights:
     remote = published(name)
     if remote is None:
         family = name.rpartition("-")[0]
-        others = [other for other in list_networks(f"{family}*") if published(other) is not None]
+        others = [other for other in list_networks(f"{family}*") if published(other) is not None] if family else []
+        others = others or difflib.get_close_matches(name, names(), n=3)
         hint = f"; known are those of {', '.join(others)}" if others else ""
         raise FetchError(f"no address of weights is known for {name}{hint}; give a file")
     return remote
+
+
+def size_in_words(remote: RemoteWeights) -> str:
+    """``4.1 MB``; for a restoration network whose size no source states ``about 3 MB``, from its parameters."""
+    if remote.size is not None:
+        return f"{remote.size / 1e6:.1f} MB"
+    family = find(remote.name).family if remote.licence else None
+    if family is None:
+        return "size not stated"
+    return f"about {4 * family.parameters[family.names()[remote.name]] / 1e6:.0f} MB"
 
 
 def cache_folder() -> Path:
@@ -99,13 +166,13 @@ def cache_folder() -> Path:
     return Path(home) / "weights"
 
 
-def cached(remote: RemoteWeights) -> Path | None:
-    """The file in the cache, compared with the checksum that is known of it; None if it is not there.
+def cached(remote: RemoteWeights, folder: Path | None = None) -> Path | None:
+    """The file in the cache (None for `cache_folder`), compared with its known checksum; None if it is not there.
 
     Raises:
         FetchError: it is not the file that it was.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     path = folder / _cache_name(remote)
     if not path.is_file():
         return None
@@ -115,13 +182,13 @@ def cached(remote: RemoteWeights) -> Path | None:
     return path
 
 
-def fetch(remote: RemoteWeights, *, progress: NamedProgress = lambda file: no_progress) -> Path:
+def fetch(remote: RemoteWeights, *, folder: Path | None = None, progress: NamedProgress = silent) -> Path:
     """Fetch a file into the cache, check it, and return its path. Several processes may do so at once.
 
     Raises:
         FetchError: the address is wrong, the connection ends, or the file is not what it should be.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     path = folder / _cache_name(remote)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,7 +226,8 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
         _check(remote, incoming, path.name)
     except (CheckpointError, LockError) as error:
         incoming.unlink()
-        raise FetchError(f"{remote.name}: what was fetched is not used: {error}. See {remote.page}") from error
+        reason = str(error).replace(str(incoming), path.name).rstrip(".")
+        raise FetchError(f"{remote.name}: what was fetched is not used: {reason}. See {remote.page}") from error
     incoming.replace(path)
 
 
@@ -194,5 +262,6 @@ def _lock(folder: Path) -> LockFile:
         raise FetchError(str(error)) from error
 
 
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
+def is_offline() -> bool:
+    """Whether ``MAMBAIR_OFFLINE`` forbids the network."""
+    return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")

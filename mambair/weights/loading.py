@@ -1,4 +1,4 @@
-"""``mambair.load(path)``: a network with its weights, recognised by what the file holds and never by its name."""
+"""``mambair.load(path)``: a network recognised by its weights; ``mambair.create(name)``: a published one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mambair.archs import BuildError, build, detectors
+from mambair.weights.catalogue import find
 from mambair.weights.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -17,7 +18,7 @@ from mambair.weights.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from mambair.weights.fetch import locate
+from mambair.weights.fetch import locate, obtain, resolve
 from mambair.weights.other_families import load_other_family, spandrel_installed
 from mambair.weights.recognition import recognise
 
@@ -58,6 +59,28 @@ def load(path: str | PathLike[str], *, param_key: str | None = None, allow_nonfi
         return other.eval()
     net = build_empty(checkpoint, arch, kwargs)
     return fill(net, checkpoint, arch, kwargs).eval()
+
+
+def create(name: str, *, pretrained: bool = False, **overrides: Any) -> nn.Module:
+    """Build a published network in training mode, on the CPU.
+
+    Args:
+        name: one of ``list_networks()``, or an older name of it; upper and lower case are the same.
+        pretrained: with the published weights, from the cache or fetched; otherwise random ones.
+        overrides: arguments of its class that replace the published ones: ``embed_dim=48``.
+
+    Raises:
+        UnknownNetworkError: no published network has this name.
+        BuildError: the class refuses the arguments.
+        FetchError: pretrained, and no address of weights is known, or they cannot be had.
+        CheckpointError: pretrained, and the weights do not fit the network with the overrides.
+    """
+    spec = find(name)
+    path = obtain(resolve(spec.name)) if pretrained else None  # before minutes are spent on a large network
+    net = build(spec.arch, {**spec.kwargs, **overrides})
+    if path is not None:
+        load_weights(net, detectors.with_present_names(spec.arch, read_checkpoint(path).state_dict))
+    return net
 
 
 def _hint() -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+import torch
 from torch import Tensor, nn
 
+from mambair.system.console import printable
+from mambair.system.tables import first_line
 from mambair.weights.checkpoint import Checkpoint, CheckpointError
 
 
@@ -29,11 +32,16 @@ class OtherNetwork(nn.Module):
         self.upscale: int = descriptor.scale  # type: ignore[attr-defined]
         self.in_chans: int = descriptor.input_channels  # type: ignore[attr-defined]
         self.tile_multiple: int = descriptor.size_requirements.multiple_of  # type: ignore[attr-defined]
+        if descriptor.tiling.name == "INTERNAL":  # type: ignore[attr-defined] - it cuts images itself
+            self.default_tile = 0
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] float in [0, 1] to [B, C, H * upscale, W * upscale], without gradients."""
-        return self._descriptor(x)  # type: ignore[operator]
+        """[B, C, H, W] float in [0, 1] to [B, C, H * upscale, W * upscale], without gradients.
+
+        One image at a time, as spandrel asks for; each is a copy, as some networks change their input.
+        """
+        return torch.cat([self._descriptor(image[None].clone()) for image in x.contiguous()])  # type: ignore[operator]
 
 
 def spandrel_installed() -> bool:
@@ -48,7 +56,7 @@ def load_other_family(checkpoint: Checkpoint) -> nn.Module | None:
         The network on the CPU in eval mode; None where spandrel is not installed or does not know these weights.
 
     Raises:
-        CheckpointError: spandrel knows them, but the network does not turn one image into another.
+        CheckpointError: spandrel fails on them, or the network does not turn one image into another.
     """
     if not spandrel_installed():
         return None
@@ -58,6 +66,9 @@ def load_other_family(checkpoint: Checkpoint) -> nn.Module | None:
         descriptor = ModelLoader("cpu").load_from_state_dict(dict(checkpoint.state_dict))
     except UnsupportedModelError:
         return None
+    except Exception as error:  # a detector of one of its many architectures
+        reason = printable(first_line(error) or type(error).__name__)
+        raise CheckpointError(f"{checkpoint.source}: spandrel cannot load these weights: {reason}") from error
     if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != descriptor.output_channels:
         channels = f"{descriptor.input_channels} channels in and {descriptor.output_channels} out"
         raise CheckpointError(

@@ -177,7 +177,7 @@ def test_timm_is_not_needed(repository):
         "import mambair\n"
         f"net = mambair.load({str(GOLDEN / 'vim' / 'cases' / 'vim_midcls_div2_p8_i32.pth')!r})\n"
         "assert type(net).__name__ == 'VisionMamba'\n"
-        "assert 'mambair.backbones.timm_models' not in sys.modules\n"
+        "assert 'mambair.weights.timm_models' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

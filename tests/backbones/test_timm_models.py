@@ -96,11 +96,6 @@ def test_published_file_through_timm(backbone_case):
         torch.testing.assert_close(net(case.arrays["input"]), case.arrays["output"], atol=1e-5, rtol=0)
 
 
-def test_there_is_nothing_to_download():
-    with pytest.raises(ValueError, match="checkpoint_path"):
-        timm.create_model(VIM_TINY, pretrained=True)
-
-
 @pytest.mark.parametrize("name", ["vim_tiny_patch16_224", "vmamba_tiny_s1l8"])
 def test_a_misspelt_argument_is_an_error(name):
     with pytest.raises(TypeError, match="drop_pathrate"):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import logging
 import multiprocessing
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,62 +20,7 @@ from mambair.weights.fetch import FetchError, cached, locate, resolve
 HUB_FILE = "hub:owner/repository/tiny.safetensors"
 
 
-@dataclass
-class Behaviour:
-    """What the server does, and how often it was asked."""
-
-    content: bytes = b""
-    status: int = 200
-    kind: str = "application/octet-stream"
-    break_after: list[int] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    behaviour: Behaviour
-
-    def do_GET(self) -> None:
-        how = self.behaviour
-        how.asked.append(self.path)
-        told = self.headers.get("Range", "bytes=0-")
-        start = int(told.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206 if start and how.status == 200 else how.status)
-        body = how.content[start:]
-        self.send_header("Content-Type", how.kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"one"')
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(how.content) - 1}/{len(how.content)}")
-        self.end_headers()
-        self.wfile.write(body[: how.break_after.pop(0)] if how.break_after else body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Behaviour]:
-    """A mirror of the hub that serves the weights of a tiny network under every address; an empty cache."""
-    torch.manual_seed(0)
-    kwargs = {"upscale": 2, "embed_dim": 12, "depths": [1], "d_state": 2, "upsampler": "pixelshuffledirect"}
-    net = mambair.archs.MambaIR(**kwargs)  # type: ignore[attr-defined]
-    metadata = {"mambair.arch": "MambaIR", "mambair.kwargs": json.dumps(kwargs)}
-    mambair.weights.write(tmp_path / "tiny.safetensors", net.state_dict(), metadata)  # type: ignore[attr-defined]
-    behaviour = Behaviour((tmp_path / "tiny.safetensors").read_bytes())
-    handler = type("Handler", (Handler,), {"behaviour": behaviour})
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setenv("MAMBAIR_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MAMBAIR_OFFLINE", raising=False)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}")
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield behaviour
-        running.shutdown()
-        thread.join()
-
-
-def test_a_file_of_the_hub_is_fetched_once_and_loaded(server: Behaviour, tmp_path: Path) -> None:
+def test_a_file_of_the_hub_is_fetched_once_and_loaded(server: Any, tmp_path: Path) -> None:
     net = mambair.load(HUB_FILE)
     assert net.upscale == 2
     assert server.asked == ["/owner/repository/resolve/main/tiny.safetensors"]
@@ -90,7 +31,7 @@ def test_a_file_of_the_hub_is_fetched_once_and_loaded(server: Behaviour, tmp_pat
     assert not [name for name in path.parent.iterdir() if "incoming" in name.name]
 
 
-def test_a_connection_that_breaks_is_continued(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_breaks_is_continued(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mambair.system.download.time.sleep", lambda seconds: None)
     server.break_after = [1000, 5000]
     assert locate(HUB_FILE).read_bytes() == server.content
@@ -111,9 +52,7 @@ def test_a_connection_that_breaks_is_continued(server: Behaviour, monkeypatch: p
     ],
     ids=["404", "web page", "Drive", "LFS", "other bytes"],
 )
-def test_what_is_no_weights_is_named_and_not_kept(
-    server: Behaviour, change: dict, message: str, tmp_path: Path
-) -> None:
+def test_what_is_no_weights_is_named_and_not_kept(server: Any, change: dict, message: str, tmp_path: Path) -> None:
     for key, value in change.items():
         setattr(server, key, value)
     with pytest.raises(FetchError, match=message):
@@ -122,14 +61,14 @@ def test_what_is_no_weights_is_named_and_not_kept(
     assert left == []
 
 
-def test_weights_of_no_network_are_refused(server: Behaviour, tmp_path: Path) -> None:
+def test_weights_of_no_network_are_refused(server: Any, tmp_path: Path) -> None:
     mambair.weights.write(tmp_path / "x.safetensors", {"a": torch.zeros(3)})  # type: ignore[attr-defined]
     server.content = (tmp_path / "x.safetensors").read_bytes()
     with pytest.raises(FetchError, match="these weights belong to none of"):
         locate(HUB_FILE)
 
 
-def test_the_first_download_is_recorded_and_later_ones_must_be_equal(server: Behaviour) -> None:
+def test_the_first_download_is_recorded_and_later_ones_must_be_equal(server: Any) -> None:
     path = locate(HUB_FILE)
     path.unlink()
     server.content = server.content[:-1] + bytes([server.content[-1] ^ 1])
@@ -137,21 +76,21 @@ def test_the_first_download_is_recorded_and_later_ones_must_be_equal(server: Beh
         locate(HUB_FILE)
 
 
-def test_a_file_that_changed_in_the_cache_is_not_used(server: Behaviour) -> None:
+def test_a_file_that_changed_in_the_cache_is_not_used(server: Any) -> None:
     path = locate(HUB_FILE)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(FetchError, match="has changed since it was fetched"):
         locate(HUB_FILE)
 
 
-def test_stated_checksums_are_compared(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stated_checksums_are_compared(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = of_address(HUB_FILE)
     wrong = RemoteWeights("A", "a.safetensors", remote.urls, "https://page", "MIT", "B", None, "0" * 64)
     with pytest.raises(FetchError, match=f"sha256 [0-9a-f]{{64}}, expected {'0' * 64}.* See https://page"):
         fetch.fetch(wrong)
 
 
-def test_the_second_address_is_tried(server: Behaviour, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_second_address_is_tried(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     (good,) = of_address(HUB_FILE).urls
     remote = RemoteWeights("A", "a.safetensors", ("http://127.0.0.1:9/a", good), "https://page", "MIT", "cite me")
     with caplog.at_level(logging.INFO), pytest.MonkeyPatch.context() as patch:
@@ -161,7 +100,7 @@ def test_the_second_address_is_tried(server: Behaviour, caplog: pytest.LogCaptur
     assert "sha256" in caplog.text
 
 
-def test_offline(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FetchError, match=r"not in the cache .* 'mambair weights fetch hub:owner"):
         locate(HUB_FILE, offline=True)
     monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
@@ -175,7 +114,7 @@ def fetched(_: int) -> bytes:
     return locate(HUB_FILE).read_bytes()
 
 
-def test_two_processes_fetch_it_once(server: Behaviour) -> None:
+def test_two_processes_fetch_it_once(server: Any) -> None:
     with multiprocessing.get_context("fork").Pool(2) as pool:
         contents = pool.map(fetched, range(2))
     assert contents == [server.content] * 2
@@ -229,7 +168,7 @@ def test_the_published_file_has_the_recorded_checksum(development_data: Path) ->
     assert (path.name, path.stat().st_size, fetch.digests(path)[0]) == (remote.file, remote.size, remote.sha256)
 
 
-def test_the_command(server: Behaviour, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(server: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mambair.system.download.time.sleep", lambda seconds: None)
     assert command.main(["list", "MambaIRv2-light-*"]) == 0
     listed = capsys.readouterr().out

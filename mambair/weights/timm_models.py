@@ -1,4 +1,4 @@
-"""The published backbones under their names in timm: ``timm.create_model(name)``, with ``features_only`` as usual.
+"""The published backbones under their names in timm: ``timm.create_model(name, pretrained=True)``, ``features_only``.
 
 The one module of the package that imports timm.
 """
@@ -10,27 +10,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import nn
+from torch import Tensor, nn
 
 from mambair.backbones.feature_indices import resolve_indices
 from mambair.backbones.published import VIM_MODELS, VMAMBA_MODELS
 from mambair.backbones.vim import VisionMamba
+from mambair.backbones.vim_weights import fit_position_embedding
 from mambair.backbones.vmamba import VSSM, Backbone_VSSM
 from mambair.backbones.vmamba_weights import rename_vmamba
+from mambair.weights.addresses import published
+from mambair.weights.checkpoint import read_checkpoint
+from mambair.weights.fetch import obtain, resolve
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bicubic"}
 VIM_LAYERS = {"first_conv": "patch_embed.proj", "classifier": "head"}
 VMAMBA_LAYERS = {"first_conv": "patch_embed.0", "classifier": "classifier.head"}
 Network = TypeVar("Network", VisionMamba, VSSM)
-NO_SOURCE = (
-    "no address of weights is known for {}, so pretrained=True cannot work; give checkpoint_path=FILE with a "
-    "published file, or use mambair.load(FILE)"
-)
+SOURCES = ("url", "file", "state_dict", "hf_hub_id")  # entries of timm's configuration that name weights
 
 
-def _default_cfg(side: int, *, fixed: bool, layers: dict[str, str]) -> dict[str, Any]:
+def _default_cfg(name: str, side: int, *, fixed: bool, layers: dict[str, str]) -> dict[str, Any]:
+    remote = published(name)
+    source = {"url": remote.urls[0], "license": remote.licence, "origin_url": remote.page} if remote else {}
     pool = None if fixed else (side // 32, side // 32)  # sides of the last map
     return {
+        **source,
         "num_classes": 1000,
         "input_size": (3, side, side),
         "pool_size": pool,
@@ -42,8 +46,8 @@ def _default_cfg(side: int, *, fixed: bool, layers: dict[str, str]) -> dict[str,
 
 
 default_cfgs = generate_default_cfgs(
-    {name: _default_cfg(kw["img_size"], fixed=True, layers=VIM_LAYERS) for name, kw in VIM_MODELS.items()}
-    | {name: _default_cfg(224, fixed=False, layers=VMAMBA_LAYERS) for name in VMAMBA_MODELS}
+    {name: _default_cfg(name, kw["img_size"], fixed=True, layers=VIM_LAYERS) for name, kw in VIM_MODELS.items()}
+    | {name: _default_cfg(name, 224, fixed=False, layers=VMAMBA_LAYERS) for name in VMAMBA_MODELS}
 )
 
 
@@ -95,14 +99,30 @@ def _entry_point(name: str, defaults: Mapping[str, Any], build: Callable[..., nn
         cache_dir: str | Path | None = None,
         **arguments: Any,
     ) -> nn.Module:
-        if pretrained and pretrained_cfg is None and not pretrained_cfg_overlay:
-            raise ValueError(NO_SOURCE.format(name))
-        known = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay}
-        return build(name, pretrained, {**defaults, **arguments}, known | {"cache_dir": cache_dir})
+        overlay = dict(pretrained_cfg_overlay or {})
+        if pretrained and not _names_source(pretrained_cfg, overlay):
+            overlay["state_dict"] = _published_weights(name, cache_dir)
+        source = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": overlay, "cache_dir": cache_dir}
+        net = build(name, pretrained, {**defaults, **arguments}, source)
+        for part in net.modules():  # timm keeps the configuration, also of the network inside a feature extractor
+            getattr(part, "pretrained_cfg", {}).pop("state_dict", None)
+        return net
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"{name}: the published configuration, every argument can be given by name."
     return create
+
+
+def _names_source(pretrained_cfg: Any, overlay: Mapping[str, Any]) -> bool:
+    """Whether the caller says where weights are, in timm's ways."""
+    entries = pretrained_cfg if isinstance(pretrained_cfg, Mapping) else getattr(pretrained_cfg, "__dict__", {})
+    return any(overlay.get(key) or entries.get(key) for key in SOURCES)
+
+
+def _published_weights(name: str, folder: str | Path | None) -> dict[str, Tensor]:
+    """The tensors of the published file, from the cache or fetched, checked as `mambair.load` checks it."""
+    path = obtain(resolve(name), folder=None if folder is None else Path(folder))
+    return read_checkpoint(path).state_dict
 
 
 def _create_vim(name: str, pretrained: bool, arguments: dict[str, Any], source: dict[str, Any]) -> nn.Module:
@@ -112,6 +132,7 @@ def _create_vim(name: str, pretrained: bool, arguments: dict[str, Any], source: 
         _build_vim,
         name,
         pretrained,
+        pretrained_filter_fn=_fitted,
         feature_cfg={"out_indices": quarters, "feature_cls": "getter"},
         **source,
         **arguments,
@@ -135,6 +156,15 @@ def _create_vmamba(name: str, pretrained: bool, arguments: dict[str, Any], sourc
         **source,
         **arguments,
     )
+
+
+def _fitted(weights: Mapping[str, Any], net: VisionMamba) -> dict[str, Any]:
+    """The weights with their position embedding resized where the network is for another size of image."""
+    tensors = dict(weights.get("model", weights))
+    own = net.state_dict().get("pos_embed")
+    if own is None or "pos_embed" not in tensors or tensors["pos_embed"].shape == own.shape:
+        return tensors
+    return fit_position_embedding(tensors, net)
 
 
 def _renamed(weights: Mapping[str, Any], _: nn.Module) -> dict[str, Any]:

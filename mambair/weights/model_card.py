@@ -1,0 +1,88 @@
+"""Model cards: what a network is, what it was trained on and how it is used, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from mambair.system.bounded_reader import parse_json
+from mambair.weights.checkpoint import ARCH_KEY, KWARGS_KEY, TASK_KEY
+
+LICENCE_KEY, TRAINING_KEY = "license", "mambair.training"
+PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+\.png)\)")
+
+
+def describe(net: nn.Module, metadata: Mapping[str, str], task: str) -> list[str]:
+    """List the task, the licence, the network and its training, one line of Markdown each.
+
+    Args:
+        net: the network that `metadata` belongs to.
+        metadata: as of `mambair.weights.checkpoint.network_metadata`, with ``license`` and ``mambair.training`` (as
+            scripts/package_weights.py writes them) where they are known.
+        task: in words.
+    """
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    lines = [
+        f"- Task: {task}; licence {metadata.get(LICENCE_KEY, 'not stated')}",
+        f"- Network: {metadata[ARCH_KEY]} `{metadata[KWARGS_KEY]}`, {parameters:,} parameters",
+    ]
+    if TRAINING_KEY in metadata:
+        training = parse_json(metadata[TRAINING_KEY])
+        cycles = f" in {training['cycles']} cycles" if "cycles" in training else ""
+        lines.append(
+            f"- Trained by `mambair/train.py` with `{training['option_file']}` on {training['data']}: "
+            f"{training['iterations']} iterations{cycles}, {training['hours']} hours on {training['processor']}"
+        )
+    return lines
+
+
+def task_in_words(net: nn.Module, metadata: Mapping[str, str]) -> str:
+    """``4x super-resolution``, or the task that the metadata names."""
+    scale = int(getattr(net, "upscale", 1))
+    return f"{scale}x super-resolution" if scale > 1 else metadata[TASK_KEY]
+
+
+def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: Path | None) -> str:
+    """Return the README.md of a repository on the Hugging Face hub.
+
+    Args:
+        net, metadata: as of `describe`.
+        address: where the network will be, for the examples.
+        report: ``report.md`` of a training, which becomes a chapter; its pictures are to lie beside the card.
+    """
+    restores = hasattr(net, "upscale")
+    licence = [f"license: {metadata[LICENCE_KEY].lower()}"] if LICENCE_KEY in metadata else []
+    lines = [
+        "---",
+        "library_name: mambair",
+        *licence,
+        f"pipeline_tag: {'image-to-image' if restores else 'image-classification'}",
+        f"tags: [mambair, {metadata[ARCH_KEY]}]",
+        "---",
+        "",
+        f"# {metadata[ARCH_KEY]}: {task_in_words(net, metadata)}",
+        "",
+        *describe(net, metadata, task_in_words(net, metadata)),
+        "",
+        "```python",
+        "import mambair",
+        "",
+        f'net = mambair.load("{address}")',
+        "```",
+    ]
+    if restores:
+        lines += ["", "```bash", f"mambair restore -i photos -o restored --weights {address}", "```"]
+    if report is not None:
+        title, _, rest = report.read_text(encoding="utf-8").partition("\n")
+        chapters = re.sub(r"^#", "##", rest, flags=re.M)
+        lines += ["", f"## Training: {title.lstrip('# ')}", chapters.rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def pictures_of(report: Path) -> list[Path]:
+    """The pictures of a ``report.md`` that lie beside it."""
+    names = PICTURE.findall(report.read_text(encoding="utf-8"))
+    return [path for path in (report.with_name(name) for name in dict.fromkeys(names)) if path.is_file()]
