@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
+import math
 import os
-import sys
 import threading
 import time
 import traceback
@@ -19,17 +18,20 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import torch
 
+from mambair.folders.before_after import comparisons_of
 from mambair.folders.file_locks import Claim
-from mambair.folders.output_format import fitted, spec_of_result
+from mambair.folders.finish import Finish, Finishing
+from mambair.folders.output_format import spec_of_result
 from mambair.folders.plan import Job, Plan
 from mambair.folders.progress import ProgressBar, Report
+from mambair.folders.reasons import ends_the_run, reason_of
 from mambair.folders.resume import Ledger, State
 from mambair.folders.strip_queue import StripQueue
-from mambair.folders.workers import Lanes, lanes_of
+from mambair.folders.workers import Lanes, give_way, lanes_of
 from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streamed, open_strips, read_encoded
 from mambair.images.pillow_files import PARTIAL
 from mambair.inference.limits import Cancelled, ResourceLimiter
-from mambair.inference.memory import bytes_on_the_way, free_bytes, is_out_of_memory
+from mambair.inference.memory import bytes_on_the_way, free_bytes
 from mambair.inference.restorer import Restorer, TileStats
 from mambair.system.console import note, printable
 from mambair.system.jsonl import AppendError
@@ -45,8 +47,6 @@ ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
 _WAITING = 10.0  # seconds after which the user is told what is waited for
-_NICENESS = 19
-_NO_MORE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)}
 
 
 @dataclass
@@ -59,6 +59,7 @@ class _Item:
     image: DecodedImage | None = None
     source: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the input
     notes: tuple[str, ...] = ()
+    finishing: Finishing | None = None
     stats: TileStats = field(default_factory=TileStats)
     seconds: dict[str, float] = field(default_factory=dict)
     settled: bool = False
@@ -69,6 +70,7 @@ def restore_files(
     plan: Plan,
     *,
     skip_existing: bool = False,
+    finish: Finish | None = None,
     quality: int | None = None,
     max_pixels: int = MAX_PIXELS,
     allow_truncated: bool = False,
@@ -86,6 +88,7 @@ def restore_files(
         restorer: what each image goes through.
         plan: what to do.
         skip_existing: pass over a source whose target exists, however it was made.
+        finish: what is done to the network's rows before they are written; default: nothing.
         quality: of JPEG, WebP and AVIF, see ``write_image``.
         max_pixels: larger pictures are refused.
         allow_truncated: restore what there is of a damaged picture, and note it in the manifest.
@@ -93,7 +96,8 @@ def restore_files(
             done is passed over.
         quiet: no progress bar.
     """
-    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, allow_truncated, ledger, quiet)
+    finish = finish or Finish()
+    batch = _Batch(restorer, plan, skip_existing, finish, quality, max_pixels, allow_truncated, ledger, quiet)
     batch.run()
     return batch.report
 
@@ -106,6 +110,7 @@ class _Batch:
         restorer: Restorer,
         plan: Plan,
         skip_existing: bool,
+        finish: Finish,
         quality: int | None,
         max_pixels: int,
         allow_truncated: bool,
@@ -113,8 +118,9 @@ class _Batch:
         quiet: bool,
     ) -> None:
         self.restorer, self.plan, self.ledger = restorer, plan, ledger
-        self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
-        self.allow_truncated = allow_truncated
+        self.skip_existing, self.finish, self.quality = skip_existing, finish, quality
+        self.max_pixels, self.allow_truncated = max_pixels, allow_truncated
+        self.comparisons = comparisons_of(plan) if finish.compare else {}
         self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
         self.budget = ResourceLimiter(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
         self.bar = ProgressBar(plan.jobs, quiet)
@@ -166,7 +172,7 @@ class _Batch:
             with (
                 ThreadPoolExecutor(1, "read") as reader,
                 # each lane keeps one busy from an image's first strip on
-                ThreadPoolExecutor(ENCODERS + count, "write", initializer=_give_way) as writers,
+                ThreadPoolExecutor(ENCODERS + count, "write", initializer=give_way) as writers,
                 Lanes(self.restorer.net, count) as lanes,
             ):
                 try:
@@ -234,8 +240,9 @@ class _Batch:
             if ledger.replaces_another(job, sha256):
                 note(f"{printable(job.source)}: replaces {printable(job.target)}, which came from another file")
         height, width = encoded.size()
-        scale, tile, streamed = self.restorer.scale, self.restorer.tile, is_streamed(job.target)
-        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, streamed=streamed)
+        scale, tile = self.restorer.scale, self.restorer.tile
+        collected = 0 if is_streamed(job.target) else math.prod(self.finish.size_of(height, width, scale))
+        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, collected=collected)
         self.budget.take(cost)
         item.cost = cost
         item.image = encoded.decoded()
@@ -272,11 +279,10 @@ class _Batch:
         lanes.take_share(self.restorer.batch)
         with self.lock:
             self.bar.begin(item.job)
-        spec = spec_of_result(image, self.restorer.scale, item.job.target, self.quality)
-        pixels = image.interleaved()
+        item.finishing = finishing = Finishing(self.finish, image, self.restorer.scale)
+        spec = spec_of_result(image, finishing.size, item.job.target, self.quality)
         del image
-        size = spec.height * spec.width / 1e6
-        megapixels = (size / self.restorer.scale**2, size)
+        megapixels = (math.prod(finishing.pixels.shape[:2]) / 1e6, spec.height * spec.width / 1e6)
 
         def progress(done: int, total: int) -> None:
             with self.lock:
@@ -287,7 +293,7 @@ class _Batch:
         started = time.perf_counter()
         future: Future[None] | None = None
         queue: StripQueue[np.ndarray] = StripQueue()
-        attempts = self.restorer.attempts(pixels, progress=progress, stats=item.stats, side_by_side=lanes.count)
+        attempts = finishing.attempts(self.restorer, progress=progress, stats=item.stats, side_by_side=lanes.count)
         try:
             for row, strip in attempts:
                 if row == 0:
@@ -327,7 +333,8 @@ class _Batch:
         self._guarded(item, lambda: self._write(item, spec, strips))
 
     def _write(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
-        job, record = item.job, {}
+        job, record, finishing = item.job, {}, item.finishing
+        assert finishing is not None
 
         def complete(stream: BinaryIO) -> None:
             if self.ledger is not None and item.claim is not None:
@@ -338,16 +345,19 @@ class _Batch:
         options = {"quality": self.quality, "within": self.plan.folder, "tag": tag, "complete": complete}
         try:
             with open_strips(job.target, spec, **options) as writer:
-                for strip in strips:
+                for rows in finishing.rows(strips, spec):
                     started = time.perf_counter()
-                    writer.write(fitted(strip, spec))
+                    writer.write(rows)
                     item.seconds["write"] = item.seconds.get("write", 0.0) + time.perf_counter() - started
+                if self.finish.compare:
+                    finishing.write_comparison(self.comparisons[job], self.plan.folder, name=job.target.name)
         except BaseException:
             strips.abandon()
             raise
         if self.ledger is not None:
             self.ledger.manifest.append(record)
-        megapixels = spec.height * spec.width / self.restorer.scale**2 / 1e6
+        megapixels = math.prod(finishing.pixels.shape[:2]) / 1e6
+        item.finishing = None
         with self.lock:
             self.report.written.append(job.target)
             self.report.megapixels += megapixels
@@ -355,10 +365,12 @@ class _Batch:
 
     def _entries(self, item: _Item, spec: ImageSpec) -> dict[str, object]:
         """What the manifest says of a result."""
-        stats, scale = item.stats, self.restorer.scale
+        stats, finishing = item.stats, item.finishing
+        assert finishing is not None
+        height, width = finishing.pixels.shape[:2]
         seconds = {f"{stage}_seconds": round(taken, 3) for stage, taken in item.seconds.items()}
         return {
-            "size": [spec.width // scale, spec.height // scale],
+            "size": [width, height],
             "output_size": [spec.width, spec.height],
             "seconds": round(sum(item.seconds.values()), 3),
             **seconds,
@@ -393,7 +405,7 @@ class _Batch:
         with self.lock:
             if self.report.stopped is not None:
                 return
-            self.report.stopped = _reason(error)
+            self.report.stopped = reason_of(error)
         note(f"stopped: {self.report.stopped}")
 
     def _drop(self, item: _Item) -> None:
@@ -428,28 +440,13 @@ class _Batch:
         # file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
         except Exception as error:
             logger.debug("%s", item.job.source, exc_info=True)
-            if isinstance(error, OSError) and (isinstance(error, AppendError) or error.errno in _NO_MORE):
+            if isinstance(error, OSError) and ends_the_run(error):
                 self._stop_taking(error)
                 self._drop(item)
             else:
-                self._fail(item, _reason(error, item.job.source), traceback.format_exc())
+                self._fail(item, reason_of(error, item.job.source), traceback.format_exc())
             return None
-
-
-def _give_way() -> None:
-    """Let the network's threads go before this one, which may take its time: each of them waits for the slowest."""
-    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _named(jobs: Sequence[Job]) -> str:
     return printable(jobs[0].source) + (", ..." if len(jobs) > 1 else "")
-
-
-def _reason(error: Exception, source: Path | None = None) -> str:
-    """The error in one line, without repeating the file's name or losing what kind of error it was."""
-    text = " ".join(str(error).removeprefix(f"{source}: ").split())
-    if is_out_of_memory(error):
-        return printable(f"out of memory, even in the smallest tiles ({text or type(error).__name__})")
-    known = isinstance(error, (ValueError, ArithmeticError, OSError))
-    return printable(text) if known and text else printable(f"{type(error).__name__}: {text}")
