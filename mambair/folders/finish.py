@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from mambair.images.alpha import enlarged_rows, fill_transparent
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import ImageSpec
 from mambair.images.resize import resized_strips
-from mambair.inference.restorer import Progress, Restorer, TileStats
+
+if TYPE_CHECKING:
+    from mambair.inference.restorer import Progress, Restorer, TileStats
 
 _BAND = 64  # rows that are blended at a time
 _STRIP = 256  # rows of an input that are resampled at a time
@@ -40,7 +42,7 @@ class Finish:
 
     def settings(self) -> dict[str, Any]:
         """Entries for the manifest, of what is not as by default."""
-        size = {} if self.size is None else {"size": self.size.settings()}
+        size = {} if self.size is None else {"result_size": self.size.settings()}
         strength = {} if self.strength == 1 else {"strength": self.strength}
         return {**size, **strength, **({"compare": True} if self.compare else {})}
 

@@ -361,6 +361,7 @@ class _Batch:
         with self.lock:
             self.report.written.append(job.target)
             self.report.megapixels += megapixels
+            self.report.resampled += not finishing.needs_network
         self._settle(item, megapixels)
 
     def _entries(self, item: _Item, spec: ImageSpec) -> dict[str, object]:
@@ -379,6 +380,7 @@ class _Batch:
             "tiles": stats.tiles,
             "tiles_redone_in_float32": stats.redone,
             **({"notes": list(item.notes)} if item.notes else {}),
+            **({} if finishing.needs_network else {"network": False}),
         }
 
     def _pass_over(self, item: _Item, where: list[Path]) -> None:

@@ -126,6 +126,30 @@ def plan_jobs(
     return Plan(jobs, output, [*notes, *_changed(endings, format), *renamed], unreadable)
 
 
+def plan_beside(
+    source: Path, suffix: str, *, format: str | None = None, quality: int | None = None, may_exist: bool = False
+) -> Plan:
+    """Decide on the name of the result of one image that lies beside it.
+
+    Args:
+        source: an image.
+        suffix: what its name gets, before the dot.
+        format: see `plan_jobs`; None is the same.
+        quality: of the result; checked against its format.
+        may_exist: whether a file of that name may be there already.
+
+    Raises:
+        PlanError: no such file, a file of that name, or a setting that cannot apply.
+    """
+    refuse_addresses(source, source)
+    ending = ending_of(format or SAME, source)
+    output = source.with_name(file_name(source.stem, suffix, ending))
+    if not may_exist and os.path.lexists(output):
+        raise PlanError(f"output: {printable(output)} is there already: --overwrite replaces it, -o names another")
+    check_quality(quality, format or ending[1:])
+    return Plan([Job(source, output)], output.parent, _changed({source: ending}, format or SAME), names_a_file=True)
+
+
 def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int | None, suffix: str) -> Plan:
     for name, given in (("format", format), ("suffix", suffix)):
         if given:

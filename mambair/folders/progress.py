@@ -23,6 +23,7 @@ class Report:
         others: results that other processes made meanwhile.
         left: files that were not done, as the run was stopped or interrupted.
         stopped: why nothing more could be written, if the run ended for that: the disk is full.
+        resampled: results among those written that the network had no part in.
         megapixels: of the images that were restored, before they were enlarged.
         seconds: of the whole run.
     """
@@ -35,6 +36,7 @@ class Report:
     left: list[Path] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
+    resampled: int = 0
     megapixels: float = 0.0
     seconds: float = 0.0
 
@@ -48,6 +50,8 @@ class Report:
         rate = f"{len(self.written) / self.seconds:.2f} files/s, {self.megapixels / self.seconds:.3f} megapixels/s"
         done = f"{len(self.written)} of {self.total} images restored in {self.seconds:.1f} s"
         parts = [f"{done} ({rate})" if self.written else done]
+        if self.resampled:
+            parts.append(f"{self.resampled} of them resampled without the network")
         if self.skipped:
             parts.append(f"{len(self.skipped)} were there already")
         if self.others:

@@ -11,7 +11,7 @@ LARGEST_SIDE = 200_000
 
 @dataclass(frozen=True)
 class TargetSize:
-    """A size of results; proportions are kept. One of ``factor``, ``longest_side``, and ``width`` or ``height`` or both.
+    """A size of results, by a factor, the longest side, or width and height; proportions are kept.
 
     Attributes:
         factor: of enlargement, 0.01 to 32.
@@ -35,7 +35,9 @@ class TargetSize:
         }
         given = [name for name, is_given in ways.items() if is_given]
         if len(given) != 1:
-            raise ValueError(f"size: give one of {', '.join(ways)}, got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"sizes contradict each other: give one of {', '.join(ways)}, got {' and '.join(given) or 'none'}"
+            )
         if self.factor is not None and not SMALLEST_FACTOR <= self.factor <= LARGEST_FACTOR:
             rule = f"from {SMALLEST_FACTOR:g} to {LARGEST_FACTOR:g}"
             raise ValueError(f"scale: must be a number {rule}, got {self.factor:g}")
@@ -67,6 +69,16 @@ class TargetSize:
         if self.width is not None and self.height is not None:
             return f"_{self.width}x{self.height}"
         return f"_w{self.width}" if self.width is not None else f"_h{self.height}"
+
+    def __str__(self) -> str:
+        """As people say it: ``x2``, ``4000 pixels on the longer side``, ``within 1920 x 1080 pixels``."""
+        if self.factor is not None:
+            return f"x{self.factor:g}"
+        if self.longest_side is not None:
+            return f"{self.longest_side} pixels on the longer side"
+        if self.width is not None and self.height is not None:
+            return f"within {self.width} x {self.height} pixels"
+        return f"{self.width} pixels wide" if self.width is not None else f"{self.height} pixels high"
 
     def settings(self) -> dict[str, float]:
         """What is given, by name."""
