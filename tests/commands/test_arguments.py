@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mambair import cli
-from mambair.commands import benchmark, profile, restore
+from mambair.commands import benchmark, profile
+from mambair.commands.restore_arguments import restore_parser
 
 WITHOUT_OPTIONS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str]]] = {
     "restore": (lambda: restore_parser(None), ["-i", "in", "-o", "out"]),
