@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mambair.folders.before_after import BeforeAfter
@@ -54,6 +55,20 @@ class Finish:
         """Return whether the network runs; a result that is smaller than its input gains nothing from enlarging."""
         is_smaller = self.size is not None and self.size.factor_of(height, width) < 1
         return self.strength > 0 and not (is_smaller and scale > 1)
+
+
+def cheaper_ways(restorer: Restorer, finish: Finish) -> str:
+    """What of the present settings could be had for less, in one line for people."""
+    ways = []
+    if restorer.self_ensemble:
+        ways.append("without --self-ensemble an eighth of the time")
+    if restorer.device.type == "cpu":
+        ways.append("--device cuda on a machine with a GPU")
+    elif restorer.dtype == torch.float32:
+        ways.append("--dtype bf16")
+    if finish.size is None:
+        ways.append("--longest-side 4000 for a smaller file")
+    return ", ".join(["cheaper: --strength 0 resamples without the network, in seconds", *ways])
 
 
 class Finishing:

@@ -11,16 +11,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 
 from mambair.folders.before_after import comparisons_of
 from mambair.folders.file_locks import Claim
-from mambair.folders.finish import Finish, Finishing
+from mambair.folders.finish import Finish, Finishing, cheaper_ways
+from mambair.folders.item import Item
 from mambair.folders.output_format import spec_of_result
 from mambair.folders.plan import Job, Plan
 from mambair.folders.progress import ProgressBar, Report
@@ -28,11 +28,11 @@ from mambair.folders.reasons import ends_the_run, reason_of
 from mambair.folders.resume import Ledger, State
 from mambair.folders.strip_queue import StripQueue
 from mambair.folders.workers import Lanes, give_way, lanes_of
-from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streamed, open_strips, read_encoded
+from mambair.images.files import MAX_PIXELS, ImageSpec, is_streamed, open_strips, read_encoded
 from mambair.images.pillow_files import PARTIAL
 from mambair.inference.limits import Cancelled, ResourceLimiter
 from mambair.inference.memory import bytes_on_the_way, free_bytes
-from mambair.inference.restorer import Restorer, TileStats
+from mambair.inference.restorer import Restorer
 from mambair.system.console import note, printable
 from mambair.system.jsonl import AppendError
 from mambair.system.path_gate import parts_below
@@ -47,22 +47,6 @@ ENCODERS = min(4, os.cpu_count() or 1)
 MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
 _WAITING = 10.0  # seconds after which the user is told what is waited for
-
-
-@dataclass
-class _Item:
-    """One file on its way."""
-
-    job: Job
-    claim: Claim | None
-    cost: int = 0
-    image: DecodedImage | None = None
-    source: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the input
-    notes: tuple[str, ...] = ()
-    finishing: Finishing | None = None
-    stats: TileStats = field(default_factory=TileStats)
-    seconds: dict[str, float] = field(default_factory=dict)
-    settled: bool = False
 
 
 def restore_files(
@@ -123,7 +107,8 @@ class _Batch:
         self.comparisons = comparisons_of(plan) if finish.compare else {}
         self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
         self.budget = ResourceLimiter(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
-        self.bar = ProgressBar(plan.jobs, quiet)
+        cheaper = cheaper_ways(restorer, finish) if finish.strength else ""
+        self.bar = ProgressBar(plan.jobs, quiet, cheaper)
         self.lock = threading.Lock()  # of the report and the bar
         self.claims: set[Claim] = set()
         self.elsewhere: list[Job] = []
@@ -195,9 +180,9 @@ class _Batch:
         for queue in tuple(self.open):
             queue.abandon()
 
-    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
+    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[Item]:
         """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
-        remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
+        remaining, ahead = iter(jobs), deque[Future[Item | None]]()
         while True:
             while self.report.stopped is None and len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
                 ahead.append(reader.submit(self._opened, job))
@@ -209,12 +194,12 @@ class _Batch:
             elif item is not None:
                 yield item
 
-    def _opened(self, job: Job) -> _Item | None:
+    def _opened(self, job: Job) -> Item | None:
         """In the reader's thread: claim a file, see whether there is anything to do, decode it."""
-        item = _Item(job, None)
+        item = Item(job, None)
         return None if self.report.stopped is not None else self._guarded(item, lambda: self._open(item))
 
-    def _open(self, item: _Item) -> _Item | None:
+    def _open(self, item: Item) -> Item | None:
         job, ledger = item.job, self.ledger
         parts_below(job.target.parent, self.plan.folder)  # fails before anything is computed
         if self.skip_existing and job.target.exists():
@@ -241,7 +226,10 @@ class _Batch:
                 note(f"{printable(job.source)}: replaces {printable(job.target)}, which came from another file")
         height, width = encoded.size()
         scale, tile = self.restorer.scale, self.restorer.tile
-        collected = 0 if is_streamed(job.target) else math.prod(self.finish.size_of(height, width, scale))
+        pixels = math.prod(self.finish.size_of(height, width, scale))
+        with self.lock:
+            self.bar.found_size(job, pixels / 1e6)
+        collected = 0 if is_streamed(job.target) else pixels
         cost = bytes_on_the_way(height, width, scale=scale, tile=tile, collected=collected)
         self.budget.take(cost)
         item.cost = cost
@@ -253,7 +241,7 @@ class _Batch:
         item.seconds["read"] = time.perf_counter() - started
         return item
 
-    def _is_done(self, item: _Item, state: State) -> bool:
+    def _is_done(self, item: Item, state: State) -> bool:
         """Settle a file that the manifest says all of."""
         if state is State.DONE:
             self._pass_over(item, self.report.skipped)
@@ -264,7 +252,7 @@ class _Batch:
             self._fail(item, self.ledger.reason(item.job))
         return item.settled
 
-    def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+    def _restored(self, item: Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """In a lane's thread."""
         self._raise_what_met_writers()
         if self.report.stopped is not None:
@@ -272,7 +260,7 @@ class _Batch:
             return
         self._guarded(item, lambda: self._restore(item, lanes, writers))
 
-    def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+    def _restore(self, item: Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
         assert item.image is not None
         image, item.image = item.image, None
@@ -328,17 +316,17 @@ class _Batch:
         for future in done:
             future.result()
 
-    def _written(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+    def _written(self, item: Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
         """In a writer's thread."""
         self._guarded(item, lambda: self._write(item, spec, strips))
 
-    def _write(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+    def _write(self, item: Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
         job, record, finishing = item.job, {}, item.finishing
         assert finishing is not None
 
         def complete(stream: BinaryIO) -> None:
             if self.ledger is not None and item.claim is not None:
-                status, entries = os.fstat(stream.fileno()), self._entries(item, spec)
+                status, entries = os.fstat(stream.fileno()), item.entries(spec)
                 record.update(self.ledger.intend(item.claim, job, status, item.source, entries))
 
         tag = None if item.claim is None else item.claim.tag
@@ -364,30 +352,11 @@ class _Batch:
             self.report.resampled += not finishing.needs_network
         self._settle(item, megapixels)
 
-    def _entries(self, item: _Item, spec: ImageSpec) -> dict[str, object]:
-        """What the manifest says of a result."""
-        stats, finishing = item.stats, item.finishing
-        assert finishing is not None
-        height, width = finishing.pixels.shape[:2]
-        seconds = {f"{stage}_seconds": round(taken, 3) for stage, taken in item.seconds.items()}
-        return {
-            "size": [width, height],
-            "output_size": [spec.width, spec.height],
-            "seconds": round(sum(item.seconds.values()), 3),
-            **seconds,
-            "tile": stats.tile,
-            "overlap": stats.overlap,
-            "tiles": stats.tiles,
-            "tiles_redone_in_float32": stats.redone,
-            **({"notes": list(item.notes)} if item.notes else {}),
-            **({} if finishing.needs_network else {"network": False}),
-        }
-
-    def _pass_over(self, item: _Item, where: list[Path]) -> None:
+    def _pass_over(self, item: Item, where: list[Path]) -> None:
         where.append(item.job.source)
         self._settle(item)
 
-    def _fail(self, item: _Item, reason: str, trace: str | None = None) -> None:
+    def _fail(self, item: Item, reason: str, trace: str | None = None) -> None:
         with self.lock:
             if item.settled:
                 return
@@ -410,7 +379,7 @@ class _Batch:
             self.report.stopped = reason_of(error)
         note(f"stopped: {self.report.stopped}")
 
-    def _drop(self, item: _Item) -> None:
+    def _drop(self, item: Item) -> None:
         """Leave a file for another run."""
         with self.lock:
             if item.settled:
@@ -419,7 +388,7 @@ class _Batch:
             self.bar.leave(item.job)
         self._give_back(item)
 
-    def _settle(self, item: _Item, megapixels: float | None = None) -> None:
+    def _settle(self, item: Item, megapixels: float | None = None) -> None:
         """A file is done with, one way or another."""
         with self.lock:
             item.settled = True
@@ -427,13 +396,13 @@ class _Batch:
             self.bar.settle(item.job, megapixels)
         self._give_back(item)
 
-    def _give_back(self, item: _Item) -> None:
+    def _give_back(self, item: Item) -> None:
         self.budget.give(item.cost)
         if item.claim is not None:
             self.claims.discard(item.claim)
             item.claim.release()
 
-    def _guarded(self, item: _Item, work: Callable[[], T]) -> T | None:
+    def _guarded(self, item: Item, work: Callable[[], T]) -> T | None:
         try:
             return work()
         except Cancelled:  # another thread has said why
