@@ -121,6 +121,9 @@ def test_who_is_waited_for_is_told_once(
     assert capsys.readouterr().err.count(line) == 1
 
 
+GPU = "--device cuda on a machine with a GPU"
+
+
 class Terminal(io.StringIO):
     """A standard error that is a terminal."""
 
@@ -172,12 +175,8 @@ def test_cheaper_ways_are_named_from_five_minutes_on(
 @pytest.mark.parametrize(
     ("settings", "size", "expected"),
     [
-        ({}, None, ["--device cuda on a machine with a GPU", "--longest-side 4000 for a smaller file"]),
-        (
-            {"self_ensemble": True},
-            2.0,
-            ["without --self-ensemble an eighth of the time", "--device cuda on a machine with a GPU"],
-        ),
+        ({}, None, [GPU, "--longest-side 4000 for a smaller file"]),
+        ({"self_ensemble": True}, 2.0, ["without --self-ensemble an eighth of the time", GPU]),
     ],
 )
 def test_cheaper_ways(restorer: Restorer, settings: dict[str, Any], size: float | None, expected: list[str]) -> None:
