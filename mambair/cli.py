@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command] = {
     "benchmark": Command("measure the papers' tables on their test sets", "mambair.commands.benchmark"),
     "profile": Command("show parameters, multiplications, time and memory of a network", "mambair.commands.profile"),
     "weights": Command("list and fetch weights of published networks", "mambair.commands.weights"),
+    "doctor": Command("show what mambair finds on this machine, for an issue", "mambair.commands.doctor"),
     "data": Command("download, prepare and check data sets", "mambair.commands.data"),
 }
 

@@ -7,60 +7,31 @@ import contextlib
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mambair.commands.arguments import (
-    add_import,
-    add_network_group,
-    add_quiet,
-    command_parser,
-    import_own_code,
-    located_weights,
-    path_name,
-    pixel_count,
-)
+from mambair.commands.arguments import import_own_code, located_weights
+from mambair.commands.restore_arguments import AUTO, TASKS, complete, restore_parser
 from mambair.system.console import note, printable, reserve_standard_descriptors, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
-from mambair.system.suggestions import did_you_mean
 from mambair.weights.packaged import BEST, better_weights, default_weights
 
 if TYPE_CHECKING:
+    from mambair.folders.finish import Finish
     from mambair.folders.manifest import Manifest
     from mambair.folders.plan import Plan
+    from mambair.folders.progress import Report
     from mambair.folders.resume import Ledger
     from mambair.inference.restorer import Restorer
 
-EXAMPLES = """
-mambair restore -i photos -o enlarged
-mambair restore --task denoise -i noisy -o clean --sigma 25
-mambair restore -i photo.jpg -o enlarged --weights my_x2.safetensors --tile 192 --dtype bf16
-"""
-SCRIPT_EXAMPLES = """
-python inference/{script} -i photos -o results
-python inference/{script} -i photo.png -o results --weights mine.safetensors --tile 192
-"""
 
+class Part(NamedTuple):
+    """Images that go through one network."""
 
-class Task(NamedTuple):
-    """What is done to an image, and how the packaged weights for it are told apart."""
-
-    summary: str
-    marker: str  # what names of results end in where they lie beside their inputs
-    degree: str | None  # the argument that chooses among the packaged weights
-    default: int = 0
-
-
-TASKS: dict[str, Task] = {
-    "sr": Task("enlarge images", "_x{scale}", "scale", 4),
-    "denoise": Task("take Gaussian noise out of images", "_denoised", "sigma", 25),
-    "jpeg": Task("take the traces of JPEG compression out of images", "_clean", None),
-    "real_denoise": Task("take the noise of cameras out of images", "_denoised", None),
-}
-DEGREES = {
-    "scale": "factor of enlargement (default: that of --weights; without --weights 4)",
-    "sigma": "noise level in grey levels of 255 (default 25; without --weights)",
-}
+    weights: str  # a file or a name; nothing is fetched yet
+    plan: Plan
+    better: str | None = None  # the name of a better network
 
 
 @ends_in_order("what is finished stays; the same command goes on with the rest")
@@ -75,95 +46,17 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     reserve_standard_descriptors()
-    parser = _parser(task)
+    parser = restore_parser(task)
     options = parser.parse_args(arguments)
-    weights, better = _weights(parser, options, TASKS[options.task])
+    complete(parser, options)
+    weights, better = (None, None) if options.task == AUTO else _weights(parser, options)
     import_own_code(parser, options)
     return _run(parser, options, weights, better)
 
 
-def _parser(task: str | None) -> argparse.ArgumentParser:
-    what = "enlarge or clean images" if task is None else TASKS[task].summary
-    parser = command_parser(
-        "mambair restore" if task is None else None,
-        f"{what.capitalize()}: one, or all under a folder, whose tree is kept.",
-        EXAMPLES if task is None else SCRIPT_EXAMPLES.format(script=Path(sys.argv[0]).name),
-    )
-    add = parser.add_argument
-    add(
-        "-i",
-        "--input",
-        required=True,
-        type=path_name,
-        metavar="PATH",
-        help="an image, or a folder (walked recursively)",
-    )
-    add("-o", "--output", required=True, type=path_name, metavar="PATH", help="folder for the results, or a file name")
-    if task is None:
-        rows = "; ".join(f"{name}: {each.summary}" for name, each in TASKS.items())
-        add("--task", type=_task, choices=TASKS, default="sr", help=f"what the weights are for: {rows} (default sr)")
-    else:
-        parser.set_defaults(task=task)
-    for degree in DEGREES if task is None else filter(None, [TASKS[task].degree]):
-        short = ["-s"] if degree == "scale" else []
-        add(*short, f"--{degree}", type=int, metavar="N", help=DEGREES[degree])
-    add(
-        "--weights",
-        metavar="FILE_OR_NAME",
-        help="a .safetensors or .pth file, or a published network: see 'mambair weights list'; 'best': the best "
-        "published one for the task (default: those that come with mambair)",
-    )
-    add_import(add)
-    add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")
-    add_to_network("--batch", type=int, metavar="N", help="tiles in the network at once (default 4 on CUDA, else 2)")
-    add_to_network("--seed", type=int, metavar="N", default=0, help="of MambaIRv2's routing noise (default 0)")
-    _add_files(parser.add_argument_group("files"))
-    return parser
-
-
-def _task(text: str) -> str:
-    if text not in TASKS:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(TASKS)}, got {text!r}{did_you_mean(text, TASKS)}")
-    return text
-
-
-def _add_files(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--include", action="append", metavar="GLOB", default=[], help="only these names, or paths if it has a /")
-    add("--exclude", action="append", metavar="GLOB", default=[], help="but not these; both may be repeated")
-    add("--format", metavar="EXT", help="format of the results: png, jpg, tif, webp, ... (default png)")
-    add("--quality", type=int, metavar="N", help="1 to 100 for jpg (default 95), avif (90) and webp (lossless)")
-    add("--suffix", default="", metavar="TEXT", help="append this to the names of the results")
-    add("--skip-existing", action="store_true", help="pass over images whose result is there, however it was made")
-    add("--overwrite", action="store_true", help="also redo what the manifest says is done, with the same settings")
-    add(
-        "--manifest",
-        type=path_name,
-        metavar="FILE",
-        help="JSON lines about each file (default: OUTPUT/manifest.jsonl)",
-    )
-    add("--manifest-details", action="store_true", help="also record host, process, whole paths and tracebacks there")
-    add(
-        "--max-pixels",
-        type=pixel_count,
-        metavar="N",
-        help="refuse images with more: 200M, 1e9, ...; 0: no limit (default 268435456: 16384 x 16384)",
-    )
-    add("--allow-truncated", action="store_true", help="restore what there is of damaged images; the rest is black")
-    add("--dry-run", action="store_true", help="show what would be done, and write no result")
-    add_quiet(add)
-
-
-def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace, task: Task) -> tuple[str, str | None]:
+def _weights(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, str | None]:
     """The file or name that --weights gives, or the packaged file and a better name; nothing is fetched yet."""
-    for degree in DEGREES:
-        given = getattr(options, degree, None) is not None
-        if given and degree != task.degree:
-            parser.error(f"--{degree} says nothing about the task {options.task}")
-        if given and degree != "scale" and options.weights:
-            parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
-    asked = getattr(options, task.degree) if task.degree else None
-    degree = task.default if asked is None else asked
+    degree = _degree(options)
     better = better_weights(options.task, degree)
     if options.weights == BEST:
         if better is None:
@@ -190,44 +83,92 @@ def _with_state(name: str) -> str:
     return f"--weights {name} ({'in the cache' if is_there else f'fetched once, {size_in_words(remote)}'})"
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str, better: str | None) -> int:
-    if options.skip_existing and options.overwrite:
-        parser.error("--skip-existing and --overwrite contradict each other: give one of them")
+def _degree(options: argparse.Namespace) -> float:
+    """What chooses among the networks for the task."""
+    task = TASKS[options.task]
+    if task.degree == "scale" and options.size is not None and options.size.factor is not None:
+        return options.size.factor
+    asked = getattr(options, task.degree) if task.degree else None
+    return task.default if asked is None else asked
+
+
+def _expected_scale(options: argparse.Namespace) -> int:
+    task = TASKS[options.task]
+    return task.default if task.degree == "scale" else 1
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str | None, better: str | None) -> int:
     # Pillow here, and torch below, which takes seconds to import: --help and wrong usage answer at once
     from mambair.folders.output_check import checked_output
 
-    task = TASKS[options.task]
-    scale = (getattr(options, "scale", None) or task.default) if task.degree == "scale" else 1
     with contextlib.ExitStack() as stack:
         try:
-            plan = _plan(options, scale)
+            plan = _plan(options, _expected_scale(options))
             manifest = _manifest(options, plan)
             notes = stack.enter_context(checked_output(plan, options.manifest))
-            weights = located_weights(parser, named, offline=options.offline, quiet=options.quiet)
-            if better and not options.quiet:
-                note(f"network: {weights.name}, which comes with mambair; a better one: {_with_state(better)}")
-            restorer = _restorer(parser, options, weights)
-            if restorer.scale != scale:  # that of the weights, which names of results may say
-                plan = _plan(options, restorer.scale)
-            ledger = _ledger(options, weights, restorer, plan, manifest)
-        except (ValueError, OSError) as error:  # a wrong plan, device or tile; weights that cannot be read
+            parts = [Part(named, plan, better)] if named is not None else _by_look(options, plan)
+        except (ValueError, OSError) as error:  # a wrong plan
             parser.error(printable(error))
-        for line in [*plan.notes, *notes]:
-            note(line)
-        return (
-            _show(plan, ledger, options.skip_existing) if options.dry_run else _restore(options, restorer, plan, ledger)
-        )
+        code = DONE
+        for part in parts:
+            code = max(code, _run_part(parser, options, part, manifest, notes))
+            notes = []
+    if options.open and not options.dry_run and code == DONE:
+        _open(options, plan)
+    return code
 
 
-def _restore(options: argparse.Namespace, restorer: Restorer, plan: Plan, ledger: Ledger | None) -> int:
+def _run_part(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    part: Part,
+    manifest: Manifest | None,
+    notes: list[str],
+) -> int:
+    from mambair.folders.finish import Finish
+
+    plan, finish = part.plan, Finish(options.size, options.strength, options.compare)
+    try:
+        weights = located_weights(parser, part.weights, offline=options.offline, quiet=options.quiet)
+        if part.better and not options.quiet:
+            note(f"network: {weights.name}, which comes with mambair; a better one: {_with_state(part.better)}")
+        restorer = _restorer(parser, options, weights)
+        if options.size is None and restorer.scale != _expected_scale(options):
+            plan = _plan(options, restorer.scale)  # names of results may say the scale of the weights
+        ledger = _ledger(options, finish, weights, restorer, plan, manifest)
+    except (ValueError, OSError) as error:  # a wrong device or tile; weights that cannot be read
+        parser.error(printable(error))
+    resampled = _resampling(options, restorer.scale)
+    for line in [*plan.notes, *notes, *resampled]:
+        note(line)
+    if options.dry_run:
+        return _show(plan, ledger, options.skip_existing)
+    report = _restore(options, finish, restorer, plan, ledger)
+    say(f"{report.summary()}: {printable(plan.folder if options.output is None else options.output)}")
+    if report.interrupted:
+        raise KeyboardInterrupt
+    return DONE if report.complete else SOME_FAILED
+
+
+def _resampling(options: argparse.Namespace, scale: int) -> list[str]:
+    """A note on results that have another size than the network's; after a look at the image its line says so."""
+    if options.size is None or options.size.factor == scale or options.task == AUTO or options.quiet:
+        return []
+    return [f"the network makes x{scale}; {options.size} is resampled from that (bicubic, antialiased)"]
+
+
+def _restore(
+    options: argparse.Namespace, finish: Finish, restorer: Restorer, plan: Plan, ledger: Ledger | None
+) -> Report:
     from mambair.folders.pipeline import restore_files
     from mambair.images.files import MAX_PIXELS
     from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
-    report = restore_files(
+    return restore_files(
         restorer,
         plan,
+        finish=finish,
         skip_existing=options.skip_existing,
         quality=options.quality,
         max_pixels=MAX_PIXELS if options.max_pixels is None else options.max_pixels or sys.maxsize,
@@ -235,10 +176,22 @@ def _restore(options: argparse.Namespace, restorer: Restorer, plan: Plan, ledger
         ledger=ledger,
         quiet=options.quiet,
     )
-    say(f"{report.summary()}: {printable(options.output)}")
-    if report.interrupted:
-        raise KeyboardInterrupt
-    return DONE if report.complete else SOME_FAILED
+
+
+def _by_look(options: argparse.Namespace, plan: Plan) -> list[Part]:
+    """The images by the network that a look at each of them chooses; a line says what was seen."""
+    from mambair.commands.restore_look import Choice, choose
+
+    groups: dict[str, list[Choice]] = {}
+    for job in plan.jobs:
+        choice = choose(job, _degree(options))
+        groups.setdefault(choice.weights, []).append(choice)
+        if not options.quiet:
+            note(choice.line(options.size))
+    parts = [Part(weights, replace(plan, jobs=[each.job for each in group])) for weights, group in groups.items()]
+    first, *others = parts
+    empty = {"notes": [], "unreadable": []}  # said once
+    return [first, *(part._replace(plan=replace(part.plan, **empty)) for part in others)]
 
 
 def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weights: Path) -> Restorer:
@@ -256,25 +209,43 @@ def _restorer(parser: argparse.ArgumentParser, options: argparse.Namespace, weig
         self_ensemble=options.self_ensemble,
         seed=options.seed,
     )
-    expected = getattr(options, "scale", None) if options.task == "sr" else 1
-    if expected is not None and restorer.scale != expected:
-        parser.error(f"scale {expected} is asked for, but {weights} enlarges {restorer.scale} times")
+    if TASKS[options.task].degree != "scale" and restorer.scale != 1:
+        parser.error(f"scale 1 is asked for, but {weights} enlarges {restorer.scale} times")
     return restorer
 
 
 def _plan(options: argparse.Namespace, scale: int) -> Plan:
-    from mambair.folders.plan import plan_jobs
+    """What is done with results of that scale, unless a size is asked for."""
+    from mambair.folders.before_after import comparisons_of
+    from mambair.folders.plan import plan_beside, plan_jobs
 
-    return plan_jobs(
-        options.input,
-        options.output,
-        format=options.format,
-        quality=options.quality,
-        suffix=options.suffix,
-        same_folder_suffix=TASKS[options.task].marker.format(scale=scale),
-        include=options.include,
-        exclude=options.exclude,
-    )
+    marker = TASKS[options.task].marker
+    if options.size is not None and "{scale}" in marker:
+        marker = options.size.marker
+    marker = marker.format(scale=scale)
+    if options.output is None:
+        is_free = options.overwrite or options.skip_existing
+        plan = plan_beside(
+            options.input,
+            options.suffix or marker,
+            format=options.format,
+            quality=options.quality,
+            may_exist=is_free,
+        )
+    else:
+        plan = plan_jobs(
+            options.input,
+            options.output,
+            format=options.format,
+            quality=options.quality,
+            suffix=options.suffix,
+            same_folder_suffix=marker,
+            include=options.include,
+            exclude=options.exclude,
+        )
+    if options.compare:
+        comparisons_of(plan)  # fails before anything is computed
+    return plan
 
 
 def _manifest(options: argparse.Namespace, plan: Plan) -> Manifest | None:
@@ -287,7 +258,12 @@ def _manifest(options: argparse.Namespace, plan: Plan) -> Manifest | None:
 
 
 def _ledger(
-    options: argparse.Namespace, weights: Path, restorer: Restorer, plan: Plan, manifest: Manifest | None
+    options: argparse.Namespace,
+    finish: Finish,
+    weights: Path,
+    restorer: Restorer,
+    plan: Plan,
+    manifest: Manifest | None,
 ) -> Ledger | None:
     """The manifest, with what each of its lines says of this run."""
     if manifest is None:
@@ -305,6 +281,7 @@ def _ledger(
         "seed": options.seed,
         "quality": options.quality,
         "version": mambair.__version__,
+        **finish.settings(),
     }
     details = options.manifest_details
     weights_file = str(weights.absolute()) if details else weights.name
@@ -330,3 +307,18 @@ def _show(plan: Plan, ledger: Ledger | None, skip_existing: bool) -> int:
     for folder, reason in plan.unreadable:
         note(f"would fail: {printable(folder)}: {reason}")
     return DONE
+
+
+def _open(options: argparse.Namespace, plan: Plan) -> None:
+    """Show the result: the page that compares, the image, or the folder of several."""
+    from mambair.folders.before_after import comparisons_of
+    from mambair.system.show_file import show_file
+
+    path = plan.folder
+    if len(plan.jobs) == 1:
+        (job,) = plan.jobs
+        page = comparisons_of(plan)[job]
+        path = page.with_name(page.name + ".html") if options.compare else job.target
+    reason = show_file(path)
+    if reason is not None:
+        note(f"--open: {printable(path)} is not shown: {reason}")

@@ -13,6 +13,7 @@ from mambair.system.suggestions import did_you_mean
 
 WITH_QUALITY = ("JPEG", "WEBP", "AVIF")
 DEFAULT_FORMAT = "png"
+SAME = "same"  # as a format: that of each input
 _LONGEST = 255  # bytes of a name, on most file systems
 _ENDINGS = max(map(len, FORMAT_OF_SUFFIX))
 _DIGEST = 12  # of its characters, behind a name that was cut
@@ -25,21 +26,26 @@ class PlanError(ValueError):
     """Input and output do not make a job; the message says what to change."""
 
 
-def ending_of(format: str | None) -> str:
-    """The suffix of results of that format, with its dot; None is the default format.
+def ending_of(format: str | None, source: Path) -> str:
+    """The suffix of the result of ``source`` in that format, with its dot; None is the default format.
+
+    With ``SAME`` it is the input's own, as it is written there, or that of the default format if the input's cannot be
+    written.
 
     Raises:
         PlanError: no such format can be written.
     """
+    if format is not None and format.lower() == SAME:
+        return source.suffix if source.suffix.lower() in FORMAT_OF_SUFFIX else f".{DEFAULT_FORMAT}"
     ending = "." + (DEFAULT_FORMAT if format is None else format).lower().removeprefix(".")
     if ending not in FORMAT_OF_SUFFIX:
-        known = [each[1:] for each in FORMAT_OF_SUFFIX]
+        known = [*(each[1:] for each in FORMAT_OF_SUFFIX), SAME]
         raise PlanError(f"format: must be one of {', '.join(known)}, got {format!r}{did_you_mean(ending[1:], known)}")
     return ending
 
 
-def check_quality(quality: int | None, ending: str) -> None:
-    """Check that a quality is from 1 to 100, and given only where the format has one.
+def check_quality(quality: int | None, format: str | None) -> None:
+    """Check that a quality is from 1 to 100, and given only where the format (``SAME`` may) has one.
 
     Raises:
         PlanError: it is not.
@@ -48,6 +54,9 @@ def check_quality(quality: int | None, ending: str) -> None:
         return
     if not 1 <= quality <= 100:
         raise PlanError(f"quality: must be from 1 to 100, got {quality}")
+    if format is not None and format.lower() == SAME:
+        return
+    ending = ending_of(format, Path())
     if FORMAT_OF_SUFFIX[ending] not in WITH_QUALITY:
         endings = [each[1:] for each, format in FORMAT_OF_SUFFIX.items() if format in WITH_QUALITY]
         raise PlanError(f"quality: {ending[1:]} has none, only {', '.join(endings)} have; leave it out")

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from mambair.images.encode import DTYPES_OF_FORMAT, FORMAT_OF_SUFFIX
 from mambair.images.files import DecodedImage, ImageSpec, check_writable
+from mambair.images.metadata import exif_of_size
 
 
-def spec_of_result(image: DecodedImage, scale: int, target: Path, quality: int | None = None) -> ImageSpec:
-    """Size, mode, depth and metadata of a result: float becomes 16 bit in a PNG, all becomes 8 bit in a JPEG.
+def spec_of_result(image: DecodedImage, size: tuple[int, int], target: Path, quality: int | None = None) -> ImageSpec:
+    """Mode, depth and metadata of a result of that (height, width): float becomes 16 bit in a PNG, all 8 bit in a JPEG.
 
     Grey with alpha becomes RGBA in a TIFF of more than 8 bits, which few programs could read otherwise.
 
@@ -26,8 +27,8 @@ def spec_of_result(image: DecodedImage, scale: int, target: Path, quality: int |
     mode, profile = image.mode, image.icc_profile
     if format == "TIFF" and mode == "LA" and dtype != "uint8":
         mode, profile = "RGBA", None
-    height, width = (side * scale for side in image.pixels.shape[:2])
-    spec = ImageSpec(height, width, mode, dtype, profile, image.exif, image.xmp)
+    height, width = size
+    spec = ImageSpec(height, width, mode, dtype, profile, exif_of_size(image.exif, height, width), image.xmp)
     check_writable(target, spec, quality)
     return spec
 

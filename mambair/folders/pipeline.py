@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import logging
+import math
 import os
-import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 
+from mambair.folders.before_after import comparisons_of
 from mambair.folders.file_locks import Claim
-from mambair.folders.output_format import fitted, spec_of_result
+from mambair.folders.finish import Finish, Finishing, cheaper_ways
+from mambair.folders.item import Item
+from mambair.folders.output_format import spec_of_result
 from mambair.folders.plan import Job, Plan
 from mambair.folders.progress import ProgressBar, Report
+from mambair.folders.reasons import ends_the_run, reason_of
 from mambair.folders.resume import Ledger, State
 from mambair.folders.strip_queue import StripQueue
-from mambair.folders.workers import Lanes, lanes_of
-from mambair.images.files import MAX_PIXELS, DecodedImage, ImageSpec, is_streamed, open_strips, read_encoded
+from mambair.folders.workers import Lanes, give_way, lanes_of
+from mambair.images.files import MAX_PIXELS, ImageSpec, is_streamed, open_strips, read_encoded
 from mambair.images.pillow_files import PARTIAL
 from mambair.inference.limits import Cancelled, ResourceLimiter
-from mambair.inference.memory import bytes_on_the_way, free_bytes, is_out_of_memory
-from mambair.inference.restorer import Restorer, TileStats
+from mambair.inference.memory import bytes_on_the_way, free_bytes
+from mambair.inference.restorer import Restorer
 from mambair.system.console import note, printable
 from mambair.system.jsonl import AppendError
 from mambair.system.path_gate import parts_below
@@ -46,23 +48,6 @@ MEMORY = 2**31  # bytes of images on their way, or a quarter of what is free
 _POLL = 0.2  # seconds between looks at files that other processes have claimed
 _WAITING = 10.0  # seconds after which the user is told what is waited for
 _PATIENCE = 3600.0  # seconds after which it is waited for no more, if nothing was finished meanwhile
-_NICENESS = 19
-_NO_MORE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS") if hasattr(errno, name)}
-
-
-@dataclass
-class _Item:
-    """One file on its way."""
-
-    job: Job
-    claim: Claim | None
-    cost: int = 0
-    image: DecodedImage | None = None
-    source: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the input
-    notes: tuple[str, ...] = ()
-    stats: TileStats = field(default_factory=TileStats)
-    seconds: dict[str, float] = field(default_factory=dict)
-    settled: bool = False
 
 
 def restore_files(
@@ -70,6 +55,7 @@ def restore_files(
     plan: Plan,
     *,
     skip_existing: bool = False,
+    finish: Finish | None = None,
     quality: int | None = None,
     max_pixels: int = MAX_PIXELS,
     allow_truncated: bool = False,
@@ -87,6 +73,7 @@ def restore_files(
         restorer: what each image goes through.
         plan: what to do.
         skip_existing: pass over a source whose target exists, however it was made.
+        finish: what is done to the network's rows before they are written; default: nothing.
         quality: of JPEG, WebP and AVIF, see ``write_image``.
         max_pixels: larger pictures are refused.
         allow_truncated: restore what there is of a damaged picture, and note it in the manifest.
@@ -94,7 +81,8 @@ def restore_files(
             done is passed over.
         quiet: no progress bar.
     """
-    batch = _Batch(restorer, plan, skip_existing, quality, max_pixels, allow_truncated, ledger, quiet)
+    finish = finish or Finish()
+    batch = _Batch(restorer, plan, skip_existing, finish, quality, max_pixels, allow_truncated, ledger, quiet)
     batch.run()
     return batch.report
 
@@ -107,6 +95,7 @@ class _Batch:
         restorer: Restorer,
         plan: Plan,
         skip_existing: bool,
+        finish: Finish,
         quality: int | None,
         max_pixels: int,
         allow_truncated: bool,
@@ -114,11 +103,13 @@ class _Batch:
         quiet: bool,
     ) -> None:
         self.restorer, self.plan, self.ledger = restorer, plan, ledger
-        self.skip_existing, self.quality, self.max_pixels = skip_existing, quality, max_pixels
-        self.allow_truncated = allow_truncated
+        self.skip_existing, self.finish, self.quality = skip_existing, finish, quality
+        self.max_pixels, self.allow_truncated = max_pixels, allow_truncated
+        self.comparisons = comparisons_of(plan) if finish.compare else {}
         self.report = Report(len(plan.jobs), failed=list(plan.unreadable))
         self.budget = ResourceLimiter(min(MEMORY, (free_bytes(torch.device("cpu")) or 4 * MEMORY) // 4))
-        self.bar = ProgressBar(plan.jobs, quiet)
+        cheaper = cheaper_ways(restorer, finish) if finish.strength else ""
+        self.bar = ProgressBar(plan.jobs, quiet, cheaper)
         self.lock = threading.Lock()  # of the report and the bar
         self.claims: set[Claim] = set()
         self.elsewhere: list[Job] = []
@@ -170,7 +161,7 @@ class _Batch:
             with (
                 ThreadPoolExecutor(1, "read") as reader,
                 # each lane keeps one busy from an image's first strip on
-                ThreadPoolExecutor(ENCODERS + count, "write", initializer=_give_way) as writers,
+                ThreadPoolExecutor(ENCODERS + count, "write", initializer=give_way) as writers,
                 Lanes(self.restorer.net, count) as lanes,
             ):
                 try:
@@ -193,9 +184,9 @@ class _Batch:
         for queue in tuple(self.open):
             queue.abandon()
 
-    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[_Item]:
+    def _read_ahead(self, jobs: Sequence[Job], reader: ThreadPoolExecutor) -> Iterator[Item]:
         """Decoded images in order, a few ahead of their turn; files that need no work or fail do not appear."""
-        remaining, ahead = iter(jobs), deque[Future[_Item | None]]()
+        remaining, ahead = iter(jobs), deque[Future[Item | None]]()
         while True:
             while self.report.stopped is None and len(ahead) <= AHEAD and (job := next(remaining, None)) is not None:
                 ahead.append(reader.submit(self._opened, job))
@@ -207,12 +198,12 @@ class _Batch:
             elif item is not None:
                 yield item
 
-    def _opened(self, job: Job) -> _Item | None:
+    def _opened(self, job: Job) -> Item | None:
         """In the reader's thread: claim a file, see whether there is anything to do, decode it."""
-        item = _Item(job, None)
+        item = Item(job, None)
         return None if self.report.stopped is not None else self._guarded(item, lambda: self._open(item))
 
-    def _open(self, item: _Item) -> _Item | None:
+    def _open(self, item: Item) -> Item | None:
         job, ledger = item.job, self.ledger
         parts_below(job.target.parent, self.plan.folder)  # fails before anything is computed
         if self.skip_existing and job.target.exists():
@@ -238,8 +229,12 @@ class _Batch:
             if ledger.replaces_another(job, sha256):
                 note(f"{printable(job.source)}: replaces {printable(job.target)}, which came from another file")
         height, width = encoded.size()
-        scale, tile, streamed = self.restorer.scale, self.restorer.tile, is_streamed(job.target)
-        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, streamed=streamed)
+        scale, tile = self.restorer.scale, self.restorer.tile
+        pixels = math.prod(self.finish.size_of(height, width, scale))
+        with self.lock:
+            self.bar.found_size(job, pixels / 1e6)
+        collected = 0 if is_streamed(job.target) else pixels
+        cost = bytes_on_the_way(height, width, scale=scale, tile=tile, collected=collected)
         self.budget.take(cost)
         item.cost = cost
         item.image = encoded.decoded()
@@ -250,7 +245,7 @@ class _Batch:
         item.seconds["read"] = time.perf_counter() - started
         return item
 
-    def _is_done(self, item: _Item, state: State) -> bool:
+    def _is_done(self, item: Item, state: State) -> bool:
         """Settle a file that the manifest says all of."""
         if state is State.DONE:
             self._pass_over(item, self.report.skipped)
@@ -261,7 +256,7 @@ class _Batch:
             self._fail(item, self.ledger.reason(item.job))
         return item.settled
 
-    def _restored(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+    def _restored(self, item: Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """In a lane's thread."""
         self._raise_what_met_writers()
         if self.report.stopped is not None:
@@ -269,18 +264,17 @@ class _Batch:
             return
         self._guarded(item, lambda: self._restore(item, lanes, writers))
 
-    def _restore(self, item: _Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
+    def _restore(self, item: Item, lanes: Lanes, writers: ThreadPoolExecutor) -> None:
         """Run the network over one image, handing strips to a writer's thread; from the start where memory ran out."""
         assert item.image is not None
         image, item.image = item.image, None
         lanes.take_share(self.restorer.batch)
         with self.lock:
             self.bar.begin(item.job)
-        spec = spec_of_result(image, self.restorer.scale, item.job.target, self.quality)
-        pixels = image.interleaved()
+        item.finishing = finishing = Finishing(self.finish, image, self.restorer.scale)
+        spec = spec_of_result(image, finishing.size, item.job.target, self.quality)
         del image
-        size = spec.height * spec.width / 1e6
-        megapixels = (size / self.restorer.scale**2, size)
+        megapixels = (math.prod(finishing.pixels.shape[:2]) / 1e6, spec.height * spec.width / 1e6)
 
         def progress(done: int, total: int) -> None:
             with self.lock:
@@ -291,7 +285,7 @@ class _Batch:
         started = time.perf_counter()
         future: Future[None] | None = None
         queue: StripQueue[np.ndarray] = StripQueue()
-        attempts = self.restorer.attempts(pixels, progress=progress, stats=item.stats, side_by_side=lanes.count)
+        attempts = finishing.attempts(self.restorer, progress=progress, stats=item.stats, side_by_side=lanes.count)
         try:
             for row, strip in attempts:
                 if row == 0:
@@ -326,58 +320,47 @@ class _Batch:
         for future in done:
             future.result()
 
-    def _written(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+    def _written(self, item: Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
         """In a writer's thread."""
         self._guarded(item, lambda: self._write(item, spec, strips))
 
-    def _write(self, item: _Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
-        job, record = item.job, {}
+    def _write(self, item: Item, spec: ImageSpec, strips: StripQueue[np.ndarray]) -> None:
+        job, record, finishing = item.job, {}, item.finishing
+        assert finishing is not None
 
         def complete(stream: BinaryIO) -> None:
             if self.ledger is not None and item.claim is not None:
-                status, entries = os.fstat(stream.fileno()), self._entries(item, spec)
+                status, entries = os.fstat(stream.fileno()), item.entries(spec)
                 record.update(self.ledger.intend(item.claim, job, status, item.source, entries))
 
         tag = None if item.claim is None else item.claim.tag
         options = {"quality": self.quality, "within": self.plan.folder, "tag": tag, "complete": complete}
         try:
             with open_strips(job.target, spec, **options) as writer:
-                for strip in strips:
+                for rows in finishing.rows(strips, spec):
                     started = time.perf_counter()
-                    writer.write(fitted(strip, spec))
+                    writer.write(rows)
                     item.seconds["write"] = item.seconds.get("write", 0.0) + time.perf_counter() - started
+                if self.finish.compare:
+                    finishing.write_comparison(self.comparisons[job], self.plan.folder, name=job.target.name)
         except BaseException:
             strips.abandon()
             raise
         if self.ledger is not None:
             self.ledger.manifest.append(record)
-        megapixels = spec.height * spec.width / self.restorer.scale**2 / 1e6
+        megapixels = math.prod(finishing.pixels.shape[:2]) / 1e6
+        item.finishing = None
         with self.lock:
             self.report.written.append(job.target)
             self.report.megapixels += megapixels
+            self.report.resampled += not finishing.needs_network
         self._settle(item, megapixels)
 
-    def _entries(self, item: _Item, spec: ImageSpec) -> dict[str, object]:
-        """What the manifest says of a result."""
-        stats, scale = item.stats, self.restorer.scale
-        seconds = {f"{stage}_seconds": round(taken, 3) for stage, taken in item.seconds.items()}
-        return {
-            "size": [spec.width // scale, spec.height // scale],
-            "output_size": [spec.width, spec.height],
-            "seconds": round(sum(item.seconds.values()), 3),
-            **seconds,
-            "tile": stats.tile,
-            "overlap": stats.overlap,
-            "tiles": stats.tiles,
-            "tiles_redone_in_float32": stats.redone,
-            **({"notes": list(item.notes)} if item.notes else {}),
-        }
-
-    def _pass_over(self, item: _Item, where: list[Path]) -> None:
+    def _pass_over(self, item: Item, where: list[Path]) -> None:
         where.append(item.job.source)
         self._settle(item)
 
-    def _fail(self, item: _Item, reason: str, trace: str | None = None) -> None:
+    def _fail(self, item: Item, reason: str, trace: str | None = None) -> None:
         with self.lock:
             if item.settled:
                 return
@@ -397,10 +380,10 @@ class _Batch:
         with self.lock:
             if self.report.stopped is not None:
                 return
-            self.report.stopped = _reason(error)
+            self.report.stopped = reason_of(error)
         note(f"stopped: {self.report.stopped}")
 
-    def _drop(self, item: _Item) -> None:
+    def _drop(self, item: Item) -> None:
         """Leave a file for another run."""
         with self.lock:
             if item.settled:
@@ -409,7 +392,7 @@ class _Batch:
             self.bar.leave(item.job)
         self._give_back(item)
 
-    def _settle(self, item: _Item, megapixels: float | None = None) -> None:
+    def _settle(self, item: Item, megapixels: float | None = None) -> None:
         """A file is done with, one way or another."""
         with self.lock:
             item.settled = True
@@ -417,13 +400,13 @@ class _Batch:
             self.bar.settle(item.job, megapixels)
         self._give_back(item)
 
-    def _give_back(self, item: _Item) -> None:
+    def _give_back(self, item: Item) -> None:
         self.budget.give(item.cost)
         if item.claim is not None:
             self.claims.discard(item.claim)
             item.claim.release()
 
-    def _guarded(self, item: _Item, work: Callable[[], T]) -> T | None:
+    def _guarded(self, item: Item, work: Callable[[], T]) -> T | None:
         try:
             return work()
         except Cancelled:  # another thread has said why
@@ -432,28 +415,13 @@ class _Batch:
         # file alone, and thousands of others are waiting. Interrupts are no Exception and pass through.
         except Exception as error:
             logger.debug("%s", item.job.source, exc_info=True)
-            if isinstance(error, OSError) and (isinstance(error, AppendError) or error.errno in _NO_MORE):
+            if isinstance(error, OSError) and ends_the_run(error):
                 self._stop_taking(error)
                 self._drop(item)
             else:
-                self._fail(item, _reason(error, item.job.source), traceback.format_exc())
+                self._fail(item, reason_of(error, item.job.source), traceback.format_exc())
             return None
-
-
-def _give_way() -> None:
-    """Let the network's threads go before this one, which may take its time: each of them waits for the slowest."""
-    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _named(jobs: Sequence[Job]) -> str:
     return printable(jobs[0].source) + (", ..." if len(jobs) > 1 else "")
-
-
-def _reason(error: Exception, source: Path | None = None) -> str:
-    """The error in one line, without repeating the file's name or losing what kind of error it was."""
-    text = " ".join(str(error).removeprefix(f"{source}: ").split())
-    if is_out_of_memory(error):
-        return printable(f"out of memory, even in the smallest tiles ({text or type(error).__name__})")
-    known = isinstance(error, (ValueError, ArithmeticError, OSError))
-    return printable(text) if known and text else printable(f"{type(error).__name__}: {text}")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mambair.folders.manifest import NAME
 from mambair.folders.names import (
+    DEFAULT_FORMAT,
+    SAME,
     PlanError,
     check_quality,
     ending_of,
@@ -26,6 +28,7 @@ from mambair.system.console import printable
 from mambair.system.path_gate import is_within
 
 _SHOWN = 3  # names in a note
+COMPARISON = "_compare"  # what names of pictures of before and after end in
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def plan_jobs(
     Args:
         source: an image, or a folder.
         output: the folder for the results; for a single image it may also be a file name with an image suffix.
-        format: suffix of the results without the dot: png (the default), jpg, tif, webp, ...
+        format: suffix of the results without the dot: png (the default), jpg, tif, webp, ...; same: that of each input.
         quality: of the results; checked against their format.
         suffix: what to append to the names, before the dot.
         same_folder_suffix: the suffix taken where input and output folder are the same and ``suffix`` is empty.
@@ -93,7 +96,7 @@ def plan_jobs(
     Raises:
         PlanError: nothing there, no image in it, an output that cannot be, or a setting that cannot apply.
     """
-    ending = ending_of(format)
+    ending_of(format, source)  # an unknown format is reported first
     if set(suffix) & {"/", os.sep, "\0"}:
         raise PlanError(f"suffix: becomes part of a file name, so it may have no separator, got {suffix!r}")
     refuse_addresses(source, output)
@@ -108,7 +111,7 @@ def plan_jobs(
         folder, sources = source.parent, [source]
     if names_a_file(output, source):
         return _plan_of_a_file(source, output, format, quality, suffix)
-    check_quality(quality, ending)
+    check_quality(quality, format)
     if output.exists() and not output.is_dir():
         raise PlanError(f"output: {printable(output)} is a file; name a folder")
     if real(folder) == real(output):
@@ -123,10 +126,37 @@ def plan_jobs(
             f"input: no image in {printable(source)}{filters} (looked for {', '.join(SUFFIXES)})"
             + "".join(f"; {note}" for note in notes)
         )
-    targets, renamed = _targets(sources, folder, output, suffix, ending)
+    endings = {path: ending_of(format, path) for path in sources}
+    targets, renamed = _targets(sources, folder, output, suffix, endings)
     names = [path.relative_to(folder).as_posix() for path in sources]
     jobs = [Job(*each) for each in zip(sources, targets, names, strict=True)]
-    return Plan(jobs, output, [*notes, *renamed], unreadable)
+    return Plan(jobs, output, [*notes, *_changed(endings, format), *renamed], unreadable)
+
+
+def plan_beside(
+    source: Path, suffix: str, *, format: str | None = None, quality: int | None = None, may_exist: bool = False
+) -> Plan:
+    """Decide on the name of the result of one image that lies beside it.
+
+    Args:
+        source: an image.
+        suffix: what its name gets, before the dot.
+        format: see `plan_jobs`; None is the same.
+        quality: of the result; checked against its format.
+        may_exist: whether a file of that name may be there already.
+
+    Raises:
+        PlanError: no such file, a file of that name, or a setting that cannot apply.
+    """
+    refuse_addresses(source, source)
+    ending = ending_of(format or SAME, source)
+    output = source.with_name(file_name(source.stem, suffix, ending))
+    if not may_exist and os.path.lexists(output):
+        raise PlanError(f"output: {printable(output)} is there already: --overwrite replaces it, -o names another")
+    check_quality(quality, format or ending[1:])
+    return Plan(
+        [Job(source, output, source.name)], output.parent, _changed({source: ending}, format or SAME), names_a_file=True
+    )
 
 
 def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int | None, suffix: str) -> Plan:
@@ -197,16 +227,39 @@ def _without_results(sources: list[Path], suffix: str) -> list[Path]:
     results: set[Path] = set()
     # a result's name ends in the suffix, and is longer than its source's
     for path in sorted(sources, key=lambda path: (path.stem.endswith(suffix), len(path.stem))):
-        if path.with_suffix("") not in results:
+        if not _is_result(path, results):
             kept.append(path)
             results |= {path.with_name(result_stem(stem, suffix)) for stem in (path.stem, full_stem(path))}
     wanted = set(kept)
     return [path for path in sources if path in wanted]
 
 
-def _targets(sources: list[Path], folder: Path, output: Path, suffix: str, ending: str) -> tuple[list[Path], list[str]]:
+def _changed(endings: dict[Path, str], format: str | None) -> list[str]:
+    """A note on the inputs whose own format was asked for and cannot be written."""
+    if format is None or format.lower() != SAME:
+        return []
+    kinds = Counter(path.suffix.lower() for path, ending in endings.items() if path.suffix != ending)
+    if not kinds:
+        return []
+    return [
+        f"written as {DEFAULT_FORMAT}, as their formats are only read: "
+        + ", ".join(f"{n} {e}" for e, n in kinds.items())
+    ]
+
+
+def _is_result(path: Path, results: set[Path]) -> bool:
+    """Return whether a file is one of the results, or the comparison of one; those are named without endings."""
+    if path.with_suffix("") in results:
+        return True
+    stem = path.stem.removesuffix(COMPARISON)
+    return stem != path.stem and bool({path.with_name(stem), path.with_name(stem.rpartition("_")[0] or stem)} & results)
+
+
+def _targets(
+    sources: list[Path], folder: Path, output: Path, suffix: str, endings: dict[Path, str]
+) -> tuple[list[Path], list[str]]:
     """A target for each source, all different and none of them a source; and a note for each that was renamed."""
-    plain = [output / path.relative_to(folder).parent / file_name(path.stem, suffix, ending) for path in sources]
+    plain = [output / path.relative_to(folder).parent / file_name(path.stem, suffix, endings[path]) for path in sources]
     claims: dict[Path, list[Path]] = {}
     for path, target in zip(sources, plain, strict=True):
         claims.setdefault(target, []).append(path)
@@ -214,7 +267,7 @@ def _targets(sources: list[Path], folder: Path, output: Path, suffix: str, endin
     targets: dict[Path, Path] = {}
     for target, claimants in claims.items():
         # the one that has the format of the results already keeps the plain name; if there are two, neither does
-        of_format = [path for path in claimants if path.suffix == ending]
+        of_format = [path for path in claimants if path.suffix == endings[path]]
         owner = claimants[0] if len(claimants) == 1 else of_format[0] if len(of_format) == 1 else None
         if owner is not None and real(target) not in taken:
             targets[owner] = target
@@ -223,10 +276,10 @@ def _targets(sources: list[Path], folder: Path, output: Path, suffix: str, endin
     for path, target in zip(sources, plain, strict=True):
         reason = "its own name would be too long"
         if path not in targets:
-            targets[path] = _free_name(target, full_stem(path), suffix, ending, taken)
+            targets[path] = _free_name(target, full_stem(path), suffix, endings[path], taken)
             taken.add(real(targets[path]))
             reason = "its own name is taken"
-        elif target.name == f"{path.stem}{suffix}{ending}":
+        elif target.name == f"{path.stem}{suffix}{endings[path]}":
             continue
         notes.append(f"{printable(path)}: written as {printable(targets[path].name)}, as {reason}")
     return [targets[path] for path in sources], notes

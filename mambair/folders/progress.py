@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mambair.folders.plan import Job
-from mambair.system.console import note, printable, progress_bar
+from mambair.system.console import is_terminal, note, printable, progress_bar
 
 _LONG = 60.0  # seconds from which on an image's time is announced
+_VERY_LONG = 300.0  # seconds from which on cheaper ways are named, too
+_LARGE = 100.0  # megapixels of a result from which on they are named
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Report:
         others: results that other processes made meanwhile.
         left: files that were not done, as the run was stopped or interrupted.
         stopped: why nothing more could be written, if the run ended for that: the disk is full.
+        resampled: results among those written that the network had no part in.
         megapixels: of the images that were restored, before they were enlarged.
         seconds: of the whole run.
     """
@@ -35,6 +39,7 @@ class Report:
     left: list[Path] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
+    resampled: int = 0
     megapixels: float = 0.0
     seconds: float = 0.0
 
@@ -48,6 +53,8 @@ class Report:
         rate = f"{len(self.written) / self.seconds:.2f} files/s, {self.megapixels / self.seconds:.3f} megapixels/s"
         done = f"{len(self.written)} of {self.total} images restored in {self.seconds:.1f} s"
         parts = [f"{done} ({rate})" if self.written else done]
+        if self.resampled:
+            parts.append(f"{self.resampled} of them resampled without the network")
         if self.skipped:
             parts.append(f"{len(self.skipped)} were there already")
         if self.others:
@@ -69,9 +76,11 @@ class ProgressBar:
     Args:
         jobs: all there is to do.
         quiet: show nothing.
+        cheaper: what is quicker or smaller, said where a result is large or takes long.
     """
 
-    def __init__(self, jobs: Sequence[Job], quiet: bool) -> None:
+    def __init__(self, jobs: Sequence[Job], quiet: bool, cheaper: str = "") -> None:
+        self._cheaper = cheaper
         self._started = time.perf_counter()
         self._quiet, self._is_single = quiet, len(jobs) == 1
         self._bytes = {job: _size(job.source) for job in jobs} if not quiet else {}
@@ -86,6 +95,12 @@ class ProgressBar:
     def begin(self, job: Job) -> None:
         """The name of what is restored now, also where others are."""
         self._bar.set_description(printable(job.source.name), refresh=False)
+
+    def found_size(self, job: Job, megapixels: float) -> None:
+        """The size of a result is known; the first large one is announced, on a terminal."""
+        if megapixels > _LARGE and self._cheaper and not self._quiet and is_terminal(sys.stderr):
+            note(f"{printable(job.source.name)}: the result will have {megapixels:.0f} megapixels; {self._cheaper}")
+            self._cheaper = ""
 
     def tile(self, job: Job, done: int, total: int, megapixels: tuple[float, float]) -> None:
         """So many tiles of an image are done; ``megapixels`` of it and of its result."""
@@ -126,7 +141,8 @@ class ProgressBar:
         seconds = (now - since) / max(done - before, 1) * total
         if seconds > _LONG:
             sizes = f"{megapixels[0]:.3g} -> {megapixels[1]:.3g} megapixels"
-            note(f"{printable(job.source.name)}: {sizes}, about {seconds / 60:.0f} min (measured on one tile)")
+            cheaper = f"; {self._cheaper}" if self._cheaper and seconds > _VERY_LONG else ""
+            note(f"{printable(job.source.name)}: {sizes}, about {seconds / 60:.0f} min (measured on one tile){cheaper}")
 
     def _move(self) -> None:
         self._bar.update(max(self._settled + sum(self._parts.values()) - self._bar.n, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ T = TypeVar("T")
 _PATIENCE = 0.1  # seconds between looks at a pending Ctrl-C, which some systems show to no waiting thread
 _IDLE = 1.0  # seconds without an image after which a lane's cores are lent to the others
 _FOR_EVER = float("-inf")
+_NICENESS = 19
 
 
 class Lanes:
@@ -113,3 +116,9 @@ def lanes_of(restorer: Restorer) -> int:
         return 1
     threads = torch.get_num_threads()
     return max(lanes for lanes in range(1, restorer.batch + 1) if threads % lanes == 0)
+
+
+def give_way() -> None:
+    """Let the network's threads go before this one, which may take its time: each of them waits for the slowest."""
+    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

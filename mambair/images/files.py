@@ -27,6 +27,7 @@ from mambair.images.decode import decode, decode_size
 from mambair.images.decoded_image import DecodedImage, ImageFileError
 from mambair.images.encode import FORMAT_OF_SUFFIX, STREAMED, check_fits, open_writer
 from mambair.images.formats import SUFFIXES
+from mambair.images.jpeg_quality import jpeg_quality
 from mambair.images.png_rows import first_rows
 from mambair.images.reasons import DECODING_FAULTS, reason_of
 from mambair.images.stream_writers import ImageSpec, StripWriter, spec_of
@@ -78,6 +79,10 @@ class EncodedImage:
     def sha256(self) -> str:
         """The SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self._data).hexdigest()
+
+    def jpeg_quality(self) -> int | None:
+        """The quality that a JPEG was saved with, see `mambair.images.jpeg_quality`; None for other files."""
+        return jpeg_quality(self._data)
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the upright picture, from the header alone.

@@ -17,6 +17,7 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))[2-8]")
 _BASE_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, make, model, software, date, artist, copyright
 _EXIF_IFD, _GPS_IFD, _XMP_TAG, _ICC_TAG = 34665, 34853, 700, 34675
 _ICC_HEADER = 128
+_SIDES = {256: False, 257: True, 40962: False, 40963: True}  # tags of width and height: whether it is the height
 T = TypeVar("T")
 
 
@@ -110,6 +111,22 @@ def _encoded(exif: Image.Exif) -> bytes | None:
         return None
     exif[ORIENTATION] = 1
     return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def exif_of_size(exif: bytes | None, height: int, width: int) -> bytes | None:
+    """EXIF data with the numbers of pixels that it names, if any, set to those of a picture."""
+    if exif is None:
+        return None
+    tags = Image.Exif()
+    try:
+        tags.load(b"Exif\0\0" + exif)
+        details = tags.get_ifd(_EXIF_IFD)
+        named = [(place, tag) for place in (tags, details) for tag in _SIDES if tag in place]
+        for place, tag in named:
+            place[tag] = height if _SIDES[tag] else width
+        return tags.tobytes().removeprefix(b"Exif\0\0") if named else exif
+    except DECODING_FAULTS:
+        return exif
 
 
 def _xmp(packet: object) -> bytes | None:

@@ -7,9 +7,10 @@ this module; without that the published files are missed by up to 2 grey levels.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -203,64 +204,123 @@ def _tie(weights: NDArray[np.float64], scale: float) -> float | None:
     return None
 
 
+class _Passes:
+    """Both passes over an image, rows first, one strip of the output at a time.
+
+    Args:
+        shape: (height, width, channels) of the input.
+        dtype: of input and output.
+        scales, sizes: (vertical, horizontal), as ``_target`` gives them.
+
+    Attributes:
+        strips: the blocks of output rows that go through both passes together.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[np.generic],
+        scales: tuple[float, float],
+        sizes: tuple[int, int],
+    ) -> None:
+        height, width, channels = shape
+        self._white = np.iinfo(dtype).max if dtype.kind == "u" else None
+        # unless a user has allowed less exact products (torch.set_float32_matmul_precision)
+        is_exact = torch.get_float32_matmul_precision() == "highest"
+        working = np.dtype(np.float32 if dtype == np.uint8 and is_exact else np.float64)
+        self._down = _plan(height, sizes[0], scales[0], working.name, 1)
+        self._across = _plan(width, sizes[1], scales[1], working.name, channels)
+        self._channels = channels
+        blocks = self._down.blocks
+        per_strip = _STRIP // working.itemsize // _BLOCK
+        self.strips = [blocks[number : number + per_strip] for number in range(0, len(blocks), per_strip)]
+        rows = min(per_strip * _BLOCK, sizes[0])
+        tallest = max(block.high - block.low for block in blocks)
+        shapes = ((tallest, width * channels), (rows, width * channels), (rows, sizes[1] * channels))
+        self._inputs, self._sums, self._results = _workspace.tables(shapes, blocks[0].matrix.dtype)
+
+    def write(
+        self, strip: tuple[_Block, ...], table: NDArray[np.generic], above: int, output: NDArray[np.generic]
+    ) -> None:
+        """Compute one of ``strips``.
+
+        Args:
+            strip: its blocks.
+            table: [rows, W * C], writeable: the input without its first ``above`` rows, as far as it is needed.
+            above: so many.
+            output: [rows of the strip, out_W * C], to be written.
+        """
+        middle, result = self._sums[: len(output)], self._results[: len(output)]
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            self._write_rows(strip, table, above, middle)
+            for block in self._across.blocks:
+                columns = result[:, block.first * self._channels : block.last * self._channels]
+                part = middle[:, block.low * self._channels : block.high * self._channels]
+                torch.mm(part, block.transposed, out=columns)
+            if self._across.tie is None:
+                _settle_ties_across(result.numpy(), middle.numpy(), self._across, self._channels)
+            _round(result, self._white, self._across.tie)
+            torch.from_numpy(output).copy_(result)
+
+    def _write_rows(self, strip: tuple[_Block, ...], table: NDArray[np.generic], above: int, middle: Tensor) -> None:
+        """Compute the vertical pass of one strip, rounded as MATLAB rounds it, in ``middle``."""
+        source, start = torch.from_numpy(table), strip[0].first
+        for block in strip:
+            part, rows = self._inputs[: block.high - block.low], middle[block.first - start : block.last - start]
+            torch.mm(block.matrix, part.copy_(source[block.low - above : block.high - above]), out=rows)
+            if self._down.tie is None:
+                _settle_ties_down(rows.numpy(), table, self._down, block.first, above)
+            _round(rows, self._white, self._down.tie)
+
+
 def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tuple[int, int]) -> NDArray[np.generic]:
-    """Resize [H, W, C], rows first, strip by strip."""
+    """Resize [H, W, C], rows first."""
     height, width, channels = image.shape
-    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
-    # unless a user has allowed less exact products (torch.set_float32_matmul_precision)
-    is_exact = torch.get_float32_matmul_precision() == "highest"
-    working = np.dtype(np.float32 if image.dtype == np.uint8 and is_exact else np.float64)
-    down = _plan(height, sizes[0], scales[0], working.name, 1)
-    across = _plan(width, sizes[1], scales[1], working.name, channels)
+    passes = _Passes((height, width, channels), image.dtype, scales, sizes)
     image = np.ascontiguousarray(image)
     table = (image if image.flags.writeable else image.copy()).reshape(height, width * channels)
     resized = np.empty((sizes[0], sizes[1] * channels), dtype=image.dtype)
-    tallest = max(block.high - block.low for block in down.blocks)
-    per_strip = _STRIP // working.itemsize // _BLOCK
-    rows = min(per_strip * _BLOCK, sizes[0])
-    shapes = ((tallest, table.shape[1]), (rows, table.shape[1]), (rows, resized.shape[1]))
-    inputs, sums, results = _workspace.tables(shapes, down.blocks[0].matrix.dtype)
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        for number in range(0, len(down.blocks), per_strip):
-            strip = down.blocks[number : number + per_strip]
-            start, stop = strip[0].first, strip[-1].last
-            middle, result = sums[: stop - start], results[: stop - start]
-            _resize_rows(table, strip, down, white, inputs, middle)
-            for block in across.blocks:
-                columns = result[:, block.first * channels : block.last * channels]
-                torch.mm(middle[:, block.low * channels : block.high * channels], block.transposed, out=columns)
-            if across.tie is None:
-                _settle_ties_across(result.numpy(), middle.numpy(), across, channels)
-            _round(result, white, across.tie)
-            torch.from_numpy(resized[start:stop]).copy_(result)
+    for strip in passes.strips:
+        passes.write(strip, table, 0, resized[strip[0].first : strip[-1].last])
     return resized.reshape(sizes[0], sizes[1], channels)
 
 
-def _resize_rows(
-    table: NDArray[np.generic],
-    strip: tuple[_Block, ...],
-    plan: _Plan,
-    white: int | None,
-    inputs: Tensor,
-    middle: Tensor,
-) -> None:
-    """The vertical pass of one strip, rounded as MATLAB rounds it.
+def resized_strips(
+    strips: Iterable[NDArray[np.generic]], height: int, size: tuple[int, int]
+) -> Iterator[NDArray[np.generic]]:
+    """Resize an image that comes in strips of rows, in memory that does not grow with its height.
 
     Args:
-        table: [H, W * C].
-        strip: the blocks of its output rows.
-        plan: that the blocks are of.
-        white: of integer images.
-        inputs: memory for the input rows of one block.
-        middle: [rows of the strip, W * C], to be written.
+        strips: [N, W, C] each, from top to bottom; dtypes as for :func:`imresize`.
+        height: rows of all of them together.
+        size: (height, width) of the output.
+
+    Yields:
+        Strips of ``imresize(whole image, size=size)``, from top to bottom.
     """
-    source, start = torch.from_numpy(table), strip[0].first
-    for block in strip:
-        part, rows = inputs[: block.high - block.low], middle[block.first - start : block.last - start]
-        torch.mm(block.matrix, part.copy_(source[block.low : block.high]), out=rows)
-        if plan.tie is None:
-            _settle_ties_down(rows.numpy(), table, plan, block.first)
-        _round(rows, white, plan.tie)
+    iterator = iter(strips)
+    first = next(iterator)
+    scales, sizes = _target((height, first.shape[1]), None, size)
+    narrowed = itertools.chain([first], iterator)
+    if scales[0] > scales[1]:  # columns first, as in `imresize`; then the second pass leaves them as they are
+        narrowed = (imresize(strip, size=(len(strip), sizes[1])) for strip in narrowed)
+        scales = (scales[0], 1.0)
+    width, channels = (first.shape[1] if scales[1] != 1.0 else sizes[1]), first.shape[2]
+    passes = _Passes((height, width, channels), first.dtype, scales, sizes)
+    lowest = [min(block.low for block in strip) for strip in passes.strips]
+    needed = list(itertools.accumulate(reversed(lowest), min))[::-1]  # no later strip reads above
+    rows = np.empty((0, width * channels), dtype=first.dtype)
+    above = 0
+    for strip, low in zip(passes.strips, needed, strict=True):
+        high = max(block.high for block in strip)
+        parts, end = [rows[low - above :]], above + len(rows)
+        while end < high:
+            parts.append(next(narrowed).reshape(-1, width * channels))
+            end += len(parts[-1])
+        rows, above = np.concatenate(parts), low
+        output = np.empty((strip[-1].last - strip[0].first, sizes[1] * channels), dtype=first.dtype)
+        passes.write(strip, rows, above, output)
+        yield output.reshape(len(output), sizes[1], channels)
 
 
 def _round(values: Tensor, white: int | None, tie: float | None) -> None:
@@ -279,15 +339,17 @@ def _near_ties(values: NDArray[np.float32], plan: _Plan) -> tuple[NDArray[np.int
     return np.divmod(flat, values.shape[1])
 
 
-def _settle_ties_down(values: NDArray[np.float32], table: NDArray[np.generic], plan: _Plan, first: int) -> None:
+def _settle_ties_down(
+    values: NDArray[np.float32], table: NDArray[np.generic], plan: _Plan, first: int, above: int
+) -> None:
     """Compute near ties of the vertical pass in float64, in place.
 
     Args:
         values: [rows, W * C], output rows ``first`` and on.
-        table: [H, W * C], what they were made of.
+        table: [.., W * C], what they were made of, from input row ``above`` on.
     """
     rows, columns = _near_ties(values, plan)
-    taps = table[plan.indices[first + rows], columns[:, None]]
+    taps = table[plan.indices[first + rows] - above, columns[:, None]]
     values[rows, columns] = np.floor((plan.weights[first + rows] * taps).sum(axis=1) + 0.5 + _TIE)
 
 

@@ -56,19 +56,19 @@ def _free_in_group(limit: str, used: str) -> int | None:
         return None
 
 
-def bytes_on_the_way(height: int, width: int, *, scale: int, tile: int, streamed: bool) -> int:
+def bytes_on_the_way(height: int, width: int, *, scale: int, tile: int, collected: int) -> int:
     """Memory for an image of that size from decoding to encoding, without what the network needs for its tiles.
 
     Args:
         height, width: in pixels.
-        scale: of the result.
+        scale: of the network.
         tile: the largest side of a tile, 0 for the whole image.
-        streamed: whether the result is encoded strip by strip; else it is collected first.
+        collected: pixels of the result if it is collected before it is encoded, 0 if it is encoded strip by strip.
     """
     decoded = 20 * height * width  # RGBA of 8 bits while it is decoded, converted and split
     strip = width * min(height, tile or height) * scale**2
     blending = 36 * strip  # two rows of tiles in float32 RGB, and as much as one of them waiting as integers
-    return decoded + blending + (0 if streamed else 4 * height * width * scale**2)
+    return decoded + blending + 4 * collected
 
 
 def peak_bytes(net: Callable[[Tensor], Tensor], x: Tensor) -> int:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table of backends for the devices of this machine; 2 when the forced backend cannot run on the CPU."""
-    parser = argparse.ArgumentParser(prog="python -m mambair.ops", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m mambair.ops",
+        description="Show the backends of the scans and why each is used or not; 'mambair doctor' shows more.",
+    )
     parser.parse_args(arguments)
     import torch
 
-    from mambair.ops import backends, native
+    from mambair.ops.backends import BackendError
+    from mambair.ops.report import TITLES, backend_rows, forced
 
     print(f"torch {torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}")
-    forced = os.environ.get(backends.ENVIRONMENT_VARIABLE, "")
-    if forced:
-        print(f"{backends.ENVIRONMENT_VARIABLE}={forced}")
-    for title, device in (("CPU", "cpu"), ("GPU (CUDA)", "cuda")):
+    for name, value in forced().items():
+        print(f"{name}={value}")
+    for device, title in TITLES.items():
         print(f"\n{title}")
         try:
-            chosen, reasons = backends.explain(device)
-        except backends.BackendError as error:
+            rows = backend_rows(device)
+        except BackendError as error:
             print(f"  {error}")
             if device == "cpu":
                 return 2
             continue
-        for name, reason in reasons.items():
-            verdict = "chosen" if name == chosen else f"declined: {reason}" if reason else "would run it too"
+        for name, verdict in rows.items():
             print(f"  {name:<10} {verdict}")
-        if chosen == "native":
-            print(f"  native library: {native.library_path()}, instruction set {native.isa()}")
     return 0
 
 

@@ -105,6 +105,17 @@ def load() -> bool:
         return _state.path is not None
 
 
+def would_compile() -> bool:
+    """Return whether :func:`load` would have to compile the library first."""
+    mode = os.environ.get(MODE_VARIABLE, "auto") or "auto"
+    if _state.tried or mode != "auto" or (_PACKAGE / "_kernels" / PREBUILT_NAME).is_file():
+        return False
+    try:
+        return not _is_intact(private_folder("native") / f"mambair-{_key(_find_compiler())}.so")
+    except (_Unavailable, OSError):
+        return False  # there is none, which `why_not` explains
+
+
 def why_not() -> str | None:
     """Why :func:`load` found no native library, and what would help; None when it is loaded or was not tried."""
     return _state.reason

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from mambair import cli
-from mambair.commands import benchmark, profile, restore
+from mambair.commands import benchmark, profile
+from mambair.commands.restore_arguments import restore_parser
 
 WITHOUT_OPTIONS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str]]] = {
-    "restore": (lambda: restore._parser(None), ["-i", "in", "-o", "out"]),
-    "restore as a script": (lambda: restore._parser("jpeg"), ["-i", "in", "-o", "out"]),
+    "restore": (lambda: restore_parser(None), ["-i", "in", "-o", "out"]),
+    "restore as a script": (lambda: restore_parser("jpeg"), ["-i", "in", "-o", "out"]),
     "benchmark": (benchmark._parser, ["--suite", "light-sr", "--data", "sets"]),
     "profile": (profile._parser, ["MambaIR"]),
 }

@@ -38,7 +38,7 @@ def test_a_task_without_packaged_weights_says_so(task: str, capsys: pytest.Captu
         (["--sigma", "25"], "--sigma says nothing about the task sr"),
         (["--task", "denois"], "got 'denois'; did you mean 'denoise'?"),
         (["--task", "SR"], "got 'SR'; did you mean 'sr'?"),
-        (["--task", "nothing"], "--task: must be one of sr, denoise, jpeg, real_denoise, got 'nothing'"),
+        (["--task", "nothing"], "--task: must be one of sr, denoise, jpeg, real_denoise, photo, auto, got 'nothing'"),
     ],
     ids=["scale", "sigma", "mistyped", "capitals", "task"],
 )

@@ -19,12 +19,16 @@ import numpy as np
 from torch import nn
 from mambair.images.files import ImageSpec, open_strips
 from mambair.inference.restorer import Restorer
+from mambair.folders.finish import Finish
 from mambair.folders.pipeline import restore_files
 from mambair.folders.resume import Ledger
 from mambair.folders.plan import plan_jobs
+from mambair.folders.target_size import TargetSize
 
 folder, scale, width, height = Path(sys.argv[2]), *map(int, sys.argv[3:6])
 ending, mode, copies = *sys.argv[6:8], int(sys.argv[8])
+sizes = {"x2": TargetSize(2.0), "10000px": TargetSize(longest_side=10000)}
+finish = Finish(sizes[sys.argv[9]], 0.5, compare=True) if len(sys.argv) > 9 else Finish()
 
 class Replicate(nn.Module):
     upscale, in_chans = scale, 3
@@ -44,7 +48,8 @@ for number in range(1, copies):
     shutil.copyfile(folder / "in" / "large.png", folder / "in" / f"large{number}.png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 plan = plan_jobs(folder / "in", folder / "out", format=ending)
-report = restore_files(Restorer(Replicate(), device="cpu"), plan, ledger=Ledger(folder / "out", {}), quiet=True)
+restorer, ledger = Restorer(Replicate(), device="cpu"), Ledger(folder / "out", {})
+report = restore_files(restorer, plan, finish=finish, ledger=ledger, quiet=True)
 assert report.complete, report.failed
 unit = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, before * unit)
@@ -78,3 +83,31 @@ def test_peak_memory(
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(tmp_path / "out" / f"large.{ending}") as image:
         assert image.size == (width * scale, height * scale)
+
+
+@pytest.mark.parametrize(
+    ("ending", "mode", "asked", "size"),
+    [
+        ("png", "RGB", "x2", (12000, 9000)),
+        ("jpg", "RGB", "x2", (12000, 9000)),
+        ("png", "RGBA", "10000px", (10000, 7500)),
+    ],
+)
+def test_peak_memory_of_other_sizes_than_the_network_s(
+    tmp_path: Path, repository: Path, ending: str, mode: str, asked: str, size: tuple[int, int]
+) -> None:
+    """The network makes 432 megapixels; they are blended with the input, resampled and compared on the way."""
+    arguments = [str(repository), str(tmp_path), "4", "6000", "4500", ending, mode, "1", asked]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    peak, before = map(int, done.stdout.split())
+    print(f"{asked} {mode} {ending}: peak {peak / 1e9:.2f} GB, {before / 1e9:.2f} before it began")
+    assert peak < LIMIT
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    with Image.open(tmp_path / "out" / f"large.{ending}") as image:
+        assert image.size == size
+    assert (tmp_path / "out" / "large_compare.html").is_file()

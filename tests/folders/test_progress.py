@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mambair.folders import pipeline
+from mambair.folders.finish import Finish, cheaper_ways
 from mambair.folders.pipeline import restore_files
 from mambair.folders.plan import Job, plan_jobs
 from mambair.folders.progress import ProgressBar
 from mambair.folders.resume import Ledger
+from mambair.folders.target_size import TargetSize
 from mambair.inference.restorer import Restorer
 
 
@@ -131,3 +135,68 @@ def test_what_others_hold_for_ever_is_given_up(
     for claim in claims:
         assert claim is not None
         claim.release()
+
+
+GPU = "--device cuda on a machine with a GPU"
+
+
+class Terminal(io.StringIO):
+    """A standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("megapixels", "terminal", "quiet", "cheaper", "said"),
+    [
+        ([99.0, 101.0, 500.0], True, False, "cheaper: so", ["a.png: the result will have 101 megapixels; cheaper: so"]),
+        ([99.0, 100.0], True, False, "cheaper: so", []),
+        ([500.0], False, False, "cheaper: so", []),
+        ([500.0], True, True, "cheaper: so", []),
+        ([500.0], True, False, "", []),
+    ],
+    ids=["the first large one", "small", "a log", "quiet", "nothing is cheaper"],
+)
+def test_a_large_result_is_announced_on_a_terminal(
+    megapixels: list[float],
+    terminal: bool,
+    quiet: bool,
+    cheaper: str,
+    said: list[str],
+    jobs: list[Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = ProgressBar(jobs, quiet, cheaper)
+    for each in megapixels:
+        bar.found_size(jobs[0], each)
+    bar.close()
+    assert [line.strip() for line in stream.getvalue().splitlines() if "megapixels;" in line] == said
+
+
+@pytest.mark.parametrize(("step", "named"), [(3, False), (40, True)])
+def test_cheaper_ways_are_named_from_five_minutes_on(
+    step: int, named: bool, clock: Clock, jobs: list[Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = ProgressBar(jobs[:1], False, "cheaper: so")
+    for done in (1, 2):
+        clock.now += step
+        bar.tile(jobs[0], done, 25, (48.0, 195.0))
+    bar.close()
+    assert ("(measured on one tile); cheaper: so" in capsys.readouterr().err) == named
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "expected"),
+    [
+        ({}, None, [GPU, "--longest-side 4000 for a smaller file"]),
+        ({"self_ensemble": True}, 2.0, ["without --self-ensemble an eighth of the time", GPU]),
+    ],
+)
+def test_cheaper_ways(restorer: Restorer, settings: dict[str, Any], size: float | None, expected: list[str]) -> None:
+    asked = Restorer(restorer.net, device="cpu", **settings)
+    finish = Finish(None if size is None else TargetSize(size))
+    first = "cheaper: --strength 0 resamples without the network, in seconds"
+    assert cheaper_ways(asked, finish) == ", ".join([first, *expected])

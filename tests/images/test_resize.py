@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mambair.images.files import read_image
-from mambair.images.resize import contributions, cubic, imresize
+from mambair.images.resize import contributions, cubic, imresize, resized_strips
 from mambair.registry import basicsr_installed, import_basicsr
 
 SHAPES = [(1, 1), (1, 9), (2, 3, 1), (5, 4, 3), (17, 23, 3), (40, 31, 4), (67, 150)]
@@ -223,3 +224,35 @@ def test_wrong_arguments_are_explained(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=r".+") as raised:
         imresize(**arguments)
     assert text in str(raised.value)
+
+
+@pytest.mark.parametrize("heights", [[1], [7], [64], [1000]], ids=lambda heights: f"strips of {heights[0]}")
+@pytest.mark.parametrize(
+    "size",
+    [(300, 90), (75, 45), (599, 181), (1200, 360), (31, 17), (300, 45), (75, 90), (1, 1), (900, 30), (2, 500)],
+    ids=lambda size: f"{size[0]}x{size[1]}",
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_strips_give_the_rows_of_the_whole(dtype: str, size: tuple[int, int], heights: list[int]) -> None:
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 65536 if dtype == "uint16" else 256, (300, 90, 3)).astype(dtype)
+    strips = [image[top : top + heights[0]] for top in range(0, 300, heights[0])]
+    found = np.concatenate(list(resized_strips(strips, 300, size)))
+    expected = imresize(image, size=size)
+    if dtype == "float32":  # the same sums in another order
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_strips_wait_for_no_more_than_they_need() -> None:
+    taken = []
+
+    def strips() -> Iterator[NDArray[np.generic]]:
+        for top in range(0, 40000, 100):
+            taken.append(top)
+            yield np.full((100, 2, 1), top % 251, dtype=np.uint8)
+
+    rows = resized_strips(strips(), 40000, (20000, 2))
+    next(rows)
+    assert len(taken) < 20

@@ -166,16 +166,16 @@ def test_images_side_by_side_need_their_memory_at_once(
 
 
 @pytest.mark.parametrize(
-    ("tile", "streamed", "expected"),
+    ("tile", "collected", "expected"),
     [
-        (256, True, 20 * 600 * 1000 + 36 * 1000 * 256 * 16),
-        (256, False, 20 * 600 * 1000 + 36 * 1000 * 256 * 16 + 4 * 600 * 1000 * 16),
-        (0, True, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
-        (1024, True, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
+        (256, 0, 20 * 600 * 1000 + 36 * 1000 * 256 * 16),
+        (256, 600 * 1000 * 16, 20 * 600 * 1000 + 36 * 1000 * 256 * 16 + 4 * 600 * 1000 * 16),
+        (0, 0, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
+        (1024, 0, 20 * 600 * 1000 + 36 * 1000 * 600 * 16),
     ],
 )
-def test_memory_of_an_image_on_its_way(tile: int, streamed: bool, expected: int) -> None:
-    assert bytes_on_the_way(600, 1000, scale=4, tile=tile, streamed=streamed) == expected
+def test_memory_of_an_image_on_its_way(tile: int, collected: int, expected: int) -> None:
+    assert bytes_on_the_way(600, 1000, scale=4, tile=tile, collected=collected) == expected
 
 
 def test_a_small_image_needs_no_lowering(monkeypatch: pytest.MonkeyPatch) -> None:

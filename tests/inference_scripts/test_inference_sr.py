@@ -86,7 +86,7 @@ def test_success_is_zero_and_the_scale_may_be_named(photos: Path, weights: Path,
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["-s", "3"], r"scale 3 is asked for, but .*tiny_x4\.safetensors enlarges 4 times"),
+        (["-s", "0"], "-s/--scale: must be a number above 0 such as 2 or 1.5, got '0'"),
         (["--tile", "8", "--overlap", "5"], "overlap: must be at most half of the tile of 8 pixels, got 5"),
         (
             ["--device", "toaster"],
@@ -115,11 +115,15 @@ def test_wrong_usage_is_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scale_without_packaged_weights_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        super_resolve(["-i", "x", "-o", "y", "-s", "3"])
-    assert stopped.value.code == 2
-    assert "no weights are packaged for sr 3 (there are: denoise 25, sr 4)" in capsys.readouterr().err
+@pytest.mark.parametrize(("scale", "size"), [("3", 3), ("2.5", 3), ("8", 8)])
+def test_any_scale_is_made_of_that_of_the_network(
+    scale: str, size: int, photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["-i", str(photos / "one.png"), "-o", str(tmp_path / "out"), "--weights", str(weights), "-s", scale]
+    assert super_resolve(arguments) == 0
+    assert read_image(tmp_path / "out" / "one.png").pixels.shape == (size, size, 1)
+    said = f"the network makes x4; x{scale} is resampled from that (bicubic, antialiased)"
+    assert said in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(

@@ -380,3 +380,14 @@ def test_instruction_sets_share_no_code(loaded, tmp_path) -> None:
         listing = subprocess.run(["nm", "-C", str(target)], capture_output=True, text=True, check=True).stdout
         shared = [line for line in listing.splitlines() if " W " in line or " V " in line or " u " in line]
         assert [line for line in shared if name not in line.lower()] == []
+
+
+def test_whether_loading_would_compile(fresh: list[Path], stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("off", "prebuilt"):
+        monkeypatch.setenv(native.MODE_VARIABLE, mode)
+        assert not native.would_compile()
+    monkeypatch.delenv(native.MODE_VARIABLE)
+    assert native.would_compile() and stand_in.read_text() == ""
+    assert native.load()
+    monkeypatch.setattr(native, "_state", native._State())
+    assert not native.would_compile()
