@@ -20,7 +20,7 @@ from mambair.commands.arguments import (
     path_name,
     pixel_count,
 )
-from mambair.system.console import note, printable, reserve_standard_descriptors, say
+from mambair.system.console import note, printable, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 from mambair.system.suggestions import did_you_mean
 from mambair.weights.packaged import BEST, better_weights, default_weights
@@ -74,7 +74,6 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
-    reserve_standard_descriptors()
     parser = _parser(task)
     options = parser.parse_args(arguments)
     weights = _weights(parser, options, TASKS[options.task])
