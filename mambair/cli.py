@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import mambair
-from mambair.system.exit_codes import DONE, USAGE_ERROR
+from mambair.system.exit_codes import DONE, USAGE_ERROR, ends_in_order
 from mambair.system.suggestions import did_you_mean
 
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+@ends_in_order()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sub-command that the first argument names.
 

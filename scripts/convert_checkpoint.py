@@ -15,6 +15,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 
+from mambair.system.exit_codes import ends_in_order  # noqa: E402
+
 TASKS = ("sr", "denoise", "jpeg", "restoration")
 
 
@@ -29,6 +31,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@ends_in_order()
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 1 when the weights cannot be converted, 2 for a fault of usage."""
     arguments = parse_arguments(argv)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 
+from mambair.system.exit_codes import ends_in_order  # noqa: E402
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -109,6 +111,7 @@ def put_between_markers(text: str, name: str, content: str) -> str:
     return f"{text.rstrip()}\n\n{block}\n"
 
 
+@ends_in_order()
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mambair.system.atomic_file import atomic_path

@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # works uninstalled, too
 
+from mambair.system.exit_codes import ends_in_order  # noqa: E402
+
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Package the weights of a finished training.")
@@ -50,6 +52,7 @@ def training_record(metrics_file: Path) -> dict[str, float | int]:
     return {"iterations": before, "hours": round(seconds / 3600, 2)}
 
 
+@ends_in_order()
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mambair import weights

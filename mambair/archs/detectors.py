@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor
@@ -95,16 +96,26 @@ def count(weights: Weights, pattern: str) -> int | None:
     return len(found) if found == set(range(len(found))) else None
 
 
-def first_prefix(weights: Weights, pattern: str) -> str | None:
-    """What ``pattern`` matches at the start of a name, of the first name in the order of the file; None if of none."""
+def prefixes(weights: Weights, pattern: str) -> list[str]:
+    """What ``pattern`` matches at the start of names, each once, in the order of the file."""
     matches = (re.match(pattern, name) for name in weights)
-    return next((match.group() for match in matches if match), None)
+    return list(dict.fromkeys(match.group() for match in matches if match))
 
 
-def shortest_ratio(whole: int, part: int) -> float:
-    """The decimal number with the fewest digits whose product with ``whole``, truncated, is ``part``."""
+def shortest_ratio(*sizes: tuple[int, int]) -> float:
+    """The decimal number with the fewest digits whose product with each whole, truncated, is its part.
+
+    Args:
+        sizes: pairs (whole, part), from different widths of one network.
+
+    Raises:
+        ValueError: no number fits all of them.
+    """
+    whole, part = max(sizes, key=lambda size: Fraction(size[1], size[0]))
     for digits in range(17):
-        ratio = round(-(-part * 10**digits // whole) / 10**digits, digits)
-        if int(ratio * whole) == part:
-            return ratio
-    return part / whole
+        lowest = -(-part * 10**digits // whole)
+        for numerator in (lowest, lowest + 1):  # the product of the first may lie just below the part
+            ratio = round(numerator / 10**digits, digits)
+            if all(int(ratio * whole) == part for whole, part in sizes):
+                return ratio
+    raise ValueError(f"no ratio fits all of {sizes}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, prefixes, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers import VSSBlock
 from mambair.layers.activation_checkpoint import call_block
@@ -127,14 +127,14 @@ def detect_mambair(weights: Weights) -> dict[str, Any] | None:
     if frame is None or groups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.residual_group\.blocks\.(\d+)\.") for i in range(groups)]
-    block = first_prefix(weights, r"layers\.\d+\.residual_group\.blocks\.0\.")
-    if None in depths or block is None:
+    if None in depths:
         return None
+    block = prefixes(weights, r"layers\.\d+\.residual_group\.blocks\.0\.")[0]
     inner = weights[block + "self_attention.out_norm.weight"].shape[0]
     kwargs = frame | {
         "depths": depths,
         "d_state": weights[block + "self_attention.A_logs"].shape[1],
-        "mlp_ratio": shortest_ratio(frame["embed_dim"], inner),
+        "mlp_ratio": shortest_ratio((frame["embed_dim"], inner)),
     }
     if frame["upsampler"] == "pixelshuffledirect":
         kwargs["light_cab"] = _detect_light_cab(weights, block + "conv_blk.cab.")

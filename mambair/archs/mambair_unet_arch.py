@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, prefixes, register_detector, shortest_ratio
 from mambair.layers import VSSBlock, as_image, as_tokens
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.padding import pad_mirrored
@@ -190,8 +190,9 @@ def detect_mambair_unet(weights: Weights) -> dict[str, Any] | None:
         "num_refinement_blocks": blocks[4],
         "bias": "output.bias" in weights,
     }
-    block = first_prefix(weights, r"\w+\.0\.(?=self_attention\.A_logs)")
-    if block is not None:  # else there are no blocks, and the ratio has no influence
-        width, inner = (weights[block + name].shape[0] for name in ("ln_1.weight", "self_attention.out_norm.weight"))
-        kwargs["mlp_ratio"] = shortest_ratio(width, inner)
-    return kwargs
+    widths = [
+        (weights[block + "ln_1.weight"].shape[0], weights[block + "self_attention.out_norm.weight"].shape[0])
+        for block in prefixes(weights, r"\w+\.0\.(?=self_attention\.A_logs)")
+    ]
+    # without blocks the ratio has no influence
+    return kwargs | ({"mlp_ratio": shortest_ratio(*widths)} if widths else {})

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, prefixes, register_detector, shortest_ratio
 from mambair.archs.restoration_network import ResidualGroup, RestorationNetwork, detect_frame
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.attentive_scan import AttentiveStateSpace, gumbel_noise, placed_noise
@@ -306,9 +306,9 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
     if frame is None or groups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.residual_group\.layers\.(\d+)\.") for i in range(groups)]
-    layer = first_prefix(weights, _LAYER)
-    if None in depths or layer is None:
+    if None in depths:
         return None
+    layer = prefixes(weights, _LAYER)[0]
     tables = [weights.get(f"layers.{i}.residual_group.layers.0.{_BIASES}") for i in range(groups)]
     inner = weights[layer + "assm.out_norm.weight"].shape[0]
     kwargs = frame | {
@@ -318,7 +318,7 @@ def _detect_attentive(weights: Weights) -> dict[str, Any] | None:
         "d_state": weights[layer + "assm.selectiveScan.A_logs"].shape[1],
         "inner_rank": weights[layer + "embeddingA.weight"].shape[0],
         "num_tokens": weights[layer + "assm.embeddingB.weight"].shape[0],
-        "mlp_ratio": shortest_ratio(frame["embed_dim"], inner),
+        "mlp_ratio": shortest_ratio((frame["embed_dim"], inner)),
         "qkv_bias": layer + "wqkv.bias" in weights,
     }
     if "absolute_pos_embed" in weights:
@@ -337,7 +337,7 @@ def detect_mambairv2(weights: Weights) -> dict[str, Any] | None:
     kwargs = _detect_attentive(weights)
     if kwargs is None:
         return None
-    kernel = weights[f"{first_prefix(weights, _LAYER)}convffn1.dwconv.depthwise_conv.0.weight"]
+    kernel = weights[f"{prefixes(weights, _LAYER)[0]}convffn1.dwconv.depthwise_conv.0.weight"]
     return kwargs | {"convffn_kernel_size": kernel.shape[-1]}
 
 

@@ -125,6 +125,6 @@ def detect_vim_sr(weights: Weights) -> dict[str, Any] | None:
     return frame | {
         "depth": depth,
         "d_state": state,
-        "expand": shortest_ratio(frame["embed_dim"], inner),
+        "expand": shortest_ratio((frame["embed_dim"], inner)),
         "bimamba_type": "v2" if mixer + "D_b" in weights else "v1" if mixer + "A_b_log" in weights else "none",
     }

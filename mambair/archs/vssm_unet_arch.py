@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mambair.archs.classifier_start import copy_body
-from mambair.archs.detectors import Weights, count, first_prefix, register_detector, shortest_ratio
+from mambair.archs.detectors import Weights, count, prefixes, register_detector, shortest_ratio
 from mambair.layers import SS2D, MapMlp, Upsample, VMambaBlock, as_image, as_tokens
 from mambair.layers.activation_checkpoint import call_block
 from mambair.layers.drop_path import linear_drop_rates
@@ -178,29 +178,34 @@ def _block(dim: int, d_state: int, ratio: float, mlp_ratio: float, drop_path: fl
     return VMambaBlock(nn.LayerNorm(dim), scan, nn.LayerNorm(dim), mlp, drop_path=drop_path)
 
 
-@register_detector("VSSMUNet", r"conv_first\.weight", r"layers\.\d+\.blocks\.0\.op\.A_logs", r"enlarge\.linear\.weight")
+@register_detector("VSSMUNet", r"conv_first\.weight", r"patch_embed\.5\.weight", r"enlarge\.linear\.weight")
 def detect_vssm_unet(weights: Weights) -> dict[str, Any] | None:
     """The arguments of VSSMUNet that its weights tell."""
     ups = count(weights, r"up\.(\d+)\.")
-    block = first_prefix(weights, r"layers\.\d+\.blocks\.0\.")
-    if ups is None or block is None:
+    if ups is None:
         return None
     depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(ups + 1)]
     deepest = weights["up.0.enlarge.linear.weight" if ups else "enlarge.linear.weight"].shape[1]
     dims = [weights[f"up.{i}.reduce.weight"].shape[0] for i in reversed(range(ups))] + [deepest]
     if None in depths:
         return None
-    dim = weights[block + "op.in_proj.weight"].shape[1]
     shallow, in_chans = weights["conv_first.weight"].shape[:2]
-    return {
+    kwargs = {
         "in_chans": in_chans,
         "upscale": _detect_upscale(weights),
         "dims": dims,
         "depths": depths,
         "shallow_dim": shallow,
-        "ssm_d_state": weights[block + "op.A_logs"].shape[1],
-        "ssm_ratio": shortest_ratio(dim, weights[block + "op.in_proj.weight"].shape[0]),
-        "mlp_ratio": shortest_ratio(dim, weights[block + "mlp.fc1.weight"].shape[0]),
+    }
+    blocks = prefixes(weights, r"layers\.\d+\.blocks\.0\.")
+    if not blocks:  # what the blocks are like has no influence
+        return kwargs
+    inner = [weights[block + "op.in_proj.weight"].shape for block in blocks]  # (part, whole), as linear layers have it
+    hidden = [weights[block + "mlp.fc1.weight"].shape for block in blocks]
+    return kwargs | {
+        "ssm_d_state": weights[blocks[0] + "op.A_logs"].shape[1],
+        "ssm_ratio": shortest_ratio(*((whole, part) for part, whole in inner)),
+        "mlp_ratio": shortest_ratio(*((whole, part) for part, whole in hidden)),
     }
 
 

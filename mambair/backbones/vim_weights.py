@@ -57,7 +57,7 @@ def _detect_mixer(weights: Weights, mixer: str, dim: int, inner: int) -> dict[st
     rank = weights[mixer + "dt_proj.weight"].shape[1]
     found = {
         "d_conv": (weights[mixer + "conv1d.weight"].shape[-1], 4),
-        "expand": (shortest_ratio(dim, inner), 2),
+        "expand": (shortest_ratio((dim, inner)), 2),
         "dt_rank": (rank, -(-dim // 16)),
         "conv_bias": (mixer + "conv1d.bias" in weights, True),
         "bias": (mixer + "in_proj.bias" in weights, False),

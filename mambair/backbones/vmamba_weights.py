@@ -56,23 +56,21 @@ def _reshape(name: str, tensor: Tensor) -> Tensor:
 @register_detector(
     "Backbone_VSSM",
     r"patch_embed\.0\.weight",
-    r"layers\.0\.blocks\.0\.op\.A_logs",
-    r"outnorm\d+\.weight",
+    r"layers\.\d+\.blocks\.0\.op\.A_logs",
     rename=rename_vmamba,
 )
 def detect_backbone_vssm(weights: Weights) -> dict[str, Any] | None:
     """The arguments of Backbone_VSSM that its weights tell."""
-    kwargs = detect_body(weights)
-    if kwargs is None:
+    if any(name.startswith((CLASSIFIER, "conv_first.")) for name in weights):
         return None
-    found = {int(match.group(1)) for match in (re.match(r"outnorm(\d+)\.", name) for name in weights) if match}
-    return {"out_indices": sorted(found), **kwargs}
+    kwargs = detect_body(weights)
+    return None if kwargs is None else {"out_indices": _numbers(weights, r"outnorm(\d+)\."), **kwargs}
 
 
 @register_detector(
     "VSSM",
     r"patch_embed\.0\.weight",
-    r"layers\.0\.blocks\.0\.op\.A_logs",
+    r"layers\.\d+\.blocks\.0\.op\.A_logs",
     r"classifier\.norm\.weight",
     rename=rename_vmamba,
 )
@@ -87,50 +85,72 @@ def detect_vssm(weights: Weights) -> dict[str, Any] | None:
 
 def detect_body(weights: Weights) -> dict[str, Any] | None:
     """All but the head; None for weights of no supported VMamba (Mamba-2's scan has A_logs of a number a head)."""
-    stages = count(weights, r"layers\.(\d+)\.")
-    if not stages:
+    version, dims = _detect_downsampling(weights), _detect_widths(weights)
+    depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(len(dims))]
+    blocks = [f"layers.{i}.blocks.0." for i, depth in enumerate(depths) if depth]
+    widths = [dim for dim, depth in zip(dims, depths, strict=True) if depth]
+    op = blocks[0] + "op."
+    inner = [weights[block + "op.out_proj.weight"].shape[1] for block in blocks]
+    if None in depths or weights[op + "A_logs"].shape[0] != ROUTES * inner[0] or weights[op + "Ds"].dim() != 1:
         return None
-    depths = [count(weights, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)]
-    op = "layers.0.blocks.0.op."
-    dim = weights["patch_embed.5.weight" if "patch_embed.5.weight" in weights else "patch_embed.0.weight"].shape[0]
-    inner = weights[op + "out_proj.weight"].shape[1]
-    if None in depths or weights[op + "A_logs"].shape[0] != ROUTES * inner or weights[op + "Ds"].dim() != 1:
-        return None
-    gated = weights[op + "in_proj.weight"].shape[0] == 2 * inner
-    dims = [weights[f"layers.{i}.blocks.0.op.in_proj.weight"].shape[1] for i in range(stages)]
+    gated = weights[op + "in_proj.weight"].shape[0] == 2 * inner[0]
     convolution = weights.get(op + "conv2d.weight")
     kwargs = {
         "in_chans": weights["patch_embed.0.weight"].shape[1],
         "depths": depths,
         "dims": dims,
         "ssm_d_state": weights[op + "A_logs"].shape[1],
-        "ssm_ratio": shortest_ratio(dim, inner),
-        "ssm_dt_rank": _detect_rank(weights, dims),
+        "ssm_ratio": shortest_ratio(*zip(widths, inner, strict=True)),
+        "ssm_dt_rank": _detect_rank(weights, blocks, widths),
         "ssm_conv": -1 if convolution is None else convolution.shape[-1],
         "ssm_conv_bias": op + "conv2d.bias" in weights,
-        **_detect_mlp(weights, dim),
+        **_detect_mlp(weights, blocks, widths),
         **_detect_patches(weights),
-        "downsample_version": _detect_downsampling(weights, stages),
+        "downsample_version": version,
     }
     first_generation = gated and not kwargs["mlp_ratio"] and kwargs["patchembed_version"] == "v1"
-    batch_norm = "layers.0.blocks.0.norm.running_mean" in weights
+    batch_norm = blocks[0] + "norm.running_mean" in weights
     kwargs["forward_type"] = "v0" if first_generation else "v05" if gated else "v05_noz"
     kwargs["norm_layer"] = "bn" if batch_norm else "ln" if first_generation else "ln2d"  # ln and ln2d give the same
     return kwargs
 
 
-def _detect_rank(weights: Weights, dims: list[int]) -> int | str:
-    ranks = [weights[f"layers.{i}.blocks.0.op.dt_projs_weight"].shape[2] for i in range(len(dims))]
-    return "auto" if ranks == [-(-dim // 16) for dim in dims] else ranks[0]
+def _numbers(weights: Weights, pattern: str) -> list[int]:
+    """The numbers that the one group of ``pattern`` takes in the names, in rising order."""
+    matches = (re.match(pattern, name) for name in weights)
+    return sorted({int(match.group(1)) for match in matches if match})
 
 
-def _detect_mlp(weights: Weights, dim: int) -> dict[str, Any]:
-    mlp = "layers.0.blocks.0.mlp."
-    if mlp + "fc1.weight" not in weights:
+def _detect_widths(weights: Weights) -> list[int]:
+    """Channels of each stage, from the step to it; a stage without blocks leaves no other trace.
+
+    Raises:
+        ValueError: the numbers of the stages are out of range.
+    """
+    overlapping = "patch_embed.5.weight" in weights
+    dims = [weights["patch_embed.5.weight" if overlapping else "patch_embed.0.weight"].shape[0]]
+    last = max(_numbers(weights, r"(?:layers\.|outnorm)(\d+)\."))
+    if last > len(weights):
+        raise ValueError(f"{last} is no number of a stage")
+    for i in range(last + 1):
+        steps = [weights.get(f"layers.{i}.downsample.{name}.weight") for name in ("reduction", "1")]
+        step = next((step for step in steps if step is not None), None)
+        if step is not None or i < last:
+            dims.append(dims[-1] if step is None else step.shape[0])
+    return dims
+
+
+def _detect_rank(weights: Weights, blocks: list[str], widths: list[int]) -> int | str:
+    ranks = [weights[block + "op.dt_projs_weight"].shape[2] for block in blocks]
+    return "auto" if ranks == [-(-dim // 16) for dim in widths] else ranks[0]
+
+
+def _detect_mlp(weights: Weights, blocks: list[str], widths: list[int]) -> dict[str, Any]:
+    if blocks[0] + "mlp.fc1.weight" not in weights:
         return {"mlp_ratio": 0.0, "gmlp": False}
-    hidden = weights[mlp + "fc2.weight"].shape[1]
-    gated = weights[mlp + "fc1.weight"].shape[0] == 2 * hidden
-    return {"mlp_ratio": shortest_ratio(dim, hidden), "gmlp": gated}
+    hidden = [weights[block + "mlp.fc2.weight"].shape[1] for block in blocks]
+    gated = weights[blocks[0] + "mlp.fc1.weight"].shape[0] == 2 * hidden[0]
+    return {"mlp_ratio": shortest_ratio(*zip(widths, hidden, strict=True)), "gmlp": gated}
 
 
 def _detect_patches(weights: Weights) -> dict[str, Any]:
@@ -147,10 +167,10 @@ def _detect_patches(weights: Weights) -> dict[str, Any]:
     }
 
 
-def _detect_downsampling(weights: Weights, stages: int) -> str:
+def _detect_downsampling(weights: Weights) -> str:
     if "layers.0.downsample.reduction.weight" in weights:
         return "v1"
     convolution = weights.get("layers.0.downsample.1.weight")
     if convolution is None:
-        return "none" if stages > 1 else "v3"
+        return "none"  # or a single stage
     return "v2" if convolution.shape[-1] == 2 else "v3"

@@ -93,12 +93,12 @@ def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool
     """Return the file that ``--weights`` means, fetched if need be (``quiet``: without a bar); else a usage error."""
     if Path(text).is_file():
         return Path(text)
-    from mambair.system.download import progress_bar
+    from mambair.system.download import download_bar
     from mambair.weights.fetch import FetchError, locate, silent  # imports torch
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return locate(text, offline=offline or None, progress=silent if quiet else progress_bar)
+        return locate(text, offline=offline or None, progress=silent if quiet else download_bar)
     except (FetchError, OSError) as error:
         parser.error(f"--weights {error}")
 

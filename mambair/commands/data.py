@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import AddArgument, add_import, add_quiet, at_least, command_parser, import_own_code
-from mambair.system.console import printable
+from mambair.system.console import printable, progress_bar
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _download(arguments: Sequence[str]) -> int:
 
     from mambair.data_tools.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
     from mambair.data_tools.dataset_download import DatasetDownloads
-    from mambair.system.download import no_progress, progress_bar
+    from mambair.system.download import download_bar, no_progress
     from mambair.system.lock_file import LockError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -125,7 +125,7 @@ def _download(arguments: Sequence[str]) -> int:
             options.root,
             scales=() if options.no_reductions else options.scale,
             attempts=options.attempts,
-            progress=(lambda name: no_progress) if options.quiet else progress_bar,
+            progress=(lambda name: no_progress) if options.quiet else download_bar,
         )
     except (UnknownDatasetError, LockError) as error:
         print(printable(str(error)), file=sys.stderr)
@@ -191,11 +191,9 @@ def _prepare(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.kind == "sub-images" and (options.lq is None) != (options.lq_output is None):
         parser.error("--lq and --lq-output must be given together")
-    from tqdm import tqdm
-
     from mambair.data_tools.prepare import UnfinishedError
 
-    with tqdm(desc=options.kind, unit="image", file=sys.stderr, disable=options.quiet) as bar:
+    with progress_bar(None, description=options.kind, unit="image", quiet=options.quiet) as bar:
         try:
             report = _make(options, bar)
         except UnfinishedError as error:
@@ -282,15 +280,13 @@ def _lint(arguments: Sequence[str]) -> int:
         parser.error("--filename-tmpl must contain {}, which stands for the name of the ground truth")
     if options.test and options.no_duplicates:
         parser.error("--test looks for duplicates: leave --no-duplicates out")
-    from tqdm import tqdm
-
     from mambair.data_tools.lint import Lint
     from mambair.images.files import list_images
 
     folders = [folder for folder in (options.gt, options.lq, *options.test) if folder is not None]
     try:
         total = sum(len(list_images(folder)) for folder in folders)
-        with tqdm(total=total, unit="image", file=sys.stderr, disable=options.quiet) as bar:
+        with progress_bar(total, unit="image", quiet=options.quiet) as bar:
             lint = Lint(
                 scale=options.scale,
                 gt_size=options.gt_size,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mambair.commands.arguments import import_own_code, located_weights
 from mambair.commands.restore_arguments import AUTO, TASKS, complete, restore_parser
-from mambair.system.console import note, printable, reserve_standard_descriptors, say
+from mambair.system.console import note, printable, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 from mambair.weights.packaged import BEST, better_weights, default_weights
 
@@ -45,7 +45,6 @@ def main(arguments: Sequence[str] | None = None, *, task: str | None = None) -> 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
-    reserve_standard_descriptors()
     parser = restore_parser(task)
     options = parser.parse_args(arguments)
     complete(parser, options)

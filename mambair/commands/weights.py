@@ -101,11 +101,11 @@ def _show(name: str, options: argparse.Namespace) -> int:
 
 
 def _fetch(name: str, options: argparse.Namespace) -> int:
-    from mambair.system.download import progress_bar
+    from mambair.system.download import download_bar
     from mambair.weights.fetch import FetchError, locate, silent
 
     try:
-        path = locate(name, progress=silent if options.quiet else progress_bar)
+        path = locate(name, progress=silent if options.quiet else download_bar)
     except (FetchError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return SOME_FAILED

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mambair.evaluation.score_cache import ScoreCache, digest, key_of
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.metrics import calculate_metric
+from mambair.system.console import progress_bar
 from mambair.system.machine import describe_machine
 from mambair.system.tables import first_line
 
@@ -77,13 +78,10 @@ def measure(
     """
     run = _Measuring(result, candidates, storage or Storage(), name_key)
     numbers = range(len(result.dataset))[share]
-    indices: Iterable[int] = numbers
-    if progress is not None:
-        from tqdm import tqdm
-
-        indices = tqdm(numbers, desc=progress, unit="image")
-    for index in indices:  # counted, as a map-style data set need not end an iteration by itself
-        run.measure_image(index)
+    with progress_bar(len(numbers), description=progress or "", unit="image", quiet=progress is None) as bar:
+        for index in numbers:  # counted, as a map-style data set need not end an iteration by itself
+            run.measure_image(index)
+            bar.update()
     result.failed += run.failures.lines(result.name, len(numbers))
     return result
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from mambair.system.exit_codes import ends_in_order
 
+
+@ends_in_order()
 def main(arguments: list[str] | None = None) -> int:
     """Print the table of backends for the devices of this machine; 2 when the forced backend cannot run on the CPU."""
     parser = argparse.ArgumentParser(

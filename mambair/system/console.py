@@ -1,11 +1,13 @@
 """Lines and progress bars for people, on whatever the standard streams are: a terminal, a log, a closed pipe, nothing.
 
-Nothing here raises: what cannot be shown is not shown, and the work goes on.
+Nothing here raises: what cannot be shown is not shown, and the work goes on. `safe_streams` gives all that a command
+prints, by whatever means, the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _ROWS = 24  # tqdm shows nothing where it believes in no rows
 _IN_A_LOG = 10.0  # seconds between two states of a bar: a log file needs no ten lines a second
 _ON_A_TERMINAL = 0.1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def printable(text: object) -> str:
@@ -51,15 +54,37 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def safe_streams() -> Iterator[Stream]:
+    """Let ``sys.stdout`` and ``sys.stderr`` be a `Stream` each, and reserve the standard descriptors.
+
+    Yields:
+        The one of standard output.
+    """
+    reserve_standard_descriptors()
+    output = Stream(sys.stdout)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(Stream(sys.stderr)):
+        yield output
+
+
 class Stream:
-    """A standard stream that never raises; for bars, and for who needs an object to write to.
+    """A standard stream whose ``write`` and ``flush`` never raise.
 
     Args:
-        stream: any object with ``write``, or None.
+        stream: any object with ``write``, or None. A `Stream` is taken for what is in it.
+
+    Attributes:
+        full: the error of a full disk that lost some of the output, or None.
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream = stream._stream if isinstance(stream, Stream) else stream
+        self.full: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_stream" not in vars(self):  # asked by copy and pickle
+            raise AttributeError(name)
+        return getattr(self._stream, name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self._stream is other._stream  # tqdm compares, to know its bars
@@ -71,14 +96,15 @@ class Stream:
         """That of the stream; ASCII where it has none."""
         return getattr(self._stream, "encoding", None) or "ascii"
 
-    def write(self, text: str) -> None:
-        """Write and flush, as far as the stream can."""
+    def write(self, text: str) -> int:
+        """Write and flush, as far as the stream can; return the number of characters that were given."""
         with self._unharmed():
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
                 self._stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
         self.flush()
+        return len(text)
 
     def flush(self) -> None:
         """Flush, if the stream can."""
@@ -89,9 +115,12 @@ class Stream:
     def _unharmed(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            _silence(self._stream)
-        except (AttributeError, ValueError, OSError):  # no stream, a closed one, a terminal that is gone, a full disk
+        except OSError as error:
+            if error.errno in _FULL:
+                self.full = error
+            if not isinstance(error, BlockingIOError):
+                _silence(self._stream)
+        except (AttributeError, ValueError):  # no stream, a closed one
             pass
 
     def isatty(self) -> bool:
@@ -114,7 +143,7 @@ def progress_bar(
     Args:
         total: of what is counted, None if unknown.
         description, unit, unit_scale, initial, bar_format: as in tqdm.
-        quiet: show nothing; so it is without a standard error, too.
+        quiet: show nothing.
     """
     from tqdm import tqdm
 
@@ -126,7 +155,7 @@ def progress_bar(
         unit_scale=unit_scale,
         initial=initial,  # type: ignore[arg-type]
         bar_format=bar_format,
-        disable=quiet or sys.stderr is None,
+        disable=quiet,
         file=stream,
         ncols=_columns(sys.stderr),
         nrows=_ROWS,
@@ -156,7 +185,7 @@ def _columns(stream: Any) -> int | None:
 
 
 def _silence(stream: Any) -> None:
-    """Lead a stream whose reader is gone to nowhere, so that Python's last flush meets no closed pipe."""
+    """Lead a stream that takes nothing any more to nowhere, so that Python's last flush meets no error."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

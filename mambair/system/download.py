@@ -9,22 +9,24 @@ import logging
 import os
 import re
 import shutil
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
 from mambair.system.cache_folder import is_own_file
-from mambair.system.console import printable
+from mambair.system.console import printable, progress_bar
 from mambair.system.path_gate import open_folder
 from mambair.system.private_append import open_to_append
 from mambair.system.web_connections import UnsafeAddressError, opener
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +57,14 @@ def no_progress(done: int, total: int | None) -> None:
     """Tell nobody."""
 
 
-def progress_bar(name: str) -> Progress:
+def download_bar(name: str) -> Progress:
     """A bar on standard error for the file of that name, which appears when its first bytes arrive."""
-    from tqdm import tqdm
-
     bar: tqdm | None = None
 
     def progress(done: int, total: int | None) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, initial=done, desc=name, unit="B", unit_scale=True, file=sys.stderr)
+            bar = progress_bar(total, initial=done, description=name, unit="B", unit_scale=True)
         bar.n = done
         bar.refresh()
         if done == total:

@@ -1,15 +1,17 @@
-"""Exit codes of all commands, and the signals that end a command in order."""
+"""Exit codes of all commands, and how a command ends in order: signals, streams that take no more."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import signal
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import ParamSpec
+
+from mambair.system.console import note, safe_streams
 
 DONE = 0
 SOME_FAILED = 1
@@ -20,6 +22,7 @@ EXPLANATION = (
 )
 # Windows has no SIGHUP
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name))
+_MOMENT, _LONGEST_LOADING = 0.05, 10.0  # seconds
 
 P = ParamSpec("P")
 
@@ -34,11 +37,16 @@ def is_ignored(number: int) -> bool:
     return signal.getsignal(number) == signal.SIG_IGN
 
 
-def ends_in_order(advice: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorate the function of a command: SIGHUP and SIGTERM raise KeyboardInterrupt in it, as Ctrl-C does.
+def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorate the function of a command, which may call others that are decorated.
 
-    A KeyboardInterrupt that leaves the function becomes the exit code of the signal, and one line on standard error
-    with the name of the signal and ``advice``. Ignored signals stay ignored. Outside of the main thread, where Python
+    In it the standard streams are those of `safe_streams`: they may be missing, bare, closed, or a pipe that nobody
+    reads any more. A full disk that takes no output makes the exit code 1.
+
+    SIGHUP and SIGTERM raise KeyboardInterrupt in it, as Ctrl-C does. A KeyboardInterrupt that leaves the function
+    becomes the exit code of the signal, and one line on standard error with the name of the signal and ``advice``.
+    While a module is imported it is raised at the end of that, or after ten seconds: libraries that are interrupted
+    while they load end in errors of any kind. Ignored signals stay ignored. Outside of the main thread, where Python
     allows no handlers, signals do what they did before.
     """
 
@@ -46,14 +54,17 @@ def ends_in_order(advice: str) -> Callable[[Callable[P, int]], Callable[P, int]]
         @functools.wraps(command)
         def ending(*args: P.args, **kwargs: P.kwargs) -> int:
             received = [signal.SIGINT]
-            with _raising(received):
+            with safe_streams() as output, _raising(received):
                 try:
-                    return command(*args, **kwargs)
+                    code = command(*args, **kwargs)
                 except KeyboardInterrupt:
                     number = received[-1]
-                    with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
-                        print(f"\nended by {signal.Signals(number).name}: {advice}", file=sys.stderr, flush=True)
+                    note(f"\nended by {signal.Signals(number).name}{': ' if advice else ''}{advice}")
                     return of_signal(number)
+                if code == DONE and output.full is not None:
+                    note(f"standard output could not be written: {output.full.strerror}")
+                    return SOME_FAILED
+                return code
 
         return ending
 
@@ -63,8 +74,16 @@ def ends_in_order(advice: str) -> Callable[[Callable[P, int]], Callable[P, int]]
 @contextlib.contextmanager
 def _raising(received: list[signal.Signals]) -> Iterator[None]:
     """Raise KeyboardInterrupt at each ending signal, and append its number to ``received``."""
+    latest = float("inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal latest
+        latest = min(latest, time.monotonic() + _LONGEST_LOADING)
+        if _is_importing(frame) and time.monotonic() < latest:
+            again = threading.Timer(_MOMENT, _send_again, [number])
+            again.daemon = True
+            again.start()
+            return
         received.append(signal.Signals(number))
         raise KeyboardInterrupt
 
@@ -79,3 +98,20 @@ def _raising(received: list[signal.Signals]) -> Iterator[None]:
         for number, handler in before.items():
             # None: installed by another language's runtime, and cannot be put back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _send_again(number: int) -> None:
+    """Send a signal to the main thread, and wake it where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether the code of a frame runs inside of an import that the command itself began."""
+    while frame is not None and frame.f_globals is not globals():
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

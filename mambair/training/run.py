@@ -19,7 +19,7 @@ from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.options.errors import SettingError, made_of
 from mambair.system.distributed import Processes, start_processes
-from mambair.system.download import progress_bar
+from mambair.system.download import download_bar
 from mambair.system.jsonl import AppendError
 from mambair.system.path_gate import UnsafePathError
 from mambair.training.batch_plan import BatchPlan, plan_batch
@@ -81,7 +81,7 @@ def train(
         describe_processes(opt, processes, use_gpu)
         point = resume_point(opt, auto_resume=auto_resume)
         if point is None:  # which brings its own weights
-            fetch_weights(opt, progress=progress_bar if processes.is_main else silent)
+            fetch_weights(opt, progress=download_bar if processes.is_main else silent)
         loop = build_loop(opt, processes, point, begin_writing)
         try:
             return run_to_exit_code(loop)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,17 @@ def test_nearest():
     [(180, 360, 2.0), (60, 72, 1.2), (32, 38, 1.2), (60, 90, 1.5), (48, 48, 1.0), (31, 42, 1.36)],
 )
 def test_shortest_ratio(whole, part, ratio):
-    assert shortest_ratio(whole, part) == ratio
+    assert shortest_ratio((whole, part)) == ratio
     assert int(ratio * whole) == part
+
+
+def test_a_ratio_of_several_widths():
+    for ratio in (0.1, 1.15, 1.2, 1.33, 1.99, 2.5, 4.35):
+        widths = [(dim, int(ratio * dim)) for dim in (10, 48, 96, 100, 192, 300)]
+        assert [int(shortest_ratio(*widths) * dim) for dim, _ in widths] == [part for _, part in widths]
+    assert shortest_ratio((48, 63), (96, 127)) == 1.33
+    with pytest.raises(ValueError, match="no ratio fits"):
+        shortest_ratio((48, 63), (96, 200))
 
 
 def test_count():
@@ -117,7 +127,7 @@ V2 = SMALL | {"num_heads": (2, 1), "window_size": 4, "inner_rank": 4, "num_token
         ],
         *[
             ("VSSMUNet", {"dims": (8, 12, 16)[: len(depths)], "depths": depths, "shallow_dim": 4})
-            for depths in [(0, 1, 1), (1, 0, 0), (0, 0, 2), (1, 1), (1,)]
+            for depths in [(0, 1, 1), (1, 0, 0), (0, 0, 2), (1, 1), (1,), (0, 0)]
         ],
         *[
             (arch, settings | {"depths": (0, 1), "upsampler": upsampler, "upscale": upscale})
@@ -128,11 +138,111 @@ V2 = SMALL | {"num_heads": (2, 1), "window_size": 4, "inner_rank": 4, "num_token
     ids=str,
 )
 def test_networks_without_blocks_in_a_level_are_recognised(arch, kwargs):
-    weights = ARCH_REGISTRY.get(arch)(**kwargs).state_dict()
-    found = detect(weights)
-    assert found is not None and found[0] == arch
-    rebuilt = ARCH_REGISTRY.get(arch)(**found[1]).state_dict()
+    recognised(arch, kwargs)
+
+
+def recognised(arch, kwargs):
+    """Recognise the weights of a network: what they tell of ``kwargs`` is in it, and builds the same tensors again."""
+    build = ARCH_REGISTRY.get(arch)
+    with torch.device("meta"):
+        weights = build(**kwargs).state_dict()
+        found = detect(weights)
+        assert found is not None and found[0] == arch
+        rebuilt = build(**found[1]).state_dict()
     assert {name: t.shape for name, t in rebuilt.items()} == {name: t.shape for name, t in weights.items()}
+    for key in kwargs.keys() & found[1].keys() - OF_NO_INFLUENCE:
+        expected = list(kwargs[key]) if isinstance(kwargs[key], tuple) else kwargs[key]
+        assert found[1][key] == expected, (key, kwargs)
+
+
+# another ratio may give the same widths; a group without blocks has no heads
+OF_NO_INFLUENCE = {"mlp_ratio", "ssm_ratio", "expand", "num_heads"}
+GRID = {
+    "MambaIR": {
+        "depths": [(0, 1), (1, 0, 2)],
+        "embed_dim": [7, 10],
+        "d_state": [1, 5],
+        "mlp_ratio": [1.2, 1.33, 2.5],
+        "in_chans": [1, 4],
+        "patch_norm": [False, True],
+        "upsampler": ["", "pixelshuffle", "pixelshuffledirect"],
+        "resi_connection": ["1conv", "3conv"],
+    },
+    "MambaIRv2": {
+        "depths": [(0, 1), (1, 0)],
+        "num_heads": [(2, 1)],
+        "embed_dim": [6, 10],
+        "d_state": [1, 5],
+        "window_size": [2, 3],
+        "inner_rank": [3],
+        "num_tokens": [4],
+        "convffn_kernel_size": [3, 7],
+        "mlp_ratio": [1.2, 1.33, 2.5],
+        "qkv_bias": [False, True],
+        "in_chans": [1, 4],
+        "upsampler": ["", "pixelshuffle", "pixelshuffledirect"],
+    },
+    "MambaIRUNet": {
+        "inp_channels": [1, 3, 4],
+        "dim": [6, 10],
+        "num_blocks": [(0, 1, 0, 0), (1, 0, 0, 2)],
+        "num_refinement_blocks": [0, 1],
+        "mlp_ratio": [1.2, 1.33, 2.5],
+        "bias": [False, True],
+    },
+    "MambaIRv2Light": {
+        "depths": [(0, 1), (1, 0)],
+        "num_heads": [(2, 1)],
+        "embed_dim": [12],
+        "d_state": [1, 5],
+        "window_size": [2, 3],
+        "inner_rank": [3],
+        "num_tokens": [4],
+        "mlp_ratio": [1.2, 1.35, 2.5],
+        "qkv_bias": [False, True],
+        "in_chans": [1, 4],
+        "upsampler": ["", "pixelshuffle", "pixelshuffledirect"],
+    },
+    "VimSR": {
+        "embed_dim": [7, 10],
+        "depth": [1, 2],
+        "d_state": [1, 5],
+        "expand": [1.2, 1.33, 2.5],
+        "bimamba_type": ["none", "v1", "v2"],
+        "in_chans": [1, 4],
+        "upsampler": ["", "pixelshuffle"],
+    },
+    "VSSMUNet": {
+        "dims": [(48, 96), (10, 14, 22), (6, 12)],
+        "depths": [(1, 1, 0), (0, 1, 2), (2, 0, 0), (0, 0, 0)],
+        "shallow_dim": [4, 5],
+        "ssm_d_state": [1, 5],
+        "ssm_ratio": [1.2, 1.33, 2.5],
+        "mlp_ratio": [1.2, 1.33, 2.5],
+        "in_chans": [1, 4],
+    },
+}
+
+
+def configurations(arch):
+    """Every combination, with each factor of enlargement in turn."""
+    table = GRID[arch]
+    for number, values in enumerate(itertools.product(*table.values())):
+        kwargs = dict(zip(table, values, strict=True))
+        if arch == "MambaIRUNet":
+            kwargs["out_channels"] = kwargs["inp_channels"]
+        elif arch == "VSSMUNet":
+            kwargs |= {"depths": kwargs["depths"][: len(kwargs["dims"])], "upscale": number % 4 + 1}
+        else:
+            kwargs["upscale"] = number % 4 + 1 if kwargs["upsampler"] else 1
+        yield kwargs
+
+
+@pytest.mark.parametrize("step", [23, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("arch", GRID)
+def test_a_grid_of_legal_networks_is_recognised(arch, step):
+    for kwargs in itertools.islice(configurations(arch), 0, None, step):
+        recognised(arch, kwargs)
 
 
 def test_the_first_convolution_of_the_unet_has_no_bias_as_published():

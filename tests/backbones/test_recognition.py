@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,49 @@ def test_layout_of_vmamba(name, key_list):
     for net in nets:
         assert {key: tensor.shape for key, tensor in net.state_dict().items()} == expected
         assert sum(parameter.numel() for parameter in net.parameters()) == published["params"]
+
+
+GRID = {
+    "depths": [(1, 2), (0, 1, 1), (2, 0, 1), (1, 0, 0)],
+    "dims": [(48, 96, 144), (10, 14, 22)],
+    "ssm_ratio": [1.2, 1.33, 2.5],
+    "ssm_d_state": [1, 5],
+    "mlp_ratio": [0.0, 1.33],
+    "ssm_conv_bias": [False, True],
+    "forward_type": ["v05", "v05_noz"],
+    "norm_layer": ["ln2d", "bn"],
+    "downsample_version": ["v1", "v2", "v3"],
+    "patchembed_version": ["v1", "v2"],
+    "in_chans": [1, 4],
+}
+FORMS = [
+    ("VSSM", {"num_classes": 0}),
+    ("VSSM", {"num_classes": 7, "ssm_dt_rank": 5, "gmlp": True}),
+    ("VSSM", {"num_classes": 2, "downsample_version": "none", "dims": (12, 12, 12)}),
+    ("Backbone_VSSM", {"out_indices": (0, 1)}),
+    ("Backbone_VSSM", {"out_indices": ()}),
+    ("Backbone_VSSM", {"out_indices": (1,), "downsample_version": "none", "dims": (12, 12, 12), "ssm_conv": -1}),
+]
+# another ratio may give the same widths; an MLP of no width is not gated; forms of the scan have several names
+OF_NO_INFLUENCE = {"ssm_ratio", "mlp_ratio", "gmlp", "forward_type", "norm_layer", "ssm_conv_bias"}
+
+
+@pytest.mark.parametrize("step", [331, pytest.param(29, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("arch", "form"), FORMS)
+def test_a_grid_of_legal_networks_is_recognised(arch, form, step):
+    for values in itertools.islice(itertools.product(*GRID.values()), 0, None, step):
+        kwargs = dict(zip(GRID, values, strict=True)) | form
+        kwargs["dims"] = kwargs["dims"][: len(kwargs["depths"])]
+        with torch.device("meta"):
+            weights = getattr(backbones, arch)(**kwargs).state_dict()
+            found = detectors.detect(weights)
+            assert found is not None and found[0] == arch, kwargs
+            rebuilt = getattr(backbones, arch)(**found[1]).state_dict()
+        assert {name: t.shape for name, t in rebuilt.items()} == {name: t.shape for name, t in weights.items()}, kwargs
+        last = {"depths", "dims"} if kwargs["downsample_version"] == "none" else set()  # empty stages leave no trace
+        for key in kwargs.keys() & found[1].keys() - OF_NO_INFLUENCE - last:
+            expected = list(kwargs[key]) if isinstance(kwargs[key], tuple) else kwargs[key]
+            assert found[1][key] == expected, (key, kwargs)
 
 
 def test_published_table(key_list):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from mambair.system import exit_codes
 from mambair.system.exit_codes import ENDING_SIGNALS, ends_in_order, of_signal
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to itself")
@@ -23,7 +27,7 @@ def receive(number: int) -> int:
         TIDIED.append(number)
 
 
-TIDIED: list[int] = []
+TIDIED: list[object] = []
 
 
 @posix
@@ -52,6 +56,35 @@ def test_an_ignored_signal_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, replaced)
+
+
+@posix
+def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(0.2)\nfrom {} import TIDIED\n"
+    (tmp_path / "interrupted_import.py").write_text(f"{text.format(__name__)}TIDIED.append('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    TIDIED.clear()
+
+    @ends_in_order()
+    def load() -> int:
+        importlib.import_module("interrupted_import")
+        time.sleep(30)
+        return 0
+
+    assert load() == 143
+    assert TIDIED == ["imported"]
+
+
+@posix
+def test_an_import_without_an_end_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "endless_import.py").write_text("import signal, time\nsignal.raise_signal(2)\ntime.sleep(30)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(exit_codes, "_LONGEST_LOADING", 0.1)
+    replaced = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert ends_in_order()(lambda: importlib.import_module("endless_import").code)() == 130
+    finally:
+        signal.signal(signal.SIGINT, replaced)
 
 
 def test_a_keyboard_interrupt_without_a_signal_is_130(capsys: pytest.CaptureFixture[str]) -> None:
