@@ -107,11 +107,11 @@ def run(opt: dict[str, Any]) -> Run:
     from mambair.evaluation.candidates import input_of
     from mambair.evaluation.results import Run
     from mambair.evaluation.score_cache import NAME, ScoreCache
-    from mambair.system.download import progress_bar
+    from mambair.system.download import download_bar
     from mambair.weights.fetch import locate_pretrained
 
     opt = {**opt, "path": dict(opt["path"])}
-    locate_pretrained(opt["path"], progress=progress_bar)
+    locate_pretrained(opt["path"], progress=download_bar)
     candidate = build_candidate(opt)
     tests = [options for label, options in opt["datasets"].items() if label.startswith("test")]
     baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests}

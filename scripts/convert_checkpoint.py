@@ -58,13 +58,13 @@ def convert(arguments: argparse.Namespace) -> str:
     import torch
 
     from mambair import weights
-    from mambair.system.download import progress_bar
+    from mambair.system.download import download_bar
     from mambair.weights.checkpoint import TASK_KEY, network_metadata
     from mambair.weights.fetch import locate
     from mambair.weights.loading import build_empty, fill
     from mambair.weights.recognition import recognise
 
-    checkpoint = weights.read(locate(arguments.input, progress=progress_bar), arguments.param_key)
+    checkpoint = weights.read(locate(arguments.input, progress=download_bar), arguments.param_key)
     arch, kwargs = recognise(checkpoint)
     net = fill(build_empty(checkpoint, arch, kwargs), checkpoint, arch, kwargs)
     task = arguments.task or checkpoint.metadata.get(TASK_KEY) or ("sr" if int(net.upscale) > 1 else "restoration")

@@ -115,11 +115,11 @@ def put_between_markers(text: str, name: str, content: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mambair.system.atomic_file import atomic_path
-    from mambair.system.download import progress_bar
+    from mambair.system.download import download_bar
     from mambair.weights.fetch import locate
 
     sets = [tuple(entry.split("=", 1)) for entry in arguments.sets]
-    weights = locate(arguments.weights, progress=progress_bar)
+    weights = locate(arguments.weights, progress=download_bar)
     content = card(weights, sets, arguments.sigma)
     print(content)
     text = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else "# Model zoo\n"

@@ -14,7 +14,7 @@ from mambair.archs.published import family_with
 from mambair.options import load_options
 from mambair.options.yaml_reader import read_option_file
 from mambair.registry import ARCH_REGISTRY
-from mambair.system.download import progress_bar
+from mambair.system.download import download_bar
 from mambair.weights.addresses import is_address
 from mambair.weights.catalogue import UnknownNetworkError, find
 from mambair.weights.checkpoint import read_checkpoint
@@ -81,7 +81,7 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: 
     if path.is_file():
         return _of_options(path) if path.suffix.lower() in OPTION_FILES else _of_weights(path)
     if is_address(text):
-        return _of_weights(locate(text, offline=offline, progress=progress_bar))
+        return _of_weights(locate(text, offline=offline, progress=download_bar))
     try:
         spec = find(text)
     except UnknownNetworkError as error:
