@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mambair.commands.arguments import add_quiet, command_parser
+from mambair.commands.arguments import add_quiet, command_parser, path_name
 from mambair.system.console import printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
@@ -16,6 +16,7 @@ mambair weights list "MambaIRv2-*-x4"
 mambair weights show MambaIRv2-light-x4
 mambair weights fetch MambaIRv2-light-x4 hub:owner/repository/file.safetensors
 mambair weights where MambaIRv2-light-x4
+mambair weights mix pixel.pth gan.pth --alpha 0.3 -o between.safetensors
 """
 NOTES = """Fetched files are kept in MAMBAIR_HOME/weights, or else in the cache folder of the user. HF_ENDPOINT names a
 mirror of the hub, https_proxy a proxy; MAMBAIR_OFFLINE=1 forbids the network. The addresses are those of the authors'
@@ -25,7 +26,7 @@ pages, and this project could not try them. Weights stay under their authors' li
 
 @ends_in_order("what is fetched stays; the same command goes on with the rest")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``list``, ``show``, ``fetch`` or ``where``; ``arguments`` default to the command line's.
+    """Run ``list``, ``show``, ``fetch``, ``where`` or ``mix``; ``arguments`` default to the command line's.
 
     Returns:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if options.work == "list":
         return _list(options.pattern)
+    if options.work == "mix":
+        return _mix(options)
     work = {"show": _show, "fetch": _fetch, "where": _where}[options.work]
     codes = [work(name, options) for name in options.names]
     return max(codes)
@@ -56,7 +59,51 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "fetch":
             add_quiet(work.add_argument)
+    mixing = works.add_parser("mix", help="write the weighted mean of two files of weights of one network")
+    for name in ("first", "second"):
+        mixing.add_argument(name, metavar=name.upper(), help="a .safetensors or .pth file, or a name as above")
+    mixing.add_argument(
+        "--alpha",
+        type=_share,
+        default=0.5,
+        metavar="A",
+        help="share of SECOND, 0 to 1; FIRST has the rest (default 0.5)",
+    )
+    mixing.add_argument("-o", "--output", required=True, type=path_name, metavar="FILE", help=".safetensors or .pth")
+    mixing.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     return parser
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return share
+
+
+def _mix(options: argparse.Namespace) -> int:
+    from mambair.weights.checkpoint import CheckpointError, CheckpointWriteError, read_checkpoint, write_checkpoint
+    from mambair.weights.fetch import FetchError, locate
+    from mambair.weights.mixing import mix
+
+    if options.output.exists() and not options.overwrite:
+        print(f"{printable(str(options.output))} exists; --overwrite replaces it", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        checkpoints = [read_checkpoint(locate(name)) for name in (options.first, options.second)]
+        mixed = mix(checkpoints, (1 - options.alpha, options.alpha))
+        write_checkpoint(options.output, mixed, checkpoints[0].metadata)
+    except (CheckpointError, FetchError, OSError) as error:
+        print(printable(str(error)), file=sys.stderr)
+        return USAGE_ERROR
+    except CheckpointWriteError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return SOME_FAILED
+    print(printable(str(options.output)))
+    return DONE
 
 
 def _list(pattern: str) -> int:
