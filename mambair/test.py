@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
     sys.path.insert(0, str(HERE.parent))
 
-from mambair.commands.arguments import add_import, command_parser, import_own_code
+from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="KEY:KEY=VALUE",
         help="change values of the option file, e.g. val:save_img=false; values are YAML",
     )
+    add_device(parser.add_argument)
+    parser.add_argument("--tile", type=int, metavar="N", help="largest side of a tile, in place of val.tile; 0: whole")
     add_import(parser.add_argument)
     return parser
 
@@ -76,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             connect_basicsr()
         except ImportError as error:
             logger.warning("basicsr is installed but cannot be imported (%s); going on without it", error)
+    tile = [] if arguments.tile is None else [f"val:tile={arguments.tile}"]
+    arguments.force_yml = [*arguments.force_yml, *device_in_options(parser, arguments.device), *tile]
     try:
         opt = load_options(arguments.opt, is_train=False, overrides=arguments.force_yml)
     except OptionsError as error:

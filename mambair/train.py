@@ -13,7 +13,8 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
     sys.path.insert(0, str(HERE.parent))
 
-from mambair.commands.arguments import add_import, command_parser, import_own_code
+from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.system.devices import DTYPES
 from mambair.system.exit_codes import USAGE_ERROR, ends_in_order
 
 EXAMPLES = """
@@ -52,6 +53,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="slurm: started by srun; pytorch is accepted from old scripts and changes nothing",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_device(parser.add_argument)
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="mixed precision in place of train.amp of the file; scans, losses and weights stay in fp32",
+    )
     add_import(parser.add_argument)
     return parser
 
@@ -79,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
     from mambair.options import OptionsError, SettingError, with_place
 
+    precision = {None: [], "fp32": ["train:amp=off"]}.get(arguments.dtype, [f"train:amp={arguments.dtype}"])
+    arguments.force_yml = [*arguments.force_yml, *device_in_options(parser, arguments.device), *precision]
     try:
         opt = load_training_options(arguments)
     except OptionsError as error:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from mambair.system.devices import AUTO, DTYPES
+from mambair.system.devices import AUTO, DTYPES, choose_device
 from mambair.system.exit_codes import EXPLANATION
 
 AddArgument = Callable[..., argparse.Action]
@@ -43,7 +43,7 @@ def add_network_group(parser: argparse.ArgumentParser, *, default_tile: str | No
         default_tile: what happens without ``--tile``; None for a command that does not cut images into tiles.
     """
     add = parser.add_argument_group("how the network runs").add_argument
-    add("--device", default=AUTO, metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, ... (default auto: cuda or cpu)")
+    add_device(add)
     add(
         "--dtype",
         type=_dtype,
@@ -57,6 +57,29 @@ def add_network_group(parser: argparse.ArgumentParser, *, default_tile: str | No
         add("--overlap", type=int, metavar="N", help="smallest overlap of tiles, input pixels (default 32)")
         add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: 8 times the work")
     return add
+
+
+def add_device(add: AddArgument) -> None:
+    """Add ``--device``."""
+    add("--device", default=AUTO, metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, ... (default auto: cuda or cpu)")
+
+
+def device_in_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    """Return ``--device`` as a change of an option file, whose ``num_gpu`` holds with ``auto``; else a usage error."""
+    if name == AUTO:
+        return []
+    try:
+        device = choose_device(name)
+    except ValueError as error:
+        parser.error(f"--{error}")
+    if device.type == "cpu":
+        return ["num_gpu=0"]
+    if device.type != "cuda":
+        parser.error(f"--device {name}: option files run on cpu or cuda; 'mambair restore' also runs on others")
+    import torch
+
+    torch.cuda.set_device(device)
+    return ["num_gpu=1"]
 
 
 def add_quiet(add: AddArgument) -> None:

@@ -14,8 +14,8 @@ timm = pytest.importorskip("timm")
 from timm.models import group_parameters  # noqa: E402
 from timm.optim import param_groups_layer_decay  # noqa: E402
 
-from mambair.weights import timm_models  # noqa: E402
 from mambair.backbones.published import VIM_MODELS, VMAMBA_MODELS  # noqa: E402
+from mambair.weights import timm_models  # noqa: E402
 
 NAMES = [*VIM_MODELS, *VMAMBA_MODELS]
 # a network of each family

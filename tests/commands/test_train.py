@@ -159,6 +159,17 @@ def test_a_finished_training_has_nothing_to_do(option_file: Path, capsys: pytest
     assert (option_file.parent / "experiments" / "tiny" / "models" / "net_g_latest.pth").stat().st_mtime_ns == before
 
 
+def test_device_and_precision_of_the_command_line(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-opt", str(option_file), "--check"]
+    assert main([*arguments, "--device", "cpu", "--dtype", "bf16", "--force_yml", "num_gpu=1"]) == 0
+    assert "parameters on cpu" in capsys.readouterr().out
+    assert main([*arguments, "--force_yml", "num_gpu=0"]) == 0, "arguments do not leak into the next call"
+    for device, text in (("gpu", "must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"), ("cuda:7", "is not available")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, "--device", device])
+        assert stopped.value.code == 2 and f"--device: {text}".split(":")[0] in capsys.readouterr().err
+
+
 def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
     assert main(["-opt", str(option_file), "--debug", "--force_yml", "train:total_iter=8"]) == 0
     run = option_file.parent / "experiments" / "debug_tiny"
