@@ -160,7 +160,6 @@ def _restore(
     options: argparse.Namespace, finish: Finish, restorer: Restorer, plan: Plan, ledger: Ledger | None
 ) -> Report:
     from mambair.folders.pipeline import restore_files
-    from mambair.images.files import MAX_PIXELS
     from mambair.system.process_memory import keep_freed_memory
 
     keep_freed_memory()
@@ -170,11 +169,17 @@ def _restore(
         finish=finish,
         skip_existing=options.skip_existing,
         quality=options.quality,
-        max_pixels=MAX_PIXELS if options.max_pixels is None else options.max_pixels or sys.maxsize,
+        max_pixels=_max_pixels(options),
         allow_truncated=options.allow_truncated,
         ledger=ledger,
         quiet=options.quiet,
     )
+
+
+def _max_pixels(options: argparse.Namespace) -> int:
+    from mambair.images.files import MAX_PIXELS
+
+    return MAX_PIXELS if options.max_pixels is None else options.max_pixels or sys.maxsize
 
 
 def _by_look(options: argparse.Namespace, plan: Plan) -> list[Part]:
@@ -183,7 +188,8 @@ def _by_look(options: argparse.Namespace, plan: Plan) -> list[Part]:
 
     groups: dict[str, list[Choice]] = {}
     for job in plan.jobs:
-        choice = choose(job, _degree(options))
+        limits = {"max_pixels": _max_pixels(options), "allow_truncated": options.allow_truncated}
+        choice = choose(job, _degree(options), **limits)
         groups.setdefault(choice.weights, []).append(choice)
         if not options.quiet:
             note(choice.line(options.size))

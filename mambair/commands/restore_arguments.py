@@ -174,6 +174,8 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
+    if options.open and options.dry_run:
+        parser.error("--open shows a result and --dry-run makes none: give one of them")
     options.size = _size(parser, options)
 
 

@@ -41,10 +41,16 @@ class Choice(NamedTuple):
         return f"{name}: {self.look}: task {self.task} by {network}, result {size}{better}"
 
 
-def choose(job: Job, factor: float) -> Choice:
-    """Look at an image, and choose among the packaged networks for a result of that factor."""
+def choose(job: Job, factor: float, *, max_pixels: int, allow_truncated: bool) -> Choice:
+    """Look at an image, and choose among the packaged networks.
+
+    Args:
+        job: of the plan.
+        factor: of enlargement of the result.
+        max_pixels, allow_truncated: see ``read_image``; an image that cannot be read is one for "sr".
+    """
     try:
-        look = look_at(read_encoded(job.source))
+        look = look_at(read_encoded(job.source, max_pixels=max_pixels, allow_truncated=allow_truncated))
     except ImageFileError:
         look = None
     available = [task for task in CHOICES if packaged_degrees(task)]

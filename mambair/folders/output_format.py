@@ -28,7 +28,7 @@ def spec_of_result(image: DecodedImage, size: tuple[int, int], target: Path, qua
     if format == "TIFF" and mode == "LA" and dtype != "uint8":
         mode, profile = "RGBA", None
     height, width = size
-    spec = ImageSpec(height, width, mode, dtype, profile, exif_of_size(image.exif, height, width), image.xmp)
+    spec = ImageSpec(height, width, mode, dtype, profile, exif_of_size(image.exif, height, width), image.xmp, image.dpi)
     check_writable(target, spec, quality)
     return spec
 

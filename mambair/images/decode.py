@@ -46,6 +46,7 @@ def decode(data: bytes, max_pixels: int, *, suffix: str = "", allow_truncated: b
         source_format=opened.format,
         source_mode=opened.mode,
         notes=tuple(dict.fromkeys(request.notes)),
+        dpi=(dpi[1], dpi[0]) if (dpi := opened.metadata.dpi) and turn in _TURNED else dpi,
     )
 
 

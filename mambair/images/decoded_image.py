@@ -24,6 +24,7 @@ class DecodedImage:
         icc_profile: the colour profile that describes ``pixels``, or None.
         exif: EXIF data, beginning with the TIFF header; its orientation is 1. None if there is none.
         xmp: XMP packet, or None.
+        dpi: pixels per inch (across, down) for printing, or None.
         source_format: "PNG", "JPEG", ...; empty if it comes from no file.
         source_mode: what the file held before anything was converted ("P", "CMYK", ...), in Pillow's names.
         notes: what reading it dropped or changed, a line each: damaged metadata, missing pixels, messages of decoders.
@@ -40,6 +41,7 @@ class DecodedImage:
     source_format: str = ""
     source_mode: str = ""
     notes: tuple[str, ...] = ()
+    dpi: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype

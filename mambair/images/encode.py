@@ -128,6 +128,8 @@ def _encode_with_pillow(values: NDArray[np.generic], spec: ImageSpec, format: st
         arguments["exif"] = b"Exif\0\0" + spec.exif
     if spec.xmp and format != "BMP":
         arguments["xmp"] = spec.xmp
+    if spec.dpi and format in ("JPEG", "BMP"):
+        arguments["dpi"] = spec.dpi
     if format == "JPEG":
         arguments |= {"quality": quality or 95, "subsampling": 0 if (quality or 95) >= 90 else 2}
     elif format == "AVIF":

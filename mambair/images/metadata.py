@@ -17,6 +17,7 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))[2-8]")
 _BASE_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, make, model, software, date, artist, copyright
 _EXIF_IFD, _GPS_IFD, _XMP_TAG, _ICC_TAG = 34665, 34853, 700, 34675
 _ICC_HEADER = 128
+_DENSEST = 60_000  # pixels per inch; a JPEG holds 65535
 _SIDES = {256: False, 257: True, 40962: False, 40963: True}  # tags of width and height: whether it is the height
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Metadata:
     exif: bytes | None = None
     xmp: bytes | None = None
     orientation: int = 1
+    dpi: tuple[float, float] | None = None
 
 
 def of_picture(picture: Image.Image, notes: list[str]) -> Metadata:
@@ -48,7 +50,8 @@ def of_picture(picture: Image.Image, notes: list[str]) -> Metadata:
     if orientation not in range(1, 9):
         orientation = 1
     icc_profile, xmp = picture.info.get("icc_profile"), picture.info.get("xmp")
-    return Metadata(_profile(icc_profile, notes), exif, _xmp(xmp), orientation)
+    dpi = _density(*(picture.info.get("dpi") or (None, None)))
+    return Metadata(_profile(icc_profile, notes), exif, _xmp(xmp), orientation, dpi)
 
 
 def of_tiff(tags: Image.Exif, icc_profile: object, xmp: object, orientation: object, notes: list[str]) -> Metadata:
@@ -58,6 +61,7 @@ def of_tiff(tags: Image.Exif, icc_profile: object, xmp: object, orientation: obj
         _kept("EXIF", notes, lambda: _descriptive(tags)),
         _xmp(xmp),
         orientation if isinstance(orientation, int) and orientation in range(1, 9) else 1,
+        _density(tags.get(282), tags.get(283), 2.54 if tags.get(296) == 3 else 1.0),
     )
 
 
@@ -127,6 +131,15 @@ def exif_of_size(exif: bytes | None, height: int, width: int) -> bytes | None:
         return tags.tobytes().removeprefix(b"Exif\0\0") if named else exif
     except DECODING_FAULTS:
         return exif
+
+
+def _density(across: object, down: object, factor: float = 1.0) -> tuple[float, float] | None:
+    """Pixels per inch as numbers, or None if they are not two sensible ones."""
+    try:
+        dpi = float(across) * factor, float(down) * factor  # type: ignore[arg-type]
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return dpi if all(1 < each <= _DENSEST for each in dpi) else None  # 1: no density but proportions
 
 
 def _xmp(packet: object) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def opened_by_pillow(request: Request, format: str) -> OpenedFile:
     with pillow_settings():
         described = metadata.of_picture(picture, request.notes)
     if picture.mode in ("CMYK", "LAB"):  # a profile of such numbers does not describe the RGB made of them
-        described = metadata.Metadata(None, described.exif, described.xmp, described.orientation)
+        described = replace(described, icc_profile=None)
     name = {"MPO": "JPEG", "DIB": "BMP"}.get(picture.format or format, picture.format or format)
 
     def channels() -> Channels:

@@ -32,7 +32,7 @@ class ImageSpec:
         height, width: in pixels.
         mode: "L", "LA", "RGB" or "RGBA".
         dtype: "uint8", "uint16" or "float32".
-        icc_profile, exif, xmp: as in ``DecodedImage``.
+        icc_profile, exif, xmp, dpi: as in ``DecodedImage``.
     """
 
     height: int
@@ -42,6 +42,7 @@ class ImageSpec:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
 
     @property
     def channels(self) -> int:
@@ -58,7 +59,7 @@ def spec_of(image: DecodedImage) -> ImageSpec:
     """The specification of an image that is in memory."""
     height, width = image.pixels.shape[:2]
     dtype = image.pixels.dtype.name
-    return ImageSpec(height, width, image.mode, dtype, image.icc_profile, image.exif, image.xmp)
+    return ImageSpec(height, width, image.mode, dtype, image.icc_profile, image.exif, image.xmp, image.dpi)
 
 
 class StripWriter(Protocol):
@@ -87,6 +88,9 @@ class PngWriter:
         self._chunk(b"IHDR", struct.pack(">IIBBBBB", spec.width, spec.height, depth, colour_type, 0, 0, 0))
         if spec.icc_profile:
             self._chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(spec.icc_profile))
+        if spec.dpi:
+            across, down = (round(each / 0.0254) for each in spec.dpi)
+            self._chunk(b"pHYs", struct.pack(">IIB", across, down, 1))  # in a metre
         if spec.xmp:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + spec.xmp)
         if spec.exif:
@@ -197,6 +201,9 @@ class TiffWriter:
         tags[277] = spec.channels
         tags[278] = self._rows_per_strip
         tags[279] = tuple(counts)
+        if spec.dpi:
+            tags[282], tags[283] = spec.dpi
+            tags[296] = 2  # in an inch
         tags[284] = 1
         tags[317] = 2 if self._has_predictor else 1
         if spec.mode.endswith("A"):

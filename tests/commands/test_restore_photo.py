@@ -124,6 +124,13 @@ def test_a_folder_by_look(here: Path) -> None:
     assert (here / "out" / "manifest.jsonl").read_text() == before
 
 
+def test_what_cannot_be_looked_at_fails_when_it_is_restored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore.main(["clean.jpg", "--max-pixels", "100"]) == 1
+    shown = capsys.readouterr().err
+    assert "clean.jpg: cannot be looked at" in shown and "more than the limit of 100" in shown
+    assert not (here / "clean_x2.jpg").exists()
+
+
 def test_a_result_that_is_there_is_not_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "clean_x2.jpg").write_bytes(b"mine")
     with pytest.raises(SystemExit) as stopped:
@@ -156,6 +163,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no pixels": (["clean.jpg", "--width", "0"], "argument --width: must be an integer from 1, got '0'"),
     "strength": (["clean.jpg", "--strength", "1.1"], "--strength: must be a number from 0 to 1, got '1.1'"),
     "no strength": (["clean.jpg", "--strength", "nan"], "--strength: must be a number from 0 to 1, got 'nan'"),
+    "shown and not made": (["clean.jpg", "--open", "--dry-run"], "--open shows a result and --dry-run makes none"),
     "quality": (["noisy.png", "--quality", "50"], "quality: png has none"),
     "format": (["clean.jpg", "--format", "sam"], "got 'sam'; did you mean 'same'?"),
     "manifest": (["-i", ".", "-o", "x", "--format", "same", "--quality", "0"], "quality: must be from 1 to 100, got 0"),

@@ -145,6 +145,21 @@ def test_exif_says_the_size_of_the_result(tmp_path: Path, restorer: Restorer) ->
         assert (tags[271], tags[282], details[33434]) == ("a camera", 300, 0.01)
 
 
+@pytest.mark.parametrize(
+    ("ending", "mode", "nearest"),
+    [("jpg", "RGB", 0.0), ("jpg", "CMYK", 0.0), ("png", "RGB", 0.01), ("tif", "RGB", 0.0), ("tif", "I;16", 0.0)],
+)
+def test_pixels_per_inch_are_kept(ending: str, mode: str, nearest: float, tmp_path: Path, restorer: Restorer) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new(mode, (9, 7)).save(tmp_path / "in" / f"a.{ending}", dpi=(300, 200))
+    plan = plan_jobs(tmp_path / "in", tmp_path / "out", format="same")
+    assert restore_files(restorer, plan, finish=Finish(TargetSize(3.0)), quiet=True).complete
+    with Image.open(tmp_path / "out" / f"a.{ending}") as result:
+        assert result.size == (27, 21)
+        # PNG counts whole pixels per metre
+        assert [float(each) for each in result.info["dpi"]] == pytest.approx([300, 200], abs=nearest)
+
+
 def parts_of(page: str) -> list[np.ndarray]:
     """The pictures within a page."""
     addresses = re.findall(r'src="data:image/(?:jpeg|png);base64,([^"]+)"', page)
