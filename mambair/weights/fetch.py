@@ -25,6 +25,7 @@ from mambair.weights.addresses import (
 )
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, content_kind, read_checkpoint
+from mambair.weights.hub import file_in_hub_cache, hub_token
 from mambair.weights.other_families import load_other_family
 from mambair.weights.recognition import recognise
 
@@ -168,14 +169,17 @@ def cache_folder() -> Path:
 def cached(remote: RemoteWeights, folder: Path | None = None) -> Path | None:
     """The file in the cache (None for `cache_folder`), compared with its known checksum; None if it is not there.
 
+    The cache of huggingface_hub comes second.
+
     Raises:
         FetchError: it is not the file that it was.
     """
     folder = folder or cache_folder()
     path = folder / _cache_name(remote)
-    if not path.is_file():
-        return None
     expected = remote.sha256 or _lock(folder).sha256(path.name)
+    if not path.is_file():
+        known = file_in_hub_cache(remote.urls)
+        return known if known is not None and expected in (None, digests(known)[0]) else None
     if expected is not None and digests(path)[0] != expected:
         raise FetchError(f"{path} has changed since it was fetched (sha256 is not {expected}); delete it")
     return path
@@ -204,7 +208,7 @@ def fetch(remote: RemoteWeights, *, folder: Path | None = None, progress: NamedP
 def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None:
     incoming = path.with_name(f"incoming-{path.name}")
     if remote.licence:
-        logger.info("%s: licence %s; please cite: %s", remote.name, remote.licence, remote.citation)
+        logger.warning("%s: licence %s; please cite: %s", remote.name, remote.licence, remote.citation)
     failures = []
     for url in remote.urls:
         try:
@@ -214,6 +218,7 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
                 size=remote.size,
                 most=MOST_BYTES,
                 verified_later=remote.sha256 is not None,
+                token=hub_token(url),
                 progress=progress(path.name),
             )
             break

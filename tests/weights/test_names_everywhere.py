@@ -188,9 +188,7 @@ def test_without_weights_the_packaged_network_is_used_and_a_better_one_named(
         assert restore.main(["-i", "gt", "-o", output, *more]) == 0
         return (tmp_path / output / "a.png").read_bytes(), capsys.readouterr().err
 
-    line = (
-        "network: mambair_small_x4.safetensors, which comes with mambair; a better one: --weights MambaIRv2-light-x4 "
-    )
+    line = "network: mambair_small_x4.safetensors, which comes with mambair; a better one: --weights MambaIRv2-light-x4"
     first, told = restored("one")
     assert f"{line} (fetched once, about 3 MB)\n" in told and published_here.asked == []
     locate("MambaIRv2-light-x4")
