@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 HOME_VARIABLE, OFFLINE_VARIABLE = "MAMBAIR_HOME", "MAMBAIR_OFFLINE"
 MOST_BYTES = 2**32  # of a file whose size is not known; the largest published one has about 0.7 GB
 
+ATTEMPTS = 5  # at the last address of a file that come no further
+
 NamedProgress = Callable[[str], Progress]
 
 
@@ -211,6 +213,7 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
         logger.warning("%s: licence %s; please cite: %s", remote.name, remote.licence, remote.citation)
     failures = []
     for url in remote.urls:
+        is_last = url == remote.urls[-1]
         try:
             download(
                 url,
@@ -219,6 +222,7 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
                 most=MOST_BYTES,
                 verified_later=remote.sha256 is not None,
                 token=hub_token(url),
+                attempts=ATTEMPTS if is_last else 1,  # before the next address
                 progress=progress(path.name),
             )
             break

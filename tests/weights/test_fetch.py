@@ -295,3 +295,23 @@ def test_licence_and_citation_are_shown_once(published_here: Any, caplog: pytest
     shown = [record for record in caplog.records if "please cite" in record.getMessage()]
     assert len(shown) == 1 and shown[0].levelno == logging.WARNING, "seen where a program has set up no log"
     assert shown[0].getMessage().startswith("MambaIRv2-light-x2: licence Apache-2.0; please cite: Hang Guo et al.: ")
+
+
+def test_a_mirror_that_is_named_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts() -> list[str]:
+        remote = addresses.published("MambaIRv2-light-x4")
+        assert remote is not None
+        return [url.split("/")[2] for url in remote.urls]
+
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert hosts() == ["github.com", "huggingface.co"]
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    assert hosts() == ["mirror.example", "github.com"]
+
+
+def test_no_time_is_lost_at_an_address_while_there_is_another(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("mambair.system.download.time.sleep", pauses.append)
+    (good,) = of_address(HUB_FILE).urls
+    remote = RemoteWeights("A", "a.safetensors", ("http://127.0.0.1:9/a", good), "https://page", "MIT", "cite me")
+    assert fetch.fetch(remote).is_file() and pauses == []
