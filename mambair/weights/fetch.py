@@ -64,13 +64,17 @@ def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progres
     """
     text = os.fspath(name)
     path = Path(text)
-    if path.is_dir():
-        path /= PRETRAINED_FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file")
-    if path.exists():
+    if path.is_dir() and (path / PRETRAINED_FILE).is_file():
+        return path / PRETRAINED_FILE
+    if path.exists() and not path.is_dir():
         return path
-    return obtain(resolve(text), offline=offline, progress=progress)
+    try:
+        remote = resolve(text)
+    except (FileNotFoundError, FetchError):
+        if path.is_dir():
+            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file") from None
+        raise
+    return obtain(remote, offline=offline, progress=progress)
 
 
 def obtain(
