@@ -87,8 +87,8 @@ def restore_parser(task: str | None) -> argparse.ArgumentParser:
     add(
         "--weights",
         metavar="FILE_OR_NAME",
-        help="a .safetensors or .pth file, or a published network: see 'mambair weights list'; 'best': the best "
-        "published one for the task (default: those that come with mambair)",
+        help="a .safetensors or .pth file, hub:OWNER/REPOSITORY, https://..., or a published network: see 'mambair "
+        "weights list'; 'best': the best published one for the task (default: those that come with mambair)",
     )
     add_import(add)
     add_to_network = add_network_group(parser, default_tile="256, or the network's own; 0: never cut")

@@ -68,21 +68,25 @@ def resolve_weights(text: str, key: KeyPath, faults: FaultList, *, check: bool) 
     Names and addresses (`mambair.weights.fetch.locate`) are checked here and fetched by who needs the file. Arguments
     as of `resolve`.
     """
-    found = None if not text.strip() or "\0" in text else find(text)
+    if not text.strip() or "\0" in text:
+        return resolve(text, key, faults, check=check)
+    found = find(text)
     if found is not None and (found / PRETRAINED_FILE).is_file():
         return str(found / PRETRAINED_FILE)
-    if found is not None or not text.strip() or "\0" in text:
-        return resolve(text, key, faults, check=check)
-    from mambair.weights import fetch  # imports torch
+    if found is None or found.is_dir():
+        from mambair.weights import fetch  # imports torch
 
-    try:
-        fetch.resolve(text)
-    except FileNotFoundError:
-        return resolve(text, key, faults, check=check)
-    except fetch.FetchError as error:
-        if check:
-            faults.add(key, str(error))
-    return text
+        try:
+            fetch.resolve(text)
+            return text
+        except FileNotFoundError:
+            pass
+        except fetch.FetchError as error:
+            if found is None:
+                if check:
+                    faults.add(key, str(error))
+                return text
+    return resolve(text, key, faults, check=check)
 
 
 def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) -> None:

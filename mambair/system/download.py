@@ -145,6 +145,7 @@ def download(
     size: int | None = None,
     most: int = MOST_BYTES,
     verified_later: bool = False,
+    token: str | None = None,
     attempts: int = 5,
     pause: float = 1.0,
     timeout: float = 60.0,
@@ -161,6 +162,7 @@ def download(
         size: bytes the file must have.
         most: bytes it may have where ``size`` is not known.
         verified_later: the caller knows a checksum of the whole.
+        token: sent to the host of ``url`` as the bearer's, and to no host it redirects to.
         attempts: so many in a row that come no further end it.
         pause: seconds before the second attempt; doubled each time.
         timeout: seconds without any answer that end an attempt.
@@ -176,7 +178,7 @@ def download(
     fruitless, furthest = 0, partial.bytes
     while True:
         try:
-            _receive(partial, size, most, verified_later, timeout, progress)
+            _receive(partial, size, most, verified_later, token, timeout, progress)
             break
         except _Interrupted as interruption:
             fruitless = 0 if partial.bytes > furthest else fruitless + 1
@@ -199,7 +201,13 @@ def download(
 
 
 def _receive(
-    partial: PartialFile, size: int | None, most: int, verified_later: bool, timeout: float, progress: Progress
+    partial: PartialFile,
+    size: int | None,
+    most: int,
+    verified_later: bool,
+    token: str | None,
+    timeout: float,
+    progress: Progress,
 ) -> None:
     """One attempt; returns when the whole file is in ``partial``."""
     headers = {"User-Agent": "mambair", "Accept-Encoding": "identity"}
@@ -211,8 +219,11 @@ def _receive(
         headers["Range"] = f"bytes={done}-"
         if validator:
             headers["If-Range"] = validator
+    request = urllib.request.Request(partial.url, headers=headers)
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        response = opener().open(urllib.request.Request(partial.url, headers=headers), timeout=timeout)
+        response = opener().open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if _is_whole(error, done, size):
             return

@@ -67,6 +67,8 @@ def published(name: str) -> RemoteWeights | None:
         return None
     source = _table()["sources"][entry["source"]]
     addresses = [source[key].format_map(entry) for key in ("address", "mirror") if key in source]
+    if hub_endpoint() != HUB:  # who names a mirror of the hub wants it used
+        addresses.sort(key=lambda address: not address.startswith(f"{HUB}/"))
     return RemoteWeights(
         name,
         entry["file"],

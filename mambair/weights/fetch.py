@@ -26,6 +26,7 @@ from mambair.weights.addresses import (
 from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, read_checkpoint
 from mambair.weights.file_format import content_kind
+from mambair.weights.hub import file_in_hub_cache, hub_token
 from mambair.weights.other_families import load_other_family
 from mambair.weights.recognition import recognise
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 HOME_VARIABLE, OFFLINE_VARIABLE = "MAMBAIR_HOME", "MAMBAIR_OFFLINE"
 MOST_BYTES = 2**32  # of a file whose size is not known; the largest published one has about 0.7 GB
+
+ATTEMPTS = 5  # at the last address of a file that come no further
 
 NamedProgress = Callable[[str], Progress]
 
@@ -62,13 +65,17 @@ def locate(name: str | os.PathLike[str], *, offline: bool | None = None, progres
     """
     text = os.fspath(name)
     path = Path(text)
-    if path.is_dir():
-        path /= PRETRAINED_FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file")
-    if path.exists():
+    if path.is_dir() and (path / PRETRAINED_FILE).is_file():
+        return path / PRETRAINED_FILE
+    if path.exists() and not path.is_dir():
         return path
-    return obtain(resolve(text), offline=offline, progress=progress)
+    try:
+        remote = resolve(text)
+    except (FileNotFoundError, FetchError):
+        if path.is_dir():
+            raise FileNotFoundError(f"{text}: the folder holds no {PRETRAINED_FILE}; name a file") from None
+        raise
+    return obtain(remote, offline=offline, progress=progress)
 
 
 def obtain(
@@ -169,14 +176,17 @@ def cache_folder() -> Path:
 def cached(remote: RemoteWeights, folder: Path | None = None) -> Path | None:
     """The file in the cache (None for `cache_folder`), compared with its known checksum; None if it is not there.
 
+    The cache of huggingface_hub comes second.
+
     Raises:
         FetchError: it is not the file that it was.
     """
     folder = folder or cache_folder()
     path = folder / _cache_name(remote)
-    if not path.is_file():
-        return None
     expected = remote.sha256 or _lock(folder).sha256(path.name)
+    if not path.is_file():
+        known = file_in_hub_cache(remote.urls)
+        return known if known is not None and expected in (None, digests(known)[0]) else None
     if expected is not None and digests(path)[0] != expected:
         raise FetchError(f"{path} has changed since it was fetched (sha256 is not {expected}); delete it")
     return path
@@ -205,9 +215,10 @@ def fetch(remote: RemoteWeights, *, folder: Path | None = None, progress: NamedP
 def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None:
     incoming = path.with_name(f"incoming-{path.name}")
     if remote.licence:
-        logger.info("%s: licence %s; please cite: %s", remote.name, remote.licence, remote.citation)
+        logger.warning("%s: licence %s; please cite: %s", remote.name, remote.licence, remote.citation)
     failures = []
     for url in remote.urls:
+        is_last = url == remote.urls[-1]
         try:
             download(
                 url,
@@ -215,6 +226,8 @@ def _receive(remote: RemoteWeights, path: Path, progress: NamedProgress) -> None
                 size=remote.size,
                 most=MOST_BYTES,
                 verified_later=remote.sha256 is not None,
+                token=hub_token(url),
+                attempts=ATTEMPTS if is_last else 1,  # before the next address
                 progress=progress(path.name),
             )
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from mambair.system.bounded_reader import parse_json
 from mambair.weights.addresses import HUB_PREFIX, PRETRAINED_FILE, hub_endpoint, is_repository
 from mambair.weights.checkpoint import Checkpoint, network_metadata, write_checkpoint
 from mambair.weights.fetch import is_offline
+from mambair.weights.hub import hub_installed
 from mambair.weights.loading import load
 from mambair.weights.model_card import hub_card, pictures_of
 from mambair.weights.recognition import recognise
@@ -116,7 +116,7 @@ def push_to_hub(
         raise PretrainedError(f"{repository!r}: expected OWNER/REPOSITORY")
     if is_offline():
         raise PretrainedError(f"{repository} is not uploaded: MAMBAIR_OFFLINE is set")
-    if importlib.util.find_spec("huggingface_hub") is None:
+    if not hub_installed():
         raise PretrainedError('uploading needs huggingface_hub: pip install "mambair[hub]"')
     from huggingface_hub import HfApi
 

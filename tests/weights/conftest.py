@@ -25,7 +25,10 @@ class Behaviour:
     status: int = 200
     kind: str = "application/octet-stream"
     break_after: list[int] = field(default_factory=list)
+    redirect: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    port: int = 0
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,6 +37,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         how = self.behaviour
         how.asked.append(self.path)
+        how.tokens.append(self.headers.get("Authorization"))
+        if how.redirect:
+            self.send_response(302)
+            self.send_header("Location", how.redirect.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         told = self.headers.get("Range", "bytes=0-")
         start = int(told.removeprefix("bytes=").rstrip("-"))
         self.send_response(206 if start and how.status == 200 else how.status)
@@ -63,8 +73,10 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Behaviou
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("MAMBAIR_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MAMBAIR_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}")
+        behaviour.port = running.server_port
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield behaviour

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,123 @@ def test_the_command(server: Any, capsys: pytest.CaptureFixture[str], monkeypatc
     assert command.main(["fetch", "hub:owner/repository/other.pth", "vim_tiny_patch16_224", "--quiet"]) == 1
     assert capsys.readouterr().err.count("the server answers 404") == 2
     assert command.main(["show", "unknown"]) == 2
+
+
+def test_the_cache_of_huggingface_hub_is_read(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    theirs = tmp_path / "hub"
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(theirs))
+    snapshot = theirs / "models--owner--repository" / "snapshots" / "a1"
+    snapshot.mkdir(parents=True)
+    (theirs / "models--owner--repository" / "refs").mkdir()
+    (theirs / "models--owner--repository" / "refs" / "main").write_text("a1")
+    (snapshot / "tiny.safetensors").write_bytes(server.content)
+    assert locate(HUB_FILE) == snapshot / "tiny.safetensors" and server.asked == []
+    assert not (tmp_path / "home").exists()
+    assert mambair.load(HUB_FILE).upscale == 2
+    (snapshot / "tiny.safetensors").unlink()
+    own = locate(HUB_FILE)
+    own.unlink()
+    (snapshot / "tiny.safetensors").write_bytes(b"another file")
+    assert locate(HUB_FILE) == own, "what differs from the recorded checksum is not taken from there"
+
+
+def test_a_token_is_for_the_hub_alone(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    locate(HUB_FILE)
+    assert server.tokens == ["Bearer secret"]
+    locate(HUB_FILE).unlink()
+    other = [f"http://localhost:{server.port}/elsewhere"]
+    server.redirect = [*other]
+    locate(HUB_FILE)
+    assert server.tokens[1:] == ["Bearer secret", None], "no token for the host of a redirection"
+    remote = RemoteWeights("A", "a.safetensors", tuple(other), "https://page", "MIT", "cite me")
+    fetch.fetch(remote)
+    assert server.tokens[3:] == [None]
+
+
+def test_nothing_of_huggingface_is_needed(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert locate(HUB_FILE).read_bytes() == server.content
+    assert server.tokens == [None]
+
+
+def test_a_shared_cache_is_used_without_writing(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = locate(HUB_FILE)
+
+    def listing() -> list[tuple[str, int, int]]:
+        files = sorted((tmp_path / "home").rglob("*"))
+        return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+
+    before = listing()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    for function in ("mkdir", "write_text", "write_bytes", "touch", "unlink", "replace"):
+        monkeypatch.setattr(Path, function, refuse)
+    monkeypatch.setattr("mambair.weights.fetch.exclusive", refuse)
+    assert locate(HUB_FILE) == path and mambair.load(HUB_FILE).upscale == 2
+    with pytest.raises(FetchError, match=r"weights: cannot be written \(Permission denied\); set MAMBAIR_HOME"):
+        locate("hub:owner/repository/other.safetensors")
+    assert listing() == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"MAMBAIR_HOME": "{tmp}/a", "XDG_CACHE_HOME": "{tmp}/b"}, "{tmp}/a/weights"),
+        ({"XDG_CACHE_HOME": "{tmp}/b"}, "{tmp}/b/mambair/weights"),
+        ({"HOME": "{tmp}/c"}, "{tmp}/c/.cache/mambair/weights"),
+    ],
+)
+def test_the_folder_of_the_cache(
+    variables: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("MAMBAIR_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    assert fetch.cache_folder() == Path(expected.format(tmp=tmp_path))
+
+
+def test_the_folder_of_the_cache_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    for name in ("MAMBAIR_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
+    assert fetch.cache_folder() == tmp_path / "Local" / "mambair" / "weights"
+    monkeypatch.setenv("MAMBAIR_HOME", "relative")
+    with pytest.raises(FetchError, match=r"^MAMBAIR_HOME=relative: expected an absolute path$"):
+        fetch.cache_folder()
+
+
+def test_licence_and_citation_are_shown_once(published_here: Any, caplog: pytest.LogCaptureFixture) -> None:
+    mambair.load("MambaIRv2-light-x2")
+    mambair.load("MambaIRv2-light-x2")
+    shown = [record for record in caplog.records if "please cite" in record.getMessage()]
+    assert len(shown) == 1 and shown[0].levelno == logging.WARNING, "seen where a program has set up no log"
+    assert shown[0].getMessage().startswith("MambaIRv2-light-x2: licence Apache-2.0; please cite: Hang Guo et al.: ")
+
+
+def test_a_mirror_that_is_named_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts() -> list[str]:
+        remote = addresses.published("MambaIRv2-light-x4")
+        assert remote is not None
+        return [url.split("/")[2] for url in remote.urls]
+
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert hosts() == ["github.com", "huggingface.co"]
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    assert hosts() == ["mirror.example", "github.com"]
+
+
+def test_no_time_is_lost_at_an_address_while_there_is_another(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("mambair.system.download.time.sleep", pauses.append)
+    (good,) = of_address(HUB_FILE).urls
+    remote = RemoteWeights("A", "a.safetensors", ("http://127.0.0.1:9/a", good), "https://page", "MIT", "cite me")
+    assert fetch.fetch(remote).is_file() and pauses == []

@@ -17,7 +17,7 @@ from mambair.commands import benchmark, profile, restore
 from mambair.options import OptionsError, load_options
 from mambair.weights import addresses
 from mambair.weights.checkpoint import read_checkpoint
-from mambair.weights.fetch import locate, resolve, size_in_words
+from mambair.weights.fetch import FetchError, locate, resolve, size_in_words
 
 HUB_FILE = "hub:owner/repository/tiny.safetensors"
 NAME = "MambaIRv2-light-x2"
@@ -127,6 +127,19 @@ def test_a_file_comes_before_a_name(options: Any, server: Any, tmp_path: Path) -
     assert opt["path"]["pretrain_network_g"] == str(tmp_path / NAME)
 
 
+def test_a_folder_of_results_is_in_nobodys_way(options: Any, server: Any, tmp_path: Path) -> None:
+    for name in (NAME, "mine"):
+        (tmp_path / name).mkdir()
+    opt = load_options(options(NAME, is_train=False), is_train=False)
+    assert opt["path"]["pretrain_network_g"] == NAME
+    with pytest.raises(FetchError, match=f"{NAME} is not in the cache"):
+        locate(NAME, offline=True)
+    with pytest.raises(FileNotFoundError, match=r"^mine: the folder holds no model\.safetensors; name a file$"):
+        locate("mine")
+    with pytest.raises(OptionsError, match="mine is a folder; the path of a file is right"):
+        load_options(options("mine", is_train=False), is_train=False)
+
+
 def test_offline(options: Any, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
     assert test_command.main(["-opt", str(options(HUB_FILE, is_train=False))]) == 2
@@ -188,9 +201,7 @@ def test_without_weights_the_packaged_network_is_used_and_a_better_one_named(
         assert restore.main(["-i", "gt", "-o", output, *more]) == 0
         return (tmp_path / output / "a.png").read_bytes(), capsys.readouterr().err
 
-    line = (
-        "network: mambair_small_x4.safetensors, which comes with mambair; a better one: --weights MambaIRv2-light-x4 "
-    )
+    line = "network: mambair_small_x4.safetensors, which comes with mambair; a better one: --weights MambaIRv2-light-x4"
     first, told = restored("one")
     assert f"{line} (fetched once, about 3 MB)\n" in told and published_here.asked == []
     locate("MambaIRv2-light-x4")

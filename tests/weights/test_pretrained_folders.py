@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -183,7 +182,7 @@ def test_what_is_not_uploaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAMBAIR_OFFLINE", raising=False)
     with pytest.raises(PretrainedError, match=r"^'small': expected OWNER/REPOSITORY$"):
         push_to_hub(net, "small")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(PretrainedError, match=r'^uploading needs huggingface_hub: pip install "mambair\[hub\]"$'):
         push_to_hub(net, "me/small")
     monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
