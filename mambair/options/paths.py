@@ -84,6 +84,9 @@ def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) ->
 
 def _is_something_else(root: Path) -> bool:
     """Whether a folder is in use for anything but an experiment: a new training would rename it."""
+    above = next(folder for folder in root.parents if folder.exists())
+    if not above.is_dir():
+        return True
     return root.exists() and not (root / "training_states").is_dir() and (root.is_file() or any(root.iterdir()))
 
 

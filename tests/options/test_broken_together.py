@@ -123,6 +123,10 @@ BROKEN: dict[str, tuple[Changes, str]] = {
         [("type: L1Loss", "type: SSIMLoss"), ("gt_size: 16", "gt_size: 8")],
         "2: model_type: the first training step fails: the images are 8 x 8 pixels, this loss needs 11 x 11",
     ),
+    "steps that change nothing": (
+        [("total_iter: 10", "total_iter: 10\n  grad_clip: 1e-300")],
+        "25: train: the first step changed no weight: the learning rate or train.grad_clip is too small for them",
+    ),
     "weights that are an empty file": (
         [("pretrain_network_g: ~", "pretrain_network_g: weights.pth")],
         "24: path.pretrain_network_g: ",
