@@ -128,13 +128,21 @@ def _try_step(batch: Any, opt: Mapping[str, Any], model: Any) -> None:
     except SettingError as error:
         if not isinstance(error.__cause__, TrainingDiverged):  # the training itself says more of it
             raise SettingError(error.key, f"the first training step fails: {error.reason}") from error
-    skipped = getattr(getattr(model, "guard", None), "in_a_row", 0)
-    if before and not skipped and weight_sums(model) == before:
+    skipped, after = getattr(getattr(model, "guard", None), "in_a_row", 0), weight_sums(model)
+    if before and not skipped and after == before:
         raise SettingError(("train",), f"the first step {UNCHANGED}")
+    is_finite = not skipped and all(map(math.isfinite, after))
+    if not is_finite and opt["train"].get("amp") != "fp16" and _is_finite(batch):
+        text = "the loss or its gradient is not finite in the first step, on images that are"
+        raise SettingError(("network_g",), text)
     output, gt = getattr(model, "output", None), getattr(model, "gt", None)
     if isinstance(output, Tensor) and isinstance(gt, Tensor) and output.shape != gt.shape:
         text = f"the output is {list(output.shape)}, but the ground truth {list(gt.shape)} (B, C, H, W)"
         raise SettingError(("network_g",), text)
+
+
+def _is_finite(batch: Mapping[str, Any]) -> bool:
+    return all(bool(value.isfinite().all()) for value in batch.values() if isinstance(value, Tensor))
 
 
 def _first(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,12 +67,12 @@ def train(
     held = hold_log() if processes.is_main else None
 
     def begin_writing() -> None:
-        if processes.is_main:
-            with made_of("path", "experiments_root"):
+        with made_of("path", "experiments_root"):
+            if processes.is_main:
                 prepare_folders(opt, option_file, keep_existing=point is not None)
-        processes.barrier()
-        log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
-        handlers.extend(start_logging(log_file, is_main=processes.is_main, held=held))
+            processes.barrier()
+            log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
+            handlers.extend(start_logging(log_file, is_main=processes.is_main, held=held))
 
     try:
         describe_processes(opt, processes, use_gpu)
