@@ -35,6 +35,7 @@ in the vocabulary of BasicSR. [options/train_SR_x4.yml](../options/train_SR_x4.y
 **It is checked before anything starts.** Every unknown key, wrong type, missing folder, unpaired image and value that
 does not fit another is listed at once, with file, line and what would be right; the exit code is 2. Nothing is
 swallowed: `network_g`, losses, metrics and optimisers are checked against the real signatures of their classes.
+Before a training makes its folder, everything is built and one step is tried; what fails there is reported alike.
 
 **YAML.** Version 1.2: `1e-4` is a number; only `true` and `false` are flags (`yes`, `on` are text). A key may stand
 only once. Tags that make Python objects are refused.

@@ -37,7 +37,13 @@ class DropPath(nn.Module):
 
 
 def linear_drop_rates(highest: float, depths: tuple[int, ...]) -> list[list[float]]:
-    """Drop rates that rise linearly from 0 to ``highest`` over all blocks, cut into groups of ``depths`` blocks."""
+    """Drop rates that rise linearly from 0 to ``highest`` over all blocks, cut into groups of ``depths`` blocks.
+
+    Raises:
+        ValueError: ``highest`` is outside [0, 1].
+    """
+    if not 0 <= highest <= 1:
+        raise ValueError(f"drop_path_rate must lie in [0, 1], got {highest}")
     rates = torch.linspace(0.0, highest, sum(depths), device="cpu").tolist()
     starts = [sum(depths[:i]) for i in range(len(depths))]
     return [rates[start : start + depth] for start, depth in zip(starts, depths, strict=True)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mambair.models.start_weights import read_start_weights
@@ -40,6 +41,32 @@ def _without_prefix(value: Any) -> Any:
     if isinstance(plain.get("type"), str):
         plain["type"] = plain["type"].removeprefix(BASICSR_PREFIX)
     return plain
+
+
+def recall_best(
+    model: Any, names: Iterable[str], metrics: Mapping[str, Any], validations: Iterable[Mapping[str, Any]]
+) -> None:
+    """Give a resumed model its best values again, which BasicSR's training states do not hold.
+
+    Args:
+        names: of the validation sets, in the order of the option file.
+        metrics: ``val.metrics`` of the options.
+        validations: records of metrics.jsonl up to the iteration that the training goes on from.
+    """
+    best: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in names:
+        best[name] = {}
+        for metric, options in metrics.items():
+            better = options.get("better", "higher")
+            best[name][metric] = {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
+    for record in validations:
+        for metric, kept in best.get(record["validation"], {}).items():
+            value = record.get(metric)
+            if isinstance(value, float) and (
+                value >= kept["val"] if kept["better"] == "higher" else value <= kept["val"]
+            ):
+                kept |= {"val": value, "iter": record["iter"]}
+    model.best_metric_results = best
 
 
 def report_validation(model: Any, dataset: str, iteration: int) -> None:

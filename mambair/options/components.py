@@ -14,6 +14,7 @@ from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Regi
 from mambair.system.tables import first_line
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
+MOST_BLOCKS = 1000  # of a group
 LOSS_WEIGHTS = ("loss_weight", "perceptual_weight", "style_weight")
 
 
@@ -80,8 +81,9 @@ def _check_depths(found: dict[str, Any], path: KeyPath, faults: FaultList) -> No
     for key in ("depths", "num_blocks", "depth"):
         numbers = found.get(key, 1)
         numbers = numbers if isinstance(numbers, list) else [numbers]
-        if not numbers or any(number < 1 for number in numbers):
-            faults.add((*path, key), f"found {shown(found[key])}; at least one block in each place is right")
+        if not numbers or any(not 1 <= number <= MOST_BLOCKS for number in numbers):
+            text = f"found {shown(found[key])}; 1 to {MOST_BLOCKS} blocks in each place are right"
+            faults.add((*path, key), text)
 
 
 def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:

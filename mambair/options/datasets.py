@@ -216,7 +216,7 @@ def _check_names(datasets: dict[str, dict[str, Any]], faults: FaultList) -> None
             faults.add(("datasets", label, "name"), f"found {shown(name)}; text is right")
             continue
         check_plain_name(name, ("datasets", label, "name"), faults)
-        other = first.setdefault((options["phase"], name), label)
+        other = first.setdefault((label.partition("_")[0], name), label)
         if other != label:
             faults.add(("datasets", label, "name"), f"{name!r} is the name of datasets.{other} too; choose another")
 

@@ -11,6 +11,7 @@ from mambair.system.path_gate import is_reserved
 from mambair.weights.addresses import PRETRAINED_FILE
 
 _FORBIDDEN_IN_NAMES = frozenset('/\\<>:"|?*')
+LONGEST_NAME = 200  # bytes; file systems take 255, and names of files made of it are longer
 _ROOT = Path(__file__).resolve().parents[2]
 CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "options").is_dir() else None
 """The folder of the repository; None where the package is installed: the folder around it is that of all packages."""
@@ -26,7 +27,7 @@ def check_plain_name(name: object, key: KeyPath, faults: FaultList, *, kind: str
     """
     if not isinstance(name, str):
         return
-    plain = name == name.strip() and name.strip(".") and name.isprintable() and len(name) <= 120
+    plain = name == name.strip() and name.strip(".") and name.isprintable() and len(name) <= 120 and _fits_a_disk(name)
     if not plain or is_reserved(name) or name.startswith((".", "-")) or _FORBIDDEN_IN_NAMES & set(name):
         rule = f"a plain {kind} is right: letters, digits, '_', '-', '.', no slashes, not '..'"
         faults.add(key, f"found {shown(name)}; {rule}")
@@ -34,8 +35,10 @@ def check_plain_name(name: object, key: KeyPath, faults: FaultList, *, kind: str
 
 def find(path: str) -> Path | None:
     """An existing file or folder: absolute or ``~``, else from the current directory, else from the checkout."""
-    expanded = Path(path).expanduser()
-    return next((base / expanded for base in _bases() if (base / expanded).exists()), None)
+    # os.path knows no error where a name is too long for the system, or "~" of nobody
+    expanded = os.path.expanduser(path)  # noqa: PTH111
+    found = (os.path.join(base, expanded) for base in _bases())  # noqa: PTH118
+    return next((Path(each) for each in found if os.path.exists(each)), None)  # noqa: PTH110
 
 
 def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str = "file", check: bool) -> str:
@@ -53,9 +56,13 @@ def resolve(path: str, key: KeyPath, faults: FaultList, *, kind: str = "file", c
     found = find(path)
     if found is None:
         if check:
-            places = "" if Path(path).expanduser().is_absolute() else f" (looked in {' and '.join(map(str, _bases()))})"
+            places = (
+                ""
+                if Path(path).is_absolute() or path.startswith("~")
+                else f" (looked in {' and '.join(map(str, _bases()))})"
+            )
             faults.add(key, f"there is no {kind} {path}{places}; correct the path or put the data there")
-        return str(Path.cwd() / Path(path).expanduser())
+        return str(Path.cwd() / os.path.expanduser(path))  # noqa: PTH111
     if check and (found.is_file() if kind == "folder" else found.is_dir()):
         other = "file" if kind == "folder" else "folder"
         faults.add(key, f"{path} is a {other}; the path of a {kind} is right")
@@ -99,6 +106,9 @@ def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) ->
     if written is not None and not any(base in root.parents for base in _bases()):
         faults.add(("path", root_key), f"found {shown(written)}; a folder inside the current directory is right")
         return
+    if written is not None and not all(_fits_a_disk(part) for part in root.parts):
+        faults.add(("path", root_key), f"found {shown(written)}; names of at most {LONGEST_NAME} bytes are right")
+        return
     if written is not None and is_train and _is_something_else(root):
         faults.add(("path", root_key), f"{written} is no experiment's folder and not empty; name a new folder")
         return
@@ -111,9 +121,17 @@ def complete_paths(opt: dict[str, Any], faults: FaultList, *, is_train: bool) ->
         paths["tb_logger"] = str(Path.cwd() / "tb_logger" / name)
 
 
+def _fits_a_disk(name: str) -> bool:
+    return "\0" not in name and len(os.fsencode(name)) <= LONGEST_NAME
+
+
 def _is_something_else(root: Path) -> bool:
-    """Whether a folder is in use for anything but an experiment: a new training would rename it."""
-    return root.exists() and not (root / "training_states").is_dir() and (root.is_file() or any(root.iterdir()))
+    """Whether a folder is in use for anything but an experiment, which a new training would rename, or no folder."""
+    above = next(folder for folder in root.parents if os.path.exists(folder))  # noqa: PTH110
+    if not above.is_dir() or os.path.isfile(root):  # noqa: PTH113
+        return True
+    is_there = os.path.isdir(root)  # noqa: PTH112
+    return is_there and not (root / "training_states").is_dir() and any(root.iterdir())
 
 
 def _bases() -> list[Path]:

@@ -46,6 +46,8 @@ def load_options(
     file = read_option_file(path)
     apply_overrides(file, overrides)
     data, faults, dropped = file.data, FaultList(file.places, f"{file.name}:1"), Dropped()
+    if isinstance(data.get("scale"), float) and data["scale"].is_integer():
+        data["scale"] = int(data["scale"])
     is_foreign = _names_foreign_model(data, faults)
     aside = _set_aside(data, dropped, is_foreign=is_foreign)
     check_network(data, faults, dropped, is_train=is_train)

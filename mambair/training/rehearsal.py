@@ -21,6 +21,7 @@ from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.models.restoration_model import RestorationModel
 from mambair.options.errors import SettingError, made_of
+from mambair.training.weights_check import UNCHANGED, weight_sums
 
 CHANNEL_KEYS = ("in_chans", "num_in_ch", "inp_channels")  # as networks of ours and of basicsr call it
 
@@ -120,16 +121,28 @@ def _try_step(batch: Any, opt: Mapping[str, Any], model: Any) -> None:
             raise
         text = f"{kind} gives {', '.join(batch)}; {opt['model_type']} reads {error.__cause__}"
         raise SettingError(error.key, text) from error
+    before = weight_sums(model)
     try:
         with made_of("model_type"):
             model.optimize_parameters(1)
     except SettingError as error:
         if not isinstance(error.__cause__, TrainingDiverged):  # the training itself says more of it
             raise SettingError(error.key, f"the first training step fails: {error.reason}") from error
+    skipped, after = getattr(getattr(model, "guard", None), "in_a_row", 0), weight_sums(model)
+    if before and not skipped and after == before:
+        raise SettingError(("train",), f"the first step {UNCHANGED}")
+    is_finite = not skipped and all(map(math.isfinite, after))
+    if not is_finite and opt["train"].get("amp") != "fp16" and _is_finite(batch):
+        text = "the loss or its gradient is not finite in the first step, on images that are"
+        raise SettingError(("network_g",), text)
     output, gt = getattr(model, "output", None), getattr(model, "gt", None)
     if isinstance(output, Tensor) and isinstance(gt, Tensor) and output.shape != gt.shape:
         text = f"the output is {list(output.shape)}, but the ground truth {list(gt.shape)} (B, C, H, W)"
         raise SettingError(("network_g",), text)
+
+
+def _is_finite(batch: Mapping[str, Any]) -> bool:
+    return all(bool(value.isfinite().all()) for value in batch.values() if isinstance(value, Tensor))
 
 
 def _first(batch: Mapping[str, Any]) -> dict[str, Any]:

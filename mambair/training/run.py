@@ -15,7 +15,8 @@ import torch
 
 from mambair.data import DatasetError
 from mambair.images.decoded_image import ImageFileError
-from mambair.models import build_model
+from mambair.models import RestorationModel, build_model
+from mambair.models.basicsr_models import recall_best
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.options.errors import SettingError, made_of
 from mambair.system.distributed import Processes, start_processes
@@ -34,6 +35,7 @@ from mambair.training.experiment import (
 from mambair.training.logs import RunLog, hold_log, open_tensorboard, start_logging, stop_logging
 from mambair.training.loop import Loop
 from mambair.training.rehearsal import rehearse
+from mambair.training.report import read_records
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointWriteError
@@ -71,11 +73,12 @@ def train(
     held = hold_log() if processes.is_main else None
 
     def begin_writing() -> None:
-        if processes.is_main:
-            prepare_folders(opt, option_file, keep_existing=point is not None)
-        processes.barrier()
-        log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
-        handlers.extend(start_logging(log_file, is_main=processes.is_main, held=held))
+        with made_of("path", "experiments_root"):
+            if processes.is_main:
+                prepare_folders(opt, option_file, keep_existing=point is not None)
+            processes.barrier()
+            log_file = Path(opt["path"]["log"]) / f"train_{opt['name']}_{time.strftime('%Y%m%d_%H%M%S')}.log"
+            handlers.extend(start_logging(log_file, is_main=processes.is_main, held=held))
 
     try:
         describe_processes(opt, processes, use_gpu)
@@ -170,6 +173,11 @@ def build_loop(
         if point:
             with made_of("path", "resume_state"):
                 model.resume_training(state)
+            if not isinstance(model, RestorationModel) and opt["val"].get("metrics"):
+                records = read_records(Path(opt["path"]["experiments_root"]) / "metrics.jsonl")
+                done = [record for record in records if "validation" in record and record["iter"] <= start]
+                names = [loader.dataset.opt["name"] for loader in validation_loaders]
+                recall_best(model, names, opt["val"]["metrics"], done)
             logger.info("going on from %s, iteration %d", point.source, start)
         begin_writing()
         run_log = open_run_log(opt, plan, processes)

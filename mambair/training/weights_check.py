@@ -9,6 +9,8 @@ import torch
 
 from mambair.models.nonfinite_guard import TrainingDiverged
 
+UNCHANGED = "changed no weight: the learning rate or train.grad_clip is too small for them"
+
 
 def weight_sums(model: Any) -> list[float]:
     """The sum of each tensor that the model's optimisers train, in float64; empty for a model without optimisers."""
@@ -45,4 +47,4 @@ def require_progress(model: Any, before: list[float], steps: int) -> None:
     if 2 * skipped > steps:
         raise TrainingDiverged(f"the last {skipped} of {steps} steps were skipped; see the warnings above")
     if before and before == after:
-        raise TrainingDiverged("no step changed the weights: the learning rate is too small for them")
+        raise TrainingDiverged(f"the training {UNCHANGED}")

@@ -80,11 +80,27 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
     ),
     "no group of blocks": (
         [("depths: [1]", "depths: []")],
-        ["19: network_g.depths: found []; at least one block in each place is right"],
+        ["19: network_g.depths: found []; 1 to 1000 blocks in each place are right"],
     ),
     "a group without blocks": (
         [("depths: [1]", "depths: [1, 0]")],
-        ["19: network_g.depths: found [1, 0]; at least one block in each place is right"],
+        ["19: network_g.depths: found [1, 0]; 1 to 1000 blocks in each place are right"],
+    ),
+    "more blocks than can be built": (
+        [("depths: [1]", "depths: [1000000]")],
+        ["19: network_g.depths: found [1000000]; 1 to 1000 blocks in each place are right"],
+    ),
+    "a rate of dropped paths above 1": (
+        [("depths: [1]", "depths: [1]\n  drop_path_rate: 1.5")],
+        ["15: network_g: MambaIR refuses these values: drop_path_rate must lie in [0, 1], got 1.5"],
+    ),
+    "more readers than any machine has": (
+        [("gt_size: 16", "gt_size: 16\n    num_worker_per_gpu: 1025")],
+        ["11: datasets.train.num_worker_per_gpu: found 1025; less than or equal to 1024 is right"],
+    ),
+    "more images than a step can have": (
+        [("total_batch_size: 2", "total_batch_size: 65537")],
+        ["11: datasets.train.total_batch_size: found 65537; less than or equal to 65536 is right"],
     ),
     "a state of nothing": (
         [("d_state: 2", "d_state: 0")],
@@ -92,15 +108,15 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
     ),
     "a group of attention without layers": (
         [(UNET, "type: MambaIRv2\n  upscale: 4\n  upsampler: pixelshuffle\n  depths: [0]\n  num_heads: [2]")],
-        ["19: network_g.depths: found [0]; at least one block in each place is right"],
+        ["19: network_g.depths: found [0]; 1 to 1000 blocks in each place are right"],
     ),
     "a stage without blocks": (
         [(UNET, "type: VSSMUNet\n  upscale: 4\n  dims: [8, 16]\n  depths: [1, 0]")],
-        ["19: network_g.depths: found [1, 0]; at least one block in each place is right"],
+        ["19: network_g.depths: found [1, 0]; 1 to 1000 blocks in each place are right"],
     ),
     "no block": (
         [(UNET, "type: VimSR\n  upscale: 4\n  upsampler: pixelshuffle\n  depth: 0")],
-        ["19: network_g.depth: found 0; at least one block in each place is right"],
+        ["19: network_g.depth: found 0; 1 to 1000 blocks in each place are right"],
     ),
     "warm-up of no average": (
         [("total_iter: 10", "total_iter: 10\n  ema_warmup: true")],

@@ -123,6 +123,22 @@ BROKEN: dict[str, tuple[Changes, str]] = {
         [("type: L1Loss", "type: SSIMLoss"), ("gt_size: 16", "gt_size: 8")],
         "2: model_type: the first training step fails: the images are 8 x 8 pixels, this loss needs 11 x 11",
     ),
+    "a network that divides by zero": (
+        [("embed_dim: 8", "embed_dim: 8\n  img_range: 0.")],
+        "15: network_g: the loss or its gradient is not finite in the first step, on images that are",
+    ),
+    "a folder below a file": (
+        [("pretrain_network_g: ~", "experiments_root: gt/a.png/run")],
+        "24: path.experiments_root: gt/a.png/run is no experiment's folder and not empty; name a new folder",
+    ),
+    "a folder with too long a name": (
+        [("pretrain_network_g: ~", f"experiments_root: {'n' * 300}")],
+        f"24: path.experiments_root: found '{'n' * 75} ...; names of at most 200 bytes are right",
+    ),
+    "steps that change nothing": (
+        [("total_iter: 10", "total_iter: 10\n  grad_clip: 1e-300")],
+        "25: train: the first step changed no weight: the learning rate or train.grad_clip is too small for them",
+    ),
     "weights that are an empty file": (
         [("pretrain_network_g: ~", "pretrain_network_g: weights.pth")],
         "24: path.pretrain_network_g: ",

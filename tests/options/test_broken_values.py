@@ -25,6 +25,14 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         [("dataroot_lq: lq", "dataroot_lq: [lq, gt]")],
         ["9: datasets.train.dataroot_lq: found 2 for 1 of dataroot_gt; one for each, in the same order, is right"],
     ),
+    "a folder of nobody": (
+        [("dataroot_lq: lq", "dataroot_lq: ~nobody-of-that-name/lq")],
+        ["9: datasets.train.dataroot_lq: there is no folder ~nobody-of-that-name/lq; correct the path"],
+    ),
+    "a folder with too long a name": (
+        [("dataroot_lq: lq", f"dataroot_lq: {'n' * 300}")],
+        ["9: datasets.train.dataroot_lq: there is no folder nnnnnn"],
+    ),
     "a file for a folder": (
         [("dataroot_lq: lq", "dataroot_lq: gt/a.png")],
         [

@@ -81,12 +81,16 @@ def test_their_networks_train_from_an_option_file(
 
 @pytest.mark.parametrize("network", [EDSR, OURS], ids=["EDSR", "MambaIR"])
 def test_their_model_trains_validates_and_resumes(
-    tmp_path: Path, option_file: Callable[[str], Path], network: str
+    tmp_path: Path, option_file: Callable[[str], Path], network: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = str(option_file(network))
-    assert main(["-opt", options, "--force_yml", "name=whole"]) == 0
-    assert main(["-opt", options, "--force_yml", "train:total_iter=3"]) == 0
-    assert main(["-opt", options, "--auto_resume"]) == 0
+    options, lines = str(option_file(network)), []
+    worst = "val:metrics:psnr:better=lower"  # the first of two, as a training improves
+    for changes in (["name=whole", worst], ["train:total_iter=3", worst]):
+        assert main(["-opt", options, "--force_yml", *changes]) == 0
+        lines.append(capsys.readouterr().out)
+    assert main(["-opt", options, "--auto_resume", "--force_yml", worst]) == 0
+    lines = [line[24:] for line in (lines[0] + capsys.readouterr().out).splitlines() if "few at iter 6" in line]
+    assert len(lines) == 2 and lines[0] == lines[1] and lines[0].endswith(" at 3)")
     whole, resumed = (
         torch.load(tmp_path / "experiments" / name / "models" / "net_g_latest.pth", weights_only=True)
         for name in ("whole", "theirs")
