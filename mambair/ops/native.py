@@ -216,7 +216,8 @@ def _is_noexec(folder: Path) -> bool:
 def _copy_to(folder: Path, path: Path) -> Path:
     copy = folder / path.name
     if copy != path:
-        shutil.copyfile(path, copy)
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(path, temporary)
     return copy
 
 
