@@ -192,7 +192,9 @@ def _load_compiled() -> Path:
         ) from error
     problem = _try_to_load(path)
     if problem is not None:
-        raise _Unavailable(f"{path} cannot be loaded: {problem}; delete it to have it compiled again")
+        elsewhere = "set XDG_CACHE_HOME or TMPDIR to a folder of a file system that is not mounted noexec"
+        advice = elsewhere if _is_noexec(path.parent) else "delete it to have it compiled again"
+        raise _Unavailable(f"{path} cannot be loaded: {problem}; {advice}")
     return path
 
 
