@@ -19,6 +19,7 @@ from mambair.data.pairing import listed
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_bytes, read_lines
 from mambair.system.cache_folder import is_own_file
+from mambair.system.console import printable
 from mambair.system.private_append import open_to_append
 
 logger = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ class LmdbWriter:
         self.partial.rename(self.folder)
         dotted = [key for key in self._entries if "." in key]
         if dotted:
-            logger.warning("%s: basicsr cannot read keys with a dot: %s", self.folder, listed(dotted))
+            logger.warning("%s: basicsr cannot read keys with a dot: %s", self.folder, printable(listed(dotted)))
         if self.folder.suffix != ".lmdb":
             logger.warning("%s: basicsr reads databases only from folders named like name.lmdb", self.folder)
 

@@ -15,6 +15,7 @@ from mambair.data_tools.sub_images import CutJob, Grid, cut, same_pixels, write_
 from mambair.images.files import list_images, read_image
 from mambair.images.resize import imresize
 from mambair.system.atomic_file import atomic_path
+from mambair.system.console import printable
 
 logger = logging.getLogger(__name__)
 
@@ -241,5 +242,5 @@ def write_meta_info(source: Path, target: Path, *, workers: int = 1, progress: P
         temporary.write_text("".join(f"{lines[path]}\n" for path in images), encoding="utf-8", newline="\n")
     spaced = [path.name for path in images if " " in path.relative_to(source).as_posix()]
     if spaced:
-        logger.warning("%s: basicsr cannot read names with a space: %s", target, listed(spaced))
+        logger.warning("%s: basicsr cannot read names with a space: %s", target, printable(listed(spaced)))
     return report

@@ -203,7 +203,9 @@ def _load_compiled() -> Path:
         ) from error
     problem = _try_to_load(path)
     if problem is not None:
-        raise _Unavailable(f"{path} cannot be loaded: {problem}; delete it to have it compiled again")
+        elsewhere = "set XDG_CACHE_HOME or TMPDIR to a folder of a file system that is not mounted noexec"
+        advice = elsewhere if _is_noexec(path.parent) else "delete it to have it compiled again"
+        raise _Unavailable(f"{path} cannot be loaded: {problem}; {advice}")
     return path
 
 
@@ -227,7 +229,8 @@ def _is_noexec(folder: Path) -> bool:
 def _copy_to(folder: Path, path: Path) -> Path:
     copy = folder / path.name
     if copy != path:
-        shutil.copyfile(path, copy)
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(path, temporary)
     return copy
 
 

@@ -289,6 +289,17 @@ def test_a_cache_on_a_noexec_file_system_is_copied(fresh, stand_in, monkeypatch,
 
 
 @POSIX
+@pytest.mark.parametrize("noexec", [False, True])
+def test_a_library_that_cannot_be_loaded(noexec, fresh, stand_in, monkeypatch) -> None:
+    monkeypatch.setattr(native, "_is_noexec", lambda folder: noexec)
+    monkeypatch.setattr(native, "_try_to_load", lambda path: "failed to map segment")
+    assert not native.load()
+    advice = "set XDG_CACHE_HOME or TMPDIR to a folder of a file system that is not mounted noexec"
+    reason = native.why_not() or ""
+    assert f"cannot be loaded: failed to map segment; {advice if noexec else 'delete it to have it'}" in reason
+
+
+@POSIX
 def test_no_home_and_an_unknown_user(fresh, stand_in, monkeypatch, caplog) -> None:
     import pwd
 
