@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
