@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -28,6 +30,8 @@ METADATA_KEY = "metadata"
 # what the metadata says of a network
 ARCH_KEY, KWARGS_KEY, TASK_KEY = "mambair.arch", "mambair.kwargs", "mambair.task"
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+MOST_TENSORS = 20_000  # the largest known networks have about 2,000
+MOST_OPERATIONS = 2**22  # of a pickle; a network of 2,000 tensors has about 200,000
 SHOWN = 12  # faults of one kind that are written out
 
 T = TypeVar("T")
@@ -149,14 +153,49 @@ def _read(path: Path, suffix: str, param_key: str | None) -> Checkpoint:
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            names = list(file.keys())
+            _check_count(names, path)
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole .safetensors file ({printable(str(error))})") from error
 
 
+class _CountedReads(io.BufferedReader):
+    """A file that raises after ``MOST_OPERATIONS`` reads; the unpickler needs one or two for an operation."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path, self._left = path, MOST_OPERATIONS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise CheckpointError(f"{self._path}: its pickle has more operations than any file of weights needs")
+        return super().read(size)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive that unpacks to far more than it is, or whose pickle takes hours."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked, most = sum(each.file_size for each in members), 4 * path.stat().st_size + 2**26
+    if unpacked > most:
+        raise CheckpointError(f"{path}: a bomb: it would unpack to {unpacked} bytes, at most {most} are accepted")
+    if any(each.file_size > MOST_OPERATIONS for each in members if each.filename.endswith("data.pkl")):
+        raise CheckpointError(f"{path}: its pickle has more than the {MOST_OPERATIONS} bytes that weights need")
+
+
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+        with _CountedReads(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint ({printable(str(error))})") from error
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         asks = f"its pickle asks for {wanted.group(1)}" if wanted else "it is damaged, or its pickle asks for objects"
@@ -187,6 +226,7 @@ def _unwrap(content: Any, param_key: str | None, path: Path) -> tuple[dict[str, 
 
 def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The tensors with wrapper prefixes off, all of them real."""
+    _check_count(tensors, path)
     checked: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
@@ -200,6 +240,11 @@ def _checked(tensors: dict[str, Any], path: Path) -> dict[str, Tensor]:
     if len(checked) < len(tensors):
         raise CheckpointError(f"{path}: some names are there both with and without {' or '.join(WRAPPER_PREFIXES)}")
     return checked
+
+
+def _check_count(names: Sized, path: Path) -> None:
+    if len(names) > MOST_TENSORS:
+        raise CheckpointError(f"{path}: the file holds {len(names)} tensors, expected at most {MOST_TENSORS}")
 
 
 def _without_wrappers(name: str) -> str:
