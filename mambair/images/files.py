@@ -32,6 +32,7 @@ from mambair.images.png_rows import first_rows
 from mambair.images.reasons import DECODING_FAULTS, reason_of
 from mambair.images.stream_writers import ImageSpec, StripWriter, spec_of
 from mambair.system.atomic_file import atomic_stream
+from mambair.system.bounded_reader import read_bytes
 
 __all__ = [
     "MAX_PIXELS",
@@ -58,6 +59,7 @@ __all__ = [
 WRITABLE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 MAX_PIXELS = 2**28
 """Pictures above this many pixels (16384 x 16384) are refused unless the caller asks for more."""
+_MOST_OF_A_PIXEL, _MOST_BESIDE = 16, 2**28  # bytes of a file: four floats, and metadata; more is not read
 
 
 class EncodedImage:
@@ -154,7 +156,8 @@ def read_encoded(
         ImageFileError: the file cannot be read, or is empty.
     """
     path = Path(path)
-    return EncodedImage(path, _read_bytes(path), max_pixels, allow_truncated=allow_truncated)
+    data = _read_bytes(path, _MOST_BESIDE + _MOST_OF_A_PIXEL * max_pixels)
+    return EncodedImage(path, data, max_pixels, allow_truncated=allow_truncated)
 
 
 def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -322,13 +325,13 @@ def _named(path: Path) -> Iterator[list[str]]:
             raise ImageFileError(f"{path}: {reason_of(error)}{said}") from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, most: int) -> bytes:
     try:
         if path.is_dir():
             raise ImageFileError(f"{path}: is a folder, not an image file")
-        if path.exists() and not path.is_file():
-            raise ImageFileError(f"{path}: is not a regular file")
-        data = path.read_bytes()
+        data = read_bytes(path, most)
+    except ValueError as error:
+        raise ImageFileError(f"{path}: {str(error).removeprefix('it ')}") from None
     except FileNotFoundError:
         reason = "is a broken link" if path.is_symlink() else "no such file"
         raise ImageFileError(f"{path}: {reason}") from None

@@ -11,29 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from mambair.images import metadata
+from mambair.images import jpeg, metadata
 from mambair.images.chatter import pillow_settings
 from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
 from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
 
 _PSD_HEADER = 26
 PARTIAL = "it is damaged or truncated: missing pixels are black"
-# segments of a JPEG that a decoder of pixels does without: all of applications but JFIF and Adobe, and comments
-_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
 
 def opened_by_pillow(request: Request, format: str) -> OpenedFile:
     """Read the header with one of Pillow's plugins; see ``decode`` for errors."""
     if format == "AVIF":
         _check_avif_size(request)
+    scans = jpeg.count_scans(request.data) if format == "JPEG" else 0
     try:
         picture = open_picture(request.data, format)
     except DECODING_FAULTS as error:
         if format != "JPEG":
             raise
-        picture = open_picture(_without_jpeg_metadata(request.data), format)
+        picture = open_picture(jpeg.without_metadata(request.data), format)
         request.notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
     request.check_size(picture.width, picture.height)
+    jpeg.check_scans(scans, picture.width, picture.height)
     with pillow_settings():
         described = metadata.of_picture(picture, request.notes)
     if picture.mode in ("CMYK", "LAB"):  # a profile of such numbers does not describe the RGB made of them
@@ -160,17 +160,6 @@ def _cmyk_to_rgb(picture: Image.Image) -> Image.Image:
         if converted is not None:
             return converted
     return picture.convert("RGB")
-
-
-def _without_jpeg_metadata(data: bytes) -> bytes:
-    """The segments of a JPEG that its pixels need."""
-    kept, place = [data[:2]], 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if data[place + 1] not in _JPEG_METADATA:
-            kept.append(data[place:end])
-        place = end
-    return b"".join([*kept, data[place:]])
 
 
 def high_bytes(values: NDArray[np.uint16]) -> NDArray[np.uint8]:

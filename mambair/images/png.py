@@ -28,6 +28,7 @@ _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _COMPARED_ROWS = 16
+_FEW_CHUNKS, _SMALL_CHUNK = 10_000, 1024  # the first in any file; further ones of so many bytes on average
 # first row and column, and the steps, of the seven pictures of an interlaced one
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
@@ -47,12 +48,18 @@ class Chunk:
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """The chunks of a PNG up to its end or to where it is cut off."""
-    place = len(SIGNATURE)
+    """The chunks of a PNG up to its end or to where it is cut off.
+
+    Raises:
+        OSError: there are far more of them than a file of its size needs, each of which costs time.
+    """
+    place, most = len(SIGNATURE), _FEW_CHUNKS + len(data) // _SMALL_CHUNK
     while place + 12 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         if end > len(data):
             return
+        if (most := most - 1) < 0:
+            raise OSError("it has more chunks than a PNG of its size needs")
         yield Chunk(data[place + 4 : place + 8], place, end)
         if data[place + 4 : place + 8] == b"IEND":
             return

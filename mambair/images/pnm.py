@@ -14,12 +14,18 @@ from mambair.images.reasons import TruncatedError
 
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _HEADER = re.compile(rb"P([36])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})\s")
+_NUMBER = _GAP + rb"\d{1,9}"
+_ANY_HEADER = re.compile(rb"P([14]|[2356](?=" + _NUMBER * 3 + rb"\s))" + _NUMBER * 2 + rb"\s")
+_HEADER_BYTES = 2**16
 _COMMENT = re.compile(rb"#[^\n]*")
 
 
 def opened_pnm(request: Request) -> OpenedFile:
     """Read the header, with Pillow unless it is colour of more than 8 bits; see ``decode`` for errors."""
-    header = _HEADER.match(request.data)
+    start = request.data[:_HEADER_BYTES]
+    if len(request.data) > len(start) and _ANY_HEADER.match(start) is None:
+        raise OSError(f"its header is damaged, or longer than {_HEADER_BYTES} bytes")
+    header = _HEADER.match(start)
     if header is None or not 255 < int(header[4]) < 65536:
         return opened_by_pillow(request, "PPM")
     width, height, white = (int(number) for number in header.groups()[1:])

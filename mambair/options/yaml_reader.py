@@ -5,6 +5,7 @@ Safe by construction: nodes are turned into plain values here, so no tag can nam
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from yaml.reader import ReaderError
 
 from mambair.options.errors import FaultList, KeyPath, OptionsError, shown
 
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 30
@@ -57,7 +59,11 @@ def read_option_file(path: str | Path) -> OptionFile:
     """
     name = str(path)
     try:
-        with Path(path).open("rb") as stream:
+        # a named pipe that nobody writes to is empty, not waited for; one that a shell made for <(command) is read
+        descriptor = os.open(path, os.O_RDONLY | _NOT_WAITING | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            if _NOT_WAITING:
+                os.set_blocking(descriptor, True)
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise OptionsError([f"{name}: cannot be read: {error.strerror}; give the path of an option file"]) from error

@@ -25,9 +25,14 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        content = file.read(limit + 1)
+        if status.st_size > limit:
+            raise ValueError(f"it has more than {limit} bytes")
+        content = file.read(status.st_size + 1)  # memory for as much is taken at once
+        if len(content) > status.st_size:  # it grows, or is one of the kernel's, which have no size
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise ValueError(f"it has more than {limit} bytes")
     return content

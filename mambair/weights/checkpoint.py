@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -33,6 +35,8 @@ PARALLEL_PREFIX = "module."  # DistributedDataParallel
 MEMBER_PREFIXES = ("model.", "net_g.")  # the network inside a Lightning module
 NUMBERED = re.compile(r"(model\.|net_g\.)*\d")  # the rest of names like model.0.weight, where "model" is a Sequential
 LIGHTNING_KEY = "pytorch-lightning_version"
+MOST_TENSORS = 20_000  # the largest known networks have about 2,000
+MOST_OPERATIONS = 2**22  # of a pickle; a network of 2,000 tensors has about 200,000
 SHOWN = 12  # faults of one kind that are written out
 
 T = TypeVar("T")
@@ -129,7 +133,9 @@ def _read_safetensors(path: Path, param_key: str | None) -> Checkpoint:
         raise CheckpointError(f"{path}: param_key {param_key!r} has no meaning in a safetensors file; leave it out")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            names = list(file.keys())
+            _check_count(names, path)
+            tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata()
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole .safetensors file ({printable(str(error))})") from error
     return Checkpoint(_checked(tensors, path), dict(metadata or {}), str(path))
@@ -144,10 +150,43 @@ def _read_pickled(path: Path, param_key: str | None) -> Checkpoint:
 _READERS = {"safetensors": _read_safetensors, "pickle": _read_pickled}
 
 
+class _CountedReads(io.BufferedReader):
+    """A file that raises after ``MOST_OPERATIONS`` reads; the unpickler needs one or two for an operation."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path, self._left = path, MOST_OPERATIONS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise CheckpointError(f"{self._path}: its pickle has more operations than any file of weights needs")
+        return super().read(size)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive that unpacks to far more than it is, or whose pickle takes hours."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked, most = sum(each.file_size for each in members), 4 * path.stat().st_size + 2**26
+    if unpacked > most:
+        raise CheckpointError(f"{path}: a bomb: it would unpack to {unpacked} bytes, at most {most} are accepted")
+    if any(each.file_size > MOST_OPERATIONS for each in members if each.filename.endswith("data.pkl")):
+        raise CheckpointError(f"{path}: its pickle has more than the {MOST_OPERATIONS} bytes that weights need")
+
+
 def _read_pickle(path: Path) -> Any:
     try:
-        with path.open("rb") as file:  # given a path, torch.load looks at the suffix
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+            with path.open("rb") as file:  # given a path, torch.load looks at the suffix
+                return torch.load(file, map_location="cpu", weights_only=True)
+        with _CountedReads(path) as file:
             return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint ({printable(str(error))})") from error
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         asks = f"its pickle asks for {wanted.group(1)}" if wanted else "it is damaged, or its pickle asks for objects"
@@ -180,6 +219,7 @@ def _checked(tensors: dict[str, Any], path: Path, lightning: bool = False) -> di
     """The tensors under the network's own names, all of them real."""
     if not tensors:
         raise CheckpointError(f"{path}: the file holds no tensors")
+    _check_count(tensors, path)
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: {name!r} is a {type(tensor).__name__}, only tensors belong here")
@@ -210,6 +250,11 @@ def unwrapped_names(names: Iterable[str], *, lightning: bool = False) -> dict[st
         if inside and not numbered and (lightning or len(inside) == len(own)):
             own = inside
     return own
+
+
+def _check_count(names: Sized, path: Path) -> None:
+    if len(names) > MOST_TENSORS:
+        raise CheckpointError(f"{path}: the file holds {len(names)} tensors, expected at most {MOST_TENSORS}")
 
 
 def _without_wrappers(name: str) -> str:

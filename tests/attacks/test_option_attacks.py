@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_option_files(old: str, new: str, outcome: str, workspace: Path) -> None
     (workspace / "file.yml").write_text(OPTIONS.replace(old, new))
     text = refusal()
     assert text.isprintable() and re.search(outcome, text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_is_read_where_somebody_writes_and_not_waited_for(workspace: Path) -> None:
+    os.mkfifo(workspace / "file.yml")
+    assert refusal()
+    reading, writing = os.pipe()
+    os.write(writing, OPTIONS.replace("scale: 4", "scale: four").encode())
+    os.close(writing)
+    with pytest.raises(OptionsError, match="scale: found 'four'"):
+        load_options(f"/dev/fd/{reading}", is_train=False, check_paths=False)
+    os.close(reading)
 
 
 def test_an_override_with_an_escape(workspace: Path) -> None:
