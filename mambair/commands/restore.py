@@ -183,7 +183,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: st
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
     # Pillow here, and torch below, which takes seconds to import: --help and wrong usage answer at once
     from mambair.folders.output_check import checked_output
+    from mambair.system.process_memory import bound_kernel_caches
 
+    bound_kernel_caches()
     task = TASKS[options.task]
     scale = (getattr(options, "scale", None) or task.default) if task.degree == "scale" else 1
     with contextlib.ExitStack() as stack:

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mambair.system.tensor_cache import is_traced
+
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 # output pixels that share one product: more waste multiplications by zero, fewer waste calls
@@ -51,6 +53,7 @@ def imresize(
     Raises:
         ValueError: another dtype or number of axes, an empty image, both or neither of ``scale`` and ``size``, or
             one of them not positive.
+        RuntimeError: it is called while torch traces a network.
     """
     if image.dtype.name not in DTYPES:
         raise ValueError(f"image: dtype must be one of {', '.join(DTYPES)}, got {image.dtype}; convert it first")
@@ -207,6 +210,8 @@ def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tupl
     """Resize [H, W, C], rows first, strip by strip."""
     height, width, channels = image.shape
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
+    if is_traced():  # nothing would write into the result, nor into what is kept for the next image
+        raise RuntimeError("imresize: computes with values, and cannot be traced (torch.export, FakeTensorMode)")
     # unless a user has allowed less exact products (torch.set_float32_matmul_precision)
     is_exact = torch.get_float32_matmul_precision() == "highest"
     working = np.dtype(np.float32 if image.dtype == np.uint8 and is_exact else np.float64)
