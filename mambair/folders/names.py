@@ -74,8 +74,8 @@ def refuse_addresses(source: Path, output: Path) -> None:
         if scheme[1].lower() in _WEB:
             raise PlanError(f"input: {_address(source)} is an address of the web; download the file and name that")
         raise PlanError(
-            f"input: {_address(source)} is an address ({scheme[1]}:), which is not read; copy the files to this machine, or mount "
-            "the storage as a folder, and name that"
+            f"input: {_address(source)} is an address ({scheme[1]}:), which is not read; copy the files to this "
+            "machine, or mount the storage as a folder, and name that"
         )
     if source.is_symlink():
         raise PlanError(f"input: {name} is a broken link")
