@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The long check: slow tests, the scan with each compiler (COMPILERS, default: g++ and clang++), then install,
-# import, --help and scan tests on every Python we support.
+# The long check: slow tests, the scan with each compiler, the quick tests on older instruction sets (torch's, and those
+# of the compiled scan), then install, import, --help and scan tests on every Python we support. COMPILERS (default: g++
+# and clang++) names the compilers; SLOW=0, COMPILERS=" " and INSTRUCTION_SETS="" leave parts out.
 # PYTHONS names the interpreters (default: python3.10 to python3.13 on PATH). Prints a dated summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,6 +19,20 @@ for compiler in ${COMPILERS:-g++ clang++}; do
   CXX="$compiler" XDG_CACHE_HOME="$work/$compiler" python3 -m pytest -q -m "not slow" tests/ops/test_native_kernels.py
   summary+=("scan tests passed with $("$compiler" --version | head -n 1)")
 done
+# torch's instruction set, that of the scan
+for pair in ${INSTRUCTION_SETS-default:portable avx2:avx2 :avx512}; do
+  ATEN_CPU_CAPABILITY=${pair%:*}
+  MAMBAIR_ISA=${pair#*:}
+  export ATEN_CPU_CAPABILITY MAMBAIR_ISA
+  [ -n "$ATEN_CPU_CAPABILITY" ] || unset ATEN_CPU_CAPABILITY
+  if python3 -c 'from mambair.ops import native; native.load() or exit(native.why_not())'; then
+    python3 -m pytest -q -m "not slow"
+    summary+=("quick tests passed with torch's instruction set ${ATEN_CPU_CAPABILITY:-as it is} and the scan's $MAMBAIR_ISA")
+  else
+    summary+=("not tried: the scan on $MAMBAIR_ISA, which this machine cannot run")
+  fi
+done
+unset ATEN_CPU_CAPABILITY MAMBAIR_ISA
 
 for python in ${PYTHONS:-python3.10 python3.11 python3.12 python3.13}; do
   environment="$work/environment"

@@ -5,16 +5,31 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from mambair.system.devices import AUTO, DTYPES, choose_device
 from mambair.system.exit_codes import EXPLANATION
+from mambair.system.suggestions import did_you_mean
 
 AddArgument = Callable[..., argparse.Action]
 WIDTH = 100  # of descriptions
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser, also of sub-commands, whose errors name the nearest flag or choice where one is mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and leave by SystemExit(2)."""
+        if flag := re.search(r"unrecognized arguments: (--[\w-]+)", message):
+            message += did_you_mean(flag[1], re.findall(r"--[\w-]+", self.format_help()))
+        elif choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
+            message += did_you_mean(choice[1], choice[2].replace("'", "").split(", "))
+        super().error(message)
 
 
 def command_parser(prog: str | None, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
@@ -27,7 +42,7 @@ def command_parser(prog: str | None, description: str, examples: str, notes: str
         notes: shown between the examples and the exit codes.
     """
     lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
-    return argparse.ArgumentParser(
+    return CommandParser(
         prog=prog,
         description=textwrap.fill(description, WIDTH, break_on_hyphens=False),
         epilog="\n".join(filter(None, [f"examples:\n{lines}", notes, EXPLANATION])),
@@ -165,5 +180,7 @@ def _dtype(text: str) -> str:
     if text in DTYPES.values():
         return text
     if text not in DTYPES:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(DTYPES)}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(DTYPES)}, got {text!r}{did_you_mean(text, DTYPES)}"
+        )
     return DTYPES[text]

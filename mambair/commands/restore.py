@@ -99,7 +99,9 @@ def _expected_scale(options: argparse.Namespace) -> int:
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, named: str | None, better: str | None) -> int:
     # Pillow here, and torch below, which takes seconds to import: --help and wrong usage answer at once
     from mambair.folders.output_check import checked_output
+    from mambair.system.process_memory import bound_kernel_caches
 
+    bound_kernel_caches()
     with contextlib.ExitStack() as stack:
         try:
             plan = _plan(options, _expected_scale(options))

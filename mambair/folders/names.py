@@ -62,6 +62,11 @@ def check_quality(quality: int | None, format: str | None) -> None:
         raise PlanError(f"quality: {ending[1:]} has none, only {', '.join(endings)} have; leave it out")
 
 
+def _address(path: Path) -> str:
+    """An address as it was typed: two slashes, of which Path makes one."""
+    return printable(_SCHEME.sub(r"\1://", str(path), count=1))
+
+
 def refuse_addresses(source: Path, output: Path) -> None:
     """Check that the input is there, and that neither is an address or a pattern.
 
@@ -70,16 +75,16 @@ def refuse_addresses(source: Path, output: Path) -> None:
     """
     scheme = _SCHEME.match(str(output))
     if scheme is not None and not output.exists():
-        raise PlanError(f"output: {printable(output)} is an address; name a folder of this machine and copy it then")
+        raise PlanError(f"output: {_address(output)} is an address; name a folder of this machine and copy it then")
     if source.exists():
         return
     name = printable(source)
     if scheme := _SCHEME.match(str(source)):
         if scheme[1].lower() in _WEB:
-            raise PlanError(f"input: {name} is an address of the web; download the file and name that")
+            raise PlanError(f"input: {_address(source)} is an address of the web; download the file and name that")
         raise PlanError(
-            f"input: {name} is an address ({scheme[1]}:), which is not read; copy the files to this machine, or mount "
-            "the storage as a folder, and name that"
+            f"input: {_address(source)} is an address ({scheme[1]}:), which is not read; copy the files to this "
+            "machine, or mount the storage as a folder, and name that"
         )
     if source.is_symlink():
         raise PlanError(f"input: {name} is a broken link")

@@ -17,6 +17,7 @@ from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
 from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
 
 _PSD_HEADER = 26
+_BITS, _HEAD = 8, 4096
 PARTIAL = "it is damaged or truncated: missing pixels are black"
 
 
@@ -40,6 +41,10 @@ def opened_by_pillow(request: Request, format: str) -> OpenedFile:
         described = replace(described, icc_profile=None)
     name = {"MPO": "JPEG", "DIB": "BMP"}.get(picture.format or format, picture.format or format)
 
+    bits = _bits_stated(request.data) if format in ("AVIF", "HEIF") else 0
+    if bits > _BITS:  # Pillow gives no more
+        request.notes.append(f"its {bits} bits were read as {_BITS}")
+
     def channels() -> Channels:
         load(picture, request)
         return channels_of(picture)
@@ -52,6 +57,13 @@ def _check_avif_size(request: Request) -> None:
     place = request.data.find(b"ispe", 0, 4096)
     if place >= 0:
         request.check_size(*struct.unpack(">II", request.data[place + 8 : place + 16].ljust(8, b"\0")))
+
+
+def _bits_stated(data: bytes) -> int:
+    """Bits of a channel by an AVIF's or HEIF's own statement, 0 without one."""
+    place = data.find(b"pixi", 0, _HEAD)
+    counted = data[place + 8 : place + 9]  # channels, after version and flags
+    return max(data[place + 9 : place + 9 + counted[0]], default=0) if place >= 0 and counted else 0
 
 
 def open_picture(data: bytes, format: str) -> Image.Image:

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mambair.system.tensor_cache import is_traced
+
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 # output pixels that share one product: more waste multiplications by zero, fewer waste calls
@@ -52,6 +54,7 @@ def imresize(
     Raises:
         ValueError: another dtype or number of axes, an empty image, both or neither of ``scale`` and ``size``, or
             one of them not positive.
+        RuntimeError: it is called while torch traces a network.
     """
     if image.dtype.name not in DTYPES:
         raise ValueError(f"image: dtype must be one of {', '.join(DTYPES)}, got {image.dtype}; convert it first")
@@ -276,6 +279,8 @@ class _Passes:
 def _resize(image: NDArray[np.generic], scales: tuple[float, float], sizes: tuple[int, int]) -> NDArray[np.generic]:
     """Resize [H, W, C], rows first."""
     height, width, channels = image.shape
+    if is_traced():  # nothing would write into the result, nor into what is kept for the next image
+        raise RuntimeError("imresize: computes with values, and cannot be traced (torch.export, FakeTensorMode)")
     passes = _Passes((height, width, channels), image.dtype, scales, sizes)
     image = np.ascontiguousarray(image)
     table = (image if image.flags.writeable else image.copy()).reshape(height, width * channels)

@@ -126,7 +126,7 @@ def tiled_strips(
 
 
 def tiled_forward(
-    net: Callable[[Tensor], Tensor],
+    net: Callable[..., Tensor],
     image: Tensor,
     *,
     scale: int,
@@ -137,10 +137,18 @@ def tiled_forward(
 ) -> Tensor:
     """Run ``net`` over ``image`` in blended tiles; arguments and errors as for :func:`tiled_strips`.
 
+    A network whose attribute ``placed`` is true gets the place of each tile as ``origin``.
+
     Returns:
         [B, C', H * scale, W * scale]. An image that fits into one tile gives exactly ``net(image)``.
     """
-    strips = tiled_strips(net, image, scale=scale, tile=tile, overlap=overlap, multiple=multiple, batch=batch)
+    placed = bool(getattr(net, "placed", False))
+
+    def run(tiles: Tensor, origins: Tensor) -> Tensor:
+        return net(tiles, origin=origins.to(tiles.device)) if placed else net(tiles)
+
+    grid = {"tile": tile, "overlap": overlap, "multiple": multiple, "batch": batch}
+    strips = tiled_strips(run, image, scale=scale, **grid, placed=True)
     first = next(strips)
     if first.shape[-2] == image.shape[-2] * scale:
         return first

@@ -8,13 +8,13 @@ brought into an order in which those of one mask stand together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mambair.layers.permutation import inverse_permutation, permute_rows
+from mambair.system.tensor_cache import tensor_cache
 
 BARRED = -100.0  # added to the scores of pairs that must not see each other, as in the published networks
 
@@ -44,7 +44,7 @@ class WindowOrder:
         return permute_rows(windows.flatten(0, 1), self.inverse, self.order).view(shape)
 
 
-@lru_cache(maxsize=16)
+@tensor_cache(maxsize=16)
 def window_order(
     batch: int, height: int, width: int, window_size: int, shift: int, device: torch.device
 ) -> WindowOrder:
@@ -68,7 +68,7 @@ def window_order(
         return WindowOrder(order, inverse_permutation(order), counts, window_size**2)
 
 
-@lru_cache(maxsize=16)
+@tensor_cache(maxsize=16)
 def border_masks(window_size: int, shift: int, device: torch.device) -> Tensor:
     """What is added to the scores in the four kinds of windows: [4, 1, area, area], 0 or ``BARRED``."""
     with torch.inference_mode(False):

@@ -37,6 +37,30 @@ def test_usage(arguments: list[str], code: int, text: str, capsys: pytest.Captur
     assert text in (shown.err if code else shown.out)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("restore -i a -o b --tsak sr", "unrecognized arguments: --tsak sr; did you mean '--task'?"),
+        ("restore -i a -o b --dtype bf61", "got 'bf61'; did you mean 'bf16'?"),
+        ("restore -i a -o b --task denois", "did you mean 'denoise'?"),
+        ("train -opt a.yml --autoresume", "unrecognized arguments: --autoresume; did you mean '--auto_resume'?"),
+        ("train -opt a.yml --launcher slrum", "did you mean 'slurm'?"),
+        ("test -opt a.yml --force-yml x", "did you mean '--force_yml'?"),
+        ("profile MambaIR --size-of ouput", "did you mean 'output'?"),
+        ("weights lst", "did you mean 'list'?"),
+        ("data downlod", "did you mean 'download'?"),
+        ("data prepare sub-image a b", "did you mean 'sub-images'?"),
+        ("data lint --gt a --scael 2", "did you mean '--scale'?"),
+    ],
+)
+def test_the_nearest_of_what_there_is(arguments: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments.split())
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"{text}\n") and shown.count("did you mean") == 1
+
+
 EVERY_HELP = """
 import runpy, sys
 from mambair.cli import COMMANDS

@@ -33,9 +33,12 @@ from mambair.system.path_gate import Folder
 from mambair.folders.plan import plan_jobs
 source, out = Path(sys.argv[2]), Path(sys.argv[3])
 
+marks = os.pipe()  # a byte for each call of the network
+
 class Replicate(nn.Module):
     upscale, in_chans, seconds = 2, 3, 0.015
     def forward(self, x):
+        os.write(marks[1], b".")
         time.sleep(self.seconds)
         return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
@@ -58,6 +61,12 @@ def forked(prepare=lambda: None):
             os._exit(9)
     return child
 
+def kill_at_work(child):  # at any moment from its first call on, however slow the machine is
+    for _ in range(random.randint(1, 5)):
+        os.read(marks[0], 1)
+    time.sleep(random.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+
 def ended(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 """
@@ -66,9 +75,9 @@ Replicate.seconds = 0.1
 random.seed(0)
 killed = 0
 for _ in range(20):
+    marks = os.pipe()
     child = forked()
-    time.sleep(random.uniform(0.1, 0.6))
-    os.kill(child, signal.SIGKILL)
+    kill_at_work(child)
     killed += ended(child) == -9
 Replicate.seconds = 0.0
 assert ended(forked()) == 0
@@ -79,9 +88,9 @@ Replicate.seconds = 0.1
 random.seed(1)
 killed = 0
 for _ in range(10):
+    marks = os.pipe()
     for child in (forked(), forked()):
-        time.sleep(random.uniform(0.1, 0.5))  # the second one lives longer, and takes over
-        os.kill(child, signal.SIGKILL)
+        kill_at_work(child)  # the second one lives longer, and takes over
         killed += ended(child) == -9
 Replicate.seconds = 0.0
 assert ended(forked()) == 0

@@ -123,6 +123,26 @@ def test_wide_jpeg_2000(tmp_path: Path, depth: int, codec: str, channels: int) -
     assert read_size(tmp_path / "a.jp2") == (24, 16)
 
 
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_a_wide_avif_becomes_8_bits_and_says_so(tmp_path: Path, depth: int) -> None:
+    if not (features.check("avif") and imagecodecs.AVIF.available):
+        pytest.skip("no AVIF here")
+    values = np.full((16, 24, 3), (2**depth - 1, 0, 2 ** (depth - 1)), np.uint16 if depth > 8 else np.uint8)
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(values, level=100, bitspersample=depth))
+    read = read_image(tmp_path / "a.avif")
+    assert read.pixels.dtype == np.uint8 and np.array_equal(read.pixels[0, 0], (255, 0, 128))
+    assert read.notes == (() if depth == 8 else (f"its {depth} bits were read as 8",))
+
+
+def test_a_wide_heif_becomes_8_bits_and_says_so(tmp_path: Path) -> None:
+    package = pytest.importorskip("pillow_heif")
+    values = np.full((16, 16, 3), 2**15, np.uint16)
+    package.from_bytes("RGB;16", (16, 16), values.tobytes()).save(tmp_path / "a.heic", quality=-1)
+    read = read_image(tmp_path / "a.heic")
+    assert read.pixels.dtype == np.uint8 and len(read.notes) == 1
+    assert read.notes[0] in ("its 10 bits were read as 8", "its 12 bits were read as 8")
+
+
 @pytest.mark.parametrize("white", [1023, 65535])
 @pytest.mark.parametrize("is_text", [False, True])
 def test_wide_ppm(tmp_path: Path, white: int, is_text: bool) -> None:

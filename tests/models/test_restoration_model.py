@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mambair.archs import MambaIRv2Light
 from mambair.data.restoration_dataset import to_pixels
 from mambair.evaluation.candidates import InputCandidate
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.resize import imresize
+from mambair.inference.restorer import Restorer
 from mambair.inference.tiling import tile_spans
 from mambair.metrics import calculate_psnr
 from mambair.models import build_model
@@ -432,6 +434,18 @@ def test_validation_in_tiles_equals_the_whole_away_from_seams(tmp_path: Path) ->
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().mean() < 0.1 * whole.std()
     torch.testing.assert_close(tiled[..., :12, :12], whole[..., :12, :12])
+
+
+def test_validation_in_tiles_equals_the_restorer(tmp_path: Path) -> None:
+    """The routing noise of MambaIRv2 belongs to places in the picture, not in the tile."""
+    small = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4, "inner_rank": 4, "num_tokens": 5}
+    net = MambaIRv2Light(**small, upsampler="pixelshuffledirect", upscale=2).eval()
+    model = make(tmp_path)
+    model.net_g, model.average = net, None
+    model.opt["val"] |= {"tile": 16, "overlap": 8}
+    image = torch.rand(1, 3, 40, 33, generator=torch.Generator().manual_seed(1))
+    expected = Restorer(net, device="cpu", tile=16, overlap=8, batch=1)(image)
+    assert torch.equal(model.restore(image).clamp(0, 1), expected)
 
 
 class TwoImages:

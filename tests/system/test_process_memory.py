@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from mambair.system.process_memory import bound_kernel_caches
+
 MEGABYTE = 2**20
 # takes and frees 120 MiB in blocks of 24, as a network does layer by layer; counts the pages that were mapped anew
 FAULTS = """
@@ -35,7 +37,7 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 PEAK = """
 import torch
-from mambair.system.process_memory import PeakMemory, highest_bytes
+from mambair.system.process_memory import bound_kernel_caches, keep_freed_memory
 
 torch.zeros(64 * 2**18)  # 64 MiB that are gone before the measurement
 memory = PeakMemory()
@@ -68,6 +70,14 @@ class TestKeepFreedMemory:
         assert done == "False"
         done, _ = run(FAULTS, "keep", GLIBC_TUNABLES="glibc.malloc.trim_threshold=131072")
         assert done == "False"
+
+
+def test_caches_of_kernels_are_bounded_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    bound_kernel_caches()
+    assert (os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"]) == ("7", "128")
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the mark cannot be reset")
