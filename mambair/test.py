@@ -111,11 +111,14 @@ def run(opt: dict[str, Any]) -> Run:
     from mambair.evaluation.candidates import input_of
     from mambair.evaluation.results import Run
     from mambair.evaluation.score_cache import NAME, ScoreCache
+    from mambair.options.errors import made_of
     from mambair.system.download import download_bar
-    from mambair.weights.fetch import locate_pretrained
+    from mambair.weights.fetch import locate
 
     opt = {**opt, "path": dict(opt["path"])}
-    locate_pretrained(opt["path"], progress=download_bar)
+    if opt["path"].get("pretrain_network_g"):
+        with made_of("path", "pretrain_network_g"):
+            opt["path"]["pretrain_network_g"] = str(locate(opt["path"]["pretrain_network_g"], progress=download_bar))
     candidate = build_candidate(opt)
     tests = [options for label, options in opt["datasets"].items() if label.startswith("test")]
     baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests}

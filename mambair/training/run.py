@@ -39,7 +39,7 @@ from mambair.training.report import read_records
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
 from mambair.weights.checkpoint import CheckpointWriteError
-from mambair.weights.fetch import NamedProgress, locate_pretrained, silent
+from mambair.weights.fetch import NamedProgress, locate, silent
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,15 @@ def resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoint | 
 
 
 def fetch_weights(opt: Mapping[str, Any], *, offline: bool | None = None, progress: NamedProgress = silent) -> None:
-    """Put files in place of the names of published weights in ``opt``, see `locate_pretrained`.
+    """Put files in place of the names of published weights in ``opt``, see `mambair.weights.fetch.locate`.
 
     Raises:
         SettingError: weights that are neither here nor to be had.
     """
-    with made_of("path"):
-        locate_pretrained(opt["path"], offline=offline, progress=progress)
+    for key in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher"):
+        if opt["path"].get(key):
+            with made_of("path", key):
+                opt["path"][key] = str(locate(opt["path"][key], offline=offline, progress=progress))
 
 
 def describe_processes(opt: dict[str, Any], processes: Processes, use_gpu: bool) -> None:

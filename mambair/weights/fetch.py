@@ -6,9 +6,8 @@ import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
@@ -105,25 +104,6 @@ def obtain(
             f"'mambair weights fetch {remote.name}' where it may, or give a file"
         )
     return fetch(remote, folder=folder, progress=progress)
-
-
-def locate_pretrained(
-    paths: MutableMapping[str, Any],
-    *,
-    offline: bool | None = None,
-    progress: NamedProgress = silent,
-) -> None:
-    """Put files in place of the names that keys of an option file's ``path`` may have for published weights.
-
-    Raises:
-        FileNotFoundError, FetchError: as of `locate`; the message begins with the key.
-    """
-    for key in ("pretrain_network_g", "pretrain_network_d", "pretrain_network_g_teacher"):
-        try:
-            if paths.get(key):
-                paths[key] = str(locate(paths[key], offline=offline, progress=progress))
-        except (FileNotFoundError, FetchError) as error:
-            raise type(error)(f"path: {key}: {error}") from error
 
 
 def resolve(text: str) -> RemoteWeights:

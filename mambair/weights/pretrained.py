@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,13 +63,14 @@ def save_pretrained(
     known = {**(metadata or {}), **_metadata_of(net, metadata or {})}
     card = hub_card(net, known, address or str(folder), None if report is None else Path(report))
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in pictures_of(Path(report)) if report is not None else ():
-        shutil.copyfile(picture, folder / picture.name)
     config = {key.removeprefix("mambair."): value for key, value in known.items()}
     config |= {key: parse_json(config[key]) for key in ("kwargs", "training") if key in config}
-    for name, text in ((CONFIG_FILE, json.dumps(config, indent=2) + "\n"), (CARD_FILE, card)):
+    files = {CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(), CARD_FILE: card.encode()}
+    if report is not None:
+        files |= {picture.name: picture.read_bytes() for picture in pictures_of(Path(report))}
+    for name, content in files.items():
         with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.write_bytes(content)
     write_checkpoint(folder / PRETRAINED_FILE, net.state_dict(), known)
     return folder / PRETRAINED_FILE
 
