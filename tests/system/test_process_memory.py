@@ -37,7 +37,7 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 PEAK = """
 import torch
-from mambair.system.process_memory import bound_kernel_caches, keep_freed_memory
+from mambair.system.process_memory import PeakMemory, highest_bytes
 
 torch.zeros(64 * 2**18)  # 64 MiB that are gone before the measurement
 memory = PeakMemory()
