@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
 
 from mambair.commands.arguments import add_import, command_parser, import_own_code
+from mambair.system.console import note
 from mambair.system.exit_codes import USAGE_ERROR, ends_in_order
 
 EXAMPLES = """
@@ -76,13 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             connect_basicsr()
         except ImportError as error:
-            print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
+            note(f"basicsr is installed but cannot be imported ({error}); going on without it")
     from mambair.options import OptionsError
 
     try:
         opt = load_training_options(arguments)
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        note(str(error))
         return USAGE_ERROR
     from mambair.system.process_memory import keep_freed_memory
     from mambair.training.dry_run import check
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         launcher = arguments.launcher
         return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
     except SETUP_FAULTS as error:
-        print(f"{arguments.opt}: {error}", file=sys.stderr)
+        note(f"{arguments.opt}: {error}")
         return USAGE_ERROR
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
+from mambair.system.console import log_to_stderr, note, printable_lines
 from mambair.system.devices import AUTO, DTYPES
 from mambair.system.exit_codes import EXPLANATION
 
 AddArgument = Callable[..., argparse.Action]
 WIDTH = 100  # of descriptions
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are printable, whatever was given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable_lines(message))
 
 
 def command_parser(prog: str | None, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
@@ -27,7 +35,7 @@ def command_parser(prog: str | None, description: str, examples: str, notes: str
         notes: shown between the examples and the exit codes.
     """
     lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=prog,
         description=textwrap.fill(description, WIDTH, break_on_hyphens=False),
         epilog="\n".join(filter(None, [f"examples:\n{lines}", notes, EXPLANATION])),
@@ -84,7 +92,7 @@ def import_own_code(parser: argparse.ArgumentParser, options: argparse.Namespace
 
     for name in options.modules:
         try:
-            print(import_module(name), file=sys.stderr)
+            note(import_module(name))
         except OwnCodeError as error:
             parser.error(f"--import {error}")
 
@@ -96,7 +104,7 @@ def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool
     from mambair.system.download import progress_bar
     from mambair.weights.fetch import FetchError, locate  # imports torch
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     try:
         return locate(text, offline=offline or None, progress=progress_bar)
     except (FetchError, OSError) as error:

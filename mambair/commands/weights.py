@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import add_quiet, command_parser
-from mambair.system.console import printable
+from mambair.system.console import log_to_stderr, printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     if options.work == "list":
         return _list(options.pattern)
     work = {"show": _show, "fetch": _fetch, "where": _where}[options.work]

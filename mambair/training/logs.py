@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mambair.system.console import printable
+from mambair.system.console import PrintableFormatter
 from mambair.system.jsonl import JsonLines
 from mambair.system.private_append import open_to_append
 from mambair.system.process_memory import highest_bytes
@@ -43,7 +43,7 @@ def start_logging(log_file: Path | None, *, is_main: bool) -> list[logging.Handl
         logging.getLogger("basicsr").addHandler(handler)
     else:
         return []
-    handler.setFormatter(_Printable(FORMAT))
+    handler.setFormatter(PrintableFormatter(FORMAT))
     package_log.addHandler(handler)
     return [handler]
 
@@ -53,13 +53,6 @@ class _LogFile(logging.FileHandler):
 
     def _open(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), encoding=self.encoding, errors=self.errors)
-
-
-class _Printable(logging.Formatter):
-    """Lines without control characters; further lines of a message are indented, so that none passes for a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
 def stop_logging(handlers: list[logging.Handler]) -> None:
