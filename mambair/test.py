@@ -19,6 +19,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
 
 from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.system.console import log_to_stderr, note, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mambair.registry import basicsr_installed, connect_basicsr
     from mambair.system.process_memory import keep_freed_memory
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     if basicsr_installed():
         try:
             connect_basicsr()
@@ -83,20 +84,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         opt = load_options(arguments.opt, is_train=False, overrides=arguments.force_yml)
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        note(str(error))
         return USAGE_ERROR
     keep_freed_memory()
     try:
         measured = run(opt)
     except SettingError as error:
-        print(with_place(error, arguments.opt, arguments.force_yml), file=sys.stderr)
+        note(with_place(error, arguments.opt, arguments.force_yml))
         return USAGE_ERROR
     except (ValueError, OSError) as error:
-        print(f"{arguments.opt}: {error}", file=sys.stderr)
+        note(f"{arguments.opt}: {error}")
         return USAGE_ERROR
     show(measured)
     for reason in [*measured.missing.values(), *measured.failed()]:
-        print(f"not measured: {reason}", file=sys.stderr)
+        note(f"not measured: {reason}")
     return DONE if measured.is_complete else SOME_FAILED
 
 
@@ -267,9 +268,9 @@ def show(measured: Run) -> None:
 
     if not measured.levels():
         return
-    print(as_text(measured, images=True), end="")
+    say(as_text(measured, images=True).rstrip("\n"))
     files = [*write_tables(measured, "metrics"), write_html(measured)]
-    print(f"\nwritten to {measured.folder}: {', '.join(path.name for path in files)}")
+    say(f"\nwritten to {measured.folder}: {', '.join(path.name for path in files)}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
 
 from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.system.console import note
 from mambair.system.devices import DTYPES
 from mambair.system.exit_codes import USAGE_ERROR, ends_in_order
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             connect_basicsr()
         except ImportError as error:
-            print(f"basicsr is installed but cannot be imported ({error}); going on without it", file=sys.stderr)
+            note(f"basicsr is installed but cannot be imported ({error}); going on without it")
     from mambair.options import OptionsError, SettingError, with_place
 
     precision = {None: [], "fp32": ["train:amp=off"]}.get(arguments.dtype, [f"train:amp={arguments.dtype}"])
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         opt = load_training_options(arguments)
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        note(str(error))
         return USAGE_ERROR
     from mambair.system.process_memory import keep_freed_memory
     from mambair.training.dry_run import check
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         launcher = arguments.launcher
         return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
     except SettingError as error:
-        print(with_place(error, arguments.opt, arguments.force_yml), file=sys.stderr)
+        note(with_place(error, arguments.opt, arguments.force_yml))
         return USAGE_ERROR
 
 

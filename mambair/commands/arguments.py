@@ -6,12 +6,12 @@ import argparse
 import logging
 import math
 import re
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from mambair.system.console import log_to_stderr, note, printable_lines
 from mambair.system.devices import AUTO, DTYPES, choose_device
 from mambair.system.exit_codes import EXPLANATION
 from mambair.system.suggestions import did_you_mean
@@ -21,7 +21,7 @@ WIDTH = 100  # of descriptions
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser, also of sub-commands, whose errors name the nearest flag or choice where one is mistyped."""
+    """A parser, also of sub-commands, whose errors are printable and name the nearest flag or choice."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and leave by SystemExit(2)."""
@@ -29,7 +29,7 @@ class CommandParser(argparse.ArgumentParser):
             message += did_you_mean(flag[1], re.findall(r"--[\w-]+", self.format_help()))
         elif choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
             message += did_you_mean(choice[1], choice[2].replace("'", "").split(", "))
-        super().error(message)
+        super().error(printable_lines(message))
 
 
 def command_parser(prog: str | None, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
@@ -122,7 +122,7 @@ def import_own_code(parser: argparse.ArgumentParser, options: argparse.Namespace
 
     for name in options.modules:
         try:
-            print(import_module(name), file=sys.stderr)
+            note(import_module(name))
         except OwnCodeError as error:
             parser.error(f"--import {error}")
 
@@ -134,7 +134,7 @@ def located_weights(parser: argparse.ArgumentParser, text: str, *, offline: bool
     from mambair.system.download import download_bar
     from mambair.weights.fetch import FetchError, locate, silent  # imports torch
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     try:
         return locate(text, offline=offline or None, progress=silent if quiet else download_bar)
     except (FetchError, OSError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from mambair.commands.arguments import (
 )
 from mambair.data_tools.catalogue import suite_name
 from mambair.evaluation.suites import SUITES, Suite
+from mambair.system.console import log_to_stderr, note, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     suite = SUITES[options.suite]
     _check(parser, options, suite)
     import_own_code(parser, options)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.WARNING)
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.evaluation.comparison import check_reference
     from mambair.evaluation.suite_run import run_suite
@@ -176,7 +176,7 @@ def _prepare(options: argparse.Namespace, suite: Suite) -> tuple[Run, list[int]]
 def _conclude(run: Run, options: argparse.Namespace) -> None:
     from mambair.evaluation.tables import as_text, write_tables
 
-    print(as_text(run), end="")
+    say(as_text(run).rstrip("\n"))
     files = write_tables(run, "results")
     if not options.no_html:
         from mambair.evaluation.html_report import write_html
@@ -184,9 +184,9 @@ def _conclude(run: Run, options: argparse.Namespace) -> None:
         files.append(write_html(run, crop=options.crop))
     images = run.images()
     reused = sum(image.is_reused for image in images)
-    print(
+    say(
         f"\n{len(images) - reused} images measured, {reused} were there; in {run.folder}: "
         f"{', '.join(file.name for file in files)}"
     )
     for reason in [*run.missing.values(), *run.failed()]:
-        print(f"not measured: {reason}", file=sys.stderr)
+        note(f"not measured: {reason}")

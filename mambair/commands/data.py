@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import AddArgument, add_import, add_quiet, at_least, command_parser, import_own_code
-from mambair.system.console import printable, progress_bar
+from mambair.system.console import log_to_stderr, printable, progress_bar
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _download(arguments: Sequence[str]) -> int:
     from mambair.system.download import download_bar, no_progress
     from mambair.system.lock_file import LockError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     if options.list:
         for dataset in DATASETS.values():
             print(f"{dataset.name:10} {dataset.title}\n{'':10} {dataset.page}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from mambair.commands.arguments import add_import, add_network_group, at_least, command_parser, import_own_code
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import parse_json
+from mambair.system.console import note, say
 from mambair.system.devices import choose_device
 from mambair.system.exit_codes import DONE, SOME_FAILED, ends_in_order
 
@@ -52,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failure = None
     if not options.no_latency:
         found, failure = _with_forward_pass(found, options, str(device))
-    print(as_text(found), end="")
+    say(as_text(found).rstrip("\n"))
     if options.json:
         with atomic_path(options.json) as temporary:
             temporary.write_text(as_json(found), encoding="utf-8", newline="\n")
     if failure:
-        print(f"latency and memory were not measured: {failure}", file=sys.stderr)
+        note(f"latency and memory were not measured: {failure}")
     return SOME_FAILED if failure else DONE
 
 
@@ -71,7 +71,7 @@ def _with_forward_pass(found: Profile, options: argparse.Namespace, device: str)
         size = input_size(options.latency_size, found.upscale) if of_output else options.latency_size
     width, height = size
     settings = Settings((1, found.channels, height, width), options.dtype, device, options.threads, options.repeats)
-    print(f"timing {options.repeats} + 2 passes on an input of {width}x{height} ...", file=sys.stderr)
+    note(f"timing {options.repeats} + 2 passes on an input of {width}x{height} ...")
     try:
         forward = measure_forward_pass(found.target, settings)
     except ForwardPassError as error:
@@ -122,4 +122,4 @@ def _kwargs(parser: argparse.ArgumentParser, text: str | None) -> dict[str, obje
     try:
         return parse_json(text)
     except ValueError as error:
-        parser.error(f"--kwargs must be a JSON object of arguments ({error}), got {text}")
+        parser.error(f"--kwargs must be a JSON object of arguments ({error}), got {text[:80]!r}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mambair.commands.arguments import add_quiet, command_parser, path_name
-from mambair.system.console import printable
+from mambair.system.console import log_to_stderr, printable
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 EXAMPLES = """
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see `mambair.system.exit_codes`; wrong usage leaves through argparse's SystemExit(2).
     """
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO)
     if options.work == "list":
         return _list(options.pattern)
     if options.work == "mix":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -27,13 +28,32 @@ def printable(text: object) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(text))
 
 
+def printable_lines(text: str) -> str:
+    """`printable` for each line of a text."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters; further lines of a message are indented, so none passes for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(map(printable, super().format(record).split("\n")))
+
+
+def log_to_stderr(level: int) -> None:
+    """Send log messages of that level and above to standard error, unless the program has its own handlers."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
 def say(line: str) -> None:
     """Write a line to standard output.
 
     A missing or closed stream, and a pipe that nobody reads any more, take nothing; characters beyond the stream's
-    encoding are escaped. Control characters are the caller's: pass what others named through `printable`.
+    encoding are escaped, and so are control characters but line feeds: pass what others named through `printable`.
     """
-    Stream(sys.stdout).write(f"{line}\n")
+    Stream(sys.stdout).write(f"{printable_lines(line)}\n")
 
 
 def note(line: str) -> None:
@@ -41,9 +61,9 @@ def note(line: str) -> None:
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
-        tqdm.write(line, file=Stream(sys.stderr))
+        tqdm.write(printable_lines(line), file=Stream(sys.stderr))
     else:
-        Stream(sys.stderr).write(f"{line}\n")
+        Stream(sys.stderr).write(f"{printable_lines(line)}\n")
 
 
 def is_terminal(stream: Any) -> bool:

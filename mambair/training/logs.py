@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mambair.system.console import printable
+from mambair.system.console import PrintableFormatter
 from mambair.system.jsonl import JsonLines
 from mambair.system.private_append import open_to_append
 from mambair.system.process_memory import highest_bytes
@@ -65,7 +65,7 @@ def start_logging(log_file: Path | None, *, is_main: bool, held: HeldLog | None 
         logging.getLogger("basicsr").addHandler(handler)
     else:
         return []
-    handler.setFormatter(_Printable(FORMAT))
+    handler.setFormatter(PrintableFormatter(FORMAT))
     if held is not None:
         stop_logging([held])
         for record in held.records:
@@ -79,13 +79,6 @@ class _LogFile(logging.FileHandler):
 
     def _open(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), encoding=self.encoding, errors=self.errors)
-
-
-class _Printable(logging.Formatter):
-    """Lines without control characters; further lines of a message are indented, so that none passes for a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
 def stop_logging(handlers: list[logging.Handler]) -> None:
