@@ -39,7 +39,7 @@ def legacy(path: Path, content: object) -> None:
 
 
 SAFE = {
-    "header of 2^63 bytes": (safetensors(b"{}", length=2**63), "header too large"),
+    "header of 2^63 bytes": (safetensors(b"{}", length=2**63), "expected safetensors or a file of torch.save"),
     "overlapping": (
         safetensors({"a": ENTRY, "b": ENTRY | {"data_offsets": [8, 24]}}, body=bytes(24)),
         "invalid offset",
@@ -47,7 +47,7 @@ SAFE = {
     "shape of 2^64": (safetensors({"a": ENTRY | {"shape": [2**62, 4]}}), "overflow"),
     "shape that is not there": (safetensors({"a": ENTRY | {"shape": [5]}}), "not a whole .safetensors file"),
     "nested deeply": (safetensors(b'{"__metadata__":' + b'{"a":' * 50_000), "not a whole .safetensors file"),
-    "no JSON": (safetensors(b"\xff\xfe"), "not a whole .safetensors file"),
+    "no JSON": (safetensors(b"\xff\xfe"), "expected safetensors or a file of torch.save"),
     "many tensors": (
         safetensors({f"layers.{i}": ENTRY | {"shape": [0], "data_offsets": [0, 0]} for i in range(20_001)}, body=b""),
         "the file holds 20001 tensors, expected at most 20000",

@@ -40,7 +40,7 @@ def test_usage(arguments: list[str], code: int, text: str, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ("restore -i a -o b --tsak sr", "unrecognized arguments: --tsak sr; did you mean '--task'?"),
+        ("restore -i a -o b --tsak sr", "unrecognized arguments: --tsak; did you mean '--task'?"),
         ("restore -i a -o b --dtype bf61", "got 'bf61'; did you mean 'bf16'?"),
         ("restore -i a -o b --task denois", "did you mean 'denoise'?"),
         ("train -opt a.yml --autoresume", "unrecognized arguments: --autoresume; did you mean '--auto_resume'?"),

@@ -57,6 +57,7 @@ WORK = {
     "benchmark": ["benchmark", "--suite", "sr", "--data", "data", "--sets", "Set5", "--output", "table", *WEIGHTS],
     "profile": ["profile", "Larger", "--size", "16x16", "--repeats", "1", *OWN],
     "weights": ["weights", "list"],
+    "doctor": ["doctor"],
     "data": ["data", "prepare", "lr", "data/Set5", "small", "--scale", "2", "--workers", "1"],
     "data lint": ["data", "lint", "--gt", "data/Set5", "--workers", "1"],
     "data show": ["data", "show", "train.yml", "-o", "sheet.png", *OWN],
