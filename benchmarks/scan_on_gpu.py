@@ -306,7 +306,8 @@ def write_results(folder: Path, about: dict[str, str], rows: Sequence[Row]) -> P
     gpu = "-".join(about["GPU"].lower().replace("nvidia", "").split())
     name = f"scan-cuda-{about['date'][:10]}-{gpu}"
     text = ["# The scan on a GPU", "", *(f"- {k}: {v}" for k, v in about.items()), "", HEADER, *lines(rows), ""]
-    content = {"environment": about, "rows": [asdict(row) for row in rows]}
+    plain = [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]  # JSON has no NaN
+    content = {"environment": about, "rows": plain}
     with atomic_path(folder / f"{name}.json") as path:
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with atomic_path(folder / f"{name}.md") as path:

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     page = examine()
     if options.json:
-        say(json.dumps(page, indent=2))
+        say(json.dumps(page, indent=2, allow_nan=False))
         return DONE
     for title, rows in page.items():
         say(f"{title}")

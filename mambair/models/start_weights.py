@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from mambair.options.errors import made_of
-from mambair.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from mambair.weights.checkpoint import Checkpoint, read_checkpoint
 
 
 def read_start_weights(opt: Mapping[str, Any], param_key: str | None, label: str = "g") -> Checkpoint | None:
@@ -21,8 +19,4 @@ def read_start_weights(opt: Mapping[str, Any], param_key: str | None, label: str
     if not path:
         return None
     with made_of("path", f"pretrain_network_{label}"):
-        checkpoint = read_checkpoint(path, param_key=param_key)
-        for name, tensor in checkpoint.state_dict.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise CheckpointError(f"{path}: {name} holds values that are not finite")
-        return checkpoint
+        return read_checkpoint(path, param_key=param_key)

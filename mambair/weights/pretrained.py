@@ -65,7 +65,7 @@ def save_pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     config = {key.removeprefix("mambair."): value for key, value in known.items()}
     config |= {key: parse_json(config[key]) for key in ("kwargs", "training") if key in config}
-    files = {CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(), CARD_FILE: card.encode()}
+    files = {CONFIG_FILE: (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(), CARD_FILE: card.encode()}
     if report is not None:
         files |= {picture.name: picture.read_bytes() for picture in pictures_of(Path(report))}
     for name, content in files.items():

@@ -191,9 +191,9 @@ def test_parts_that_do_not_work_together_are_refused(
 
 
 REASONS = {
-    "weights.pth": "weights.pth: not a whole checkpoint",
-    "gt/a.png": "weights are read from .pth, .pt, .ckpt, .safetensors files, not from '.png'",
-    "nan.pth": "nan.pth: conv_first.bias holds values that are not finite",
+    "weights.pth": "weights.pth: the file is empty, not weights; download it again",
+    "gt/a.png": "a.png: the file is a picture, not weights",
+    "nan.pth": "conv_first.bias; a training that diverged writes such files, use an earlier one",
 }
 
 
