@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import ParamSpec
 
@@ -53,12 +52,13 @@ def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, 
     def decorate(command: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(command)
         def ending(*args: P.args, **kwargs: P.kwargs) -> int:
-            received = [signal.SIGINT]
-            with safe_streams() as output, _raising(received):
+            with safe_streams() as output, _Interrupts() as interrupts:
                 try:
                     code = command(*args, **kwargs)
+                    if code == DONE:
+                        interrupts.raise_waiting()
                 except KeyboardInterrupt:
-                    number = received[-1]
+                    number = interrupts.latest
                     note(f"\nended by {signal.Signals(number).name}{': ' if advice else ''}{advice}")
                     return of_signal(number)
                 if code == DONE and output.full is not None:
@@ -71,41 +71,60 @@ def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, 
     return decorate
 
 
-@contextlib.contextmanager
-def _raising(received: list[signal.Signals]) -> Iterator[None]:
-    """Raise KeyboardInterrupt at each ending signal, and append its number to ``received``."""
-    latest = float("inf")
+class _Interrupts:
+    """While entered, each ending signal raises KeyboardInterrupt, at the end of imports where there are any.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal latest
-        latest = min(latest, time.monotonic() + _LONGEST_LOADING)
-        if _is_importing(frame) and time.monotonic() < latest:
-            again = threading.Timer(_MOMENT, _send_again, [number])
+    Attributes:
+        latest: the number of the newest signal.
+    """
+
+    def __init__(self) -> None:
+        self.latest: int = signal.SIGINT
+        self._before: dict[int, object] = {}
+        self._waiting = False
+        self._last_moment = float("inf")
+        self._sending = threading.Lock()  # held while a timer sends, so that none sends after the end
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in ENDING_SIGNALS if not is_ignored(number)}
+        for number in self._before:
+            signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._sending:
+            self._waiting = False
+        for number, handler in self._before.items():
+            # None: installed by another language's runtime, and cannot be put back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+
+    def raise_waiting(self) -> None:
+        """Raise KeyboardInterrupt if a signal came during an import and was not acted upon since."""
+        if self._waiting:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.latest = number
+        self._last_moment = min(self._last_moment, time.monotonic() + _LONGEST_LOADING)
+        if _is_importing(frame) and time.monotonic() < self._last_moment:
+            self._waiting = True
+            again = threading.Timer(_MOMENT, self._send_again, [number])
             again.daemon = True
             again.start()
             return
-        received.append(signal.Signals(number))
+        self._waiting = False
         raise KeyboardInterrupt
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in ENDING_SIGNALS if not is_ignored(number)}
-    try:
-        for number in before:
-            signal.signal(number, interrupt)
-        yield
-    finally:
-        for number, handler in before.items():
-            # None: installed by another language's runtime, and cannot be put back
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def _send_again(number: int) -> None:
-    """Send a signal to the main thread, and wake it where it waits."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-    else:
-        signal.raise_signal(number)
+    def _send_again(self, number: int) -> None:
+        """Send a signal that waits to the main thread, and wake it where it waits itself."""
+        with self._sending:
+            if not self._waiting:
+                return
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:
+                signal.raise_signal(number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -76,6 +76,18 @@ def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @posix
+def test_a_signal_that_waited_until_the_end_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short_import.py").write_text("import signal\nfor _ in range(2): signal.raise_signal(signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(exit_codes, "_MOMENT", 0.01)
+    assert ends_in_order()(lambda: 0 * len(importlib.import_module("short_import").__name__))() == 143
+    assert capsys.readouterr().err == "\nended by SIGTERM\n"
+    time.sleep(0.1)  # signals sent later would end this process
+
+
+@posix
 def test_an_import_without_an_end_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "endless_import.py").write_text("import signal, time\nsignal.raise_signal(2)\ntime.sleep(30)")
     monkeypatch.syspath_prepend(tmp_path)
