@@ -12,7 +12,7 @@ import importlib.util
 import logging
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,11 @@ LOSS_REGISTRY = Registry("loss", "LOSS_REGISTRY", ("mambair.losses",))
 METRIC_REGISTRY = Registry("metric", "METRIC_REGISTRY", ("mambair.metrics",))
 MODEL_REGISTRY = Registry("model type", "MODEL_REGISTRY", ("mambair.models",))
 ALL_REGISTRIES = (ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY)
+
+
+def arguments_of(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a block of an option file that are arguments of what its ``type`` names: all but ``type``."""
+    return {key: value for key, value in block.items() if key != "type"}
 
 
 def basicsr_installed() -> bool:

@@ -14,7 +14,7 @@ from mambair.losses.local_loss import ConsistencyLoss, GradientVarianceLoss
 from mambair.losses.perceptual_loss import PerceptualLoss
 from mambair.losses.pixel_loss import CharbonnierLoss, L1Loss, MSELoss
 from mambair.losses.structural_loss import MSSSIML1Loss, MSSSIMLoss, SSIMLoss
-from mambair.registry import LOSS_REGISTRY
+from mambair.registry import LOSS_REGISTRY, arguments_of
 
 __all__ = [
     "CharbonnierLoss",
@@ -42,5 +42,5 @@ def build_loss(opt: Mapping[str, Any]) -> nn.Module:
         KeyError: nobody knows that type.
         TypeError: an argument the loss does not have.
     """
-    arguments = {key: value for key, value in opt.items() if key != "type"}
+    arguments = arguments_of(opt)
     return LOSS_REGISTRY.get(opt["type"])(**arguments)

@@ -88,7 +88,8 @@ def calculate_lpips(
         ValueError: images that cannot be measured, or weights that are missing.
     """
     check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=SMALLEST.get(net, 1))
-    first, second = (_batch(image, img2 if image is img else img, crop_border, input_order) for image in (img, img2))
+    peak = peak_value(img, img2, None)
+    first, second = (_batch(image, peak, crop_border, input_order) for image in (img, img2))
     return float(_lpips(net)(2 * first - 1, 2 * second - 1))
 
 
@@ -96,7 +97,8 @@ def calculate_lpips(
 def calculate_dists(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str = "HWC") -> float:
     """DISTS; 0 for equal images, lower is better. Args and raises as of `calculate_lpips`."""
     check_pair(img, img2, crop_border=crop_border, input_order=input_order, smallest=SMALLEST["vgg"])
-    first, second = (_batch(image, img2 if image is img else img, crop_border, input_order) for image in (img, img2))
+    peak = peak_value(img, img2, None)
+    first, second = (_batch(image, peak, crop_border, input_order) for image in (img, img2))
     return float(_dists()(first, second))
 
 
@@ -104,11 +106,10 @@ calculate_lpips.better = calculate_dists.better = "lower"
 _lpips, _dists = lru_cache(maxsize=3)(lpips_network), lru_cache(maxsize=1)(dists_network)
 
 
-def _batch(image: np.ndarray, other: np.ndarray, crop_border: int, input_order: str) -> Tensor:
+def _batch(image: np.ndarray, peak: float, crop_border: int, input_order: str) -> Tensor:
     """[1, 3, H, W] RGB in [0, 1]; grey is repeated."""
     import torch
 
-    peak = peak_value(image, other, None)
     planes = adapt_image(image, crop_border=crop_border, input_order=input_order, test_y_channel=False, peak=peak)
     rgb = np.ascontiguousarray(planes[::-1], dtype=np.float32) / np.float32(peak)
     return torch.from_numpy(rgb).expand(3, -1, -1).unsqueeze(0)

@@ -15,9 +15,9 @@ from mambair.losses import build_loss
 from mambair.losses.artifact_map import artifact_weights
 from mambair.losses.gan_loss import gradient_penalty
 from mambair.models.optimizers import build_optimizer
-from mambair.models.restoration_model import RestorationModel, type_and_arguments
+from mambair.models.restoration_model import RestorationModel
 from mambair.options.errors import made_of
-from mambair.registry import MODEL_REGISTRY
+from mambair.registry import MODEL_REGISTRY, arguments_of
 from mambair.weights.checkpoint import network_metadata, write_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class AdversarialModel(RestorationModel):
     def _prepare_training(self, train_opt: Mapping[str, Any], has_average: bool) -> None:
         super()._prepare_training(train_opt, has_average)
         with made_of("network_d"):
-            self.net_d = build(*type_and_arguments(self.opt["network_d"])).to(self.device).train()
+            block = self.opt["network_d"]
+            self.net_d = build(block["type"], arguments_of(block)).to(self.device).train()
         self._load_pretrained(self.net_d, self.opt["path"].get("param_key_d"), "d")
         count = sum(parameter.numel() for parameter in self.net_d.parameters())
         logger.info("%s with %s parameters as discriminator", type(self.net_d).__name__, f"{count:,}")
@@ -142,7 +143,8 @@ class AdversarialModel(RestorationModel):
     def save_network(self, label: int | str) -> None:
         """Write ``net_g_<label>.pth`` and ``net_d_<label>.pth``; of the best weights only the first."""
         if self.processes.is_main and self.is_train and label != "best":
-            metadata = network_metadata(*type_and_arguments(self.opt["network_d"]), "discriminator")
+            block = self.opt["network_d"]
+            metadata = network_metadata(block["type"], arguments_of(block), "discriminator")
             path = Path(self.opt["path"]["models"]) / f"net_d_{label}.pth"
             write_checkpoint(path, self.net_d.state_dict(), metadata)
         super().save_network(label)

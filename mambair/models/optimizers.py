@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mambair.models.muon import MuonWithAdamW, split_matrices
+from mambair.registry import arguments_of
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "Adam": torch.optim.Adam,
@@ -72,7 +73,7 @@ def build_optimizer(
     if name not in NAMES:
         raise OptimizerError(f"optimiser type must be one of {', '.join(NAMES)}, found {name!r}")
     kind = OPTIMIZERS.get(name, MuonWithAdamW)
-    arguments = {key: value for key, value in opt.items() if key != "type"}
+    arguments = arguments_of(opt)
     known = list(inspect.signature(kind).parameters)[1:]
     unknown = sorted(set(arguments) - set(known))
     if unknown:

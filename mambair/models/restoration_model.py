@@ -28,7 +28,7 @@ from mambair.models.schedules import build_schedule, warmed_up
 from mambair.models.start_weights import read_start_weights
 from mambair.models.teacher import Teacher
 from mambair.options.errors import SettingError, made_of
-from mambair.registry import MODEL_REGISTRY, join_basicsr_log
+from mambair.registry import MODEL_REGISTRY, arguments_of, join_basicsr_log
 from mambair.system.cache_folder import use_private_compile_caches
 from mambair.system.distributed import Processes
 from mambair.weights.checkpoint import (
@@ -75,7 +75,7 @@ class RestorationModel:
         self.processes = Processes(opt.get("rank", 0), opt.get("world_size", 1), opt.get("local_rank", 0))
         self.device = torch.device("cuda" if opt.get("num_gpu", 0) != 0 and torch.cuda.is_available() else "cpu")
         with made_of("network_g"):
-            self.net_g = build(*type_and_arguments(opt["network_g"])).to(self.device)
+            self.net_g = build(opt["network_g"]["type"], arguments_of(opt["network_g"])).to(self.device)
         self.average: MovingAverage | None = None
         self.metric_results: dict[str, float] = {}
         self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
@@ -407,7 +407,7 @@ class RestorationModel:
         write_checkpoint(
             Path(self.opt["path"]["models"]) / f"net_g_{label}.pth",
             self.net_g.state_dict(),
-            network_metadata(*type_and_arguments(self.opt["network_g"]), task),
+            network_metadata(self.opt["network_g"]["type"], arguments_of(self.opt["network_g"]), task),
             average=None if self.average is None else self.average.net.state_dict(),
         )
 
@@ -446,8 +446,3 @@ class RestorationModel:
         if self.scaler.is_enabled() and resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         self.best_metric_results = resume_state.get("best_metric_results", {})
-
-
-def type_and_arguments(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The ``type`` of a block of an option file, and its other keys."""
-    return block["type"], {key: value for key, value in block.items() if key != "type"}

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mambair.registry import arguments_of
+
 Schedule = Callable[[int, float], float]
 
 
@@ -111,7 +113,7 @@ def build_schedule(opt: Mapping[str, Any] | None, total_iter: int) -> Schedule:
     name = opt.get("type")
     if name not in SCHEDULES:
         raise ScheduleError(f"scheduler type must be one of {', '.join(SCHEDULES)}, found {name!r}")
-    arguments = {key: value for key, value in opt.items() if key != "type"}
+    arguments = arguments_of(opt)
     if name == "CosineAnnealingLR" and arguments.get("T_max") is None:
         arguments["T_max"] = total_iter
     try:

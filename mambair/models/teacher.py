@@ -13,6 +13,7 @@ from mambair.archs import build
 from mambair.losses import build_loss
 from mambair.models.start_weights import read_start_weights
 from mambair.options.errors import SettingError, made_of
+from mambair.registry import arguments_of
 from mambair.weights.checkpoint import load_weights
 from mambair.weights.loading import load
 
@@ -60,7 +61,7 @@ def _trained(opt: Mapping[str, Any]) -> nn.Module:
         with made_of("path", "pretrain_network_g_teacher"):
             return load(opt["path"]["pretrain_network_g_teacher"])
     with made_of("network_g_teacher"):
-        net = build(block["type"], {key: value for key, value in block.items() if key != "type"})
+        net = build(block["type"], arguments_of(block))
     checkpoint = read_start_weights(opt, None, "g_teacher")
     assert checkpoint is not None, "the options were checked: a teacher has weights"
     with made_of("path", "pretrain_network_g_teacher"):

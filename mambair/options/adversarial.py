@@ -7,7 +7,7 @@ from typing import Any
 from mambair.options.components import look_up
 from mambair.options.errors import FaultList, KeyPath, dotted
 from mambair.options.signatures import check_arguments
-from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
+from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY, arguments_of
 from mambair.system.tables import first_line
 
 NEEDED: tuple[KeyPath, ...] = (("network_d",), ("train", "optim_d"), ("train", "gan_opt"))
@@ -79,7 +79,7 @@ def _check_discriminator(data: dict[str, Any], faults: FaultList) -> None:
     check_arguments(network, found, path, faults)
     if faults.has(path):
         return
-    arguments = {key: value for key, value in found.items() if key != "type"}
+    arguments = arguments_of(found)
     try:
         net = build(found["type"], arguments, device="meta")
     except BuildError as error:

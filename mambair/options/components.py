@@ -10,7 +10,7 @@ from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import SCHEDULES, MuonOptions
 from mambair.options.signatures import check_arguments, named_parameters
-from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
+from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry, arguments_of
 from mambair.system.tables import first_line
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -91,7 +91,7 @@ def _trial_construction(found: dict[str, Any], faults: FaultList) -> int | None:
     from mambair.archs import BuildError, Discriminator, build
 
     try:
-        net = build(found["type"], _arguments(found), device="meta")
+        net = build(found["type"], arguments_of(found), device="meta")
     except BuildError as error:
         faults.add(("network_g",), f"{found['type']} refuses these values: {error.reason}")
         return None
@@ -109,10 +109,6 @@ def _try_call(
     except Exception as error:  # the class may be anyone's code
         faults.add(path, f"{name} refuses these values: {first_line(error)}")
         return None
-
-
-def _arguments(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if key != "type"}
 
 
 def check_train_parts(train: object, faults: FaultList) -> None:
@@ -155,7 +151,7 @@ def _check_loss(found: dict[str, Any], path: KeyPath, faults: FaultList) -> bool
     if found["type"] == "GANLoss" and path[1] != "gan_opt":
         faults.add((*path, "type"), "GANLoss judges a discriminator's scores; it belongs to gan_opt")
     if LOSS_REGISTRY.is_ours(found["type"]) and not faults.has(path):
-        _try_call(loss, _arguments(found), path, found["type"], faults)
+        _try_call(loss, arguments_of(found), path, found["type"], faults)
     return not weights or any(weights.values())
 
 
@@ -170,9 +166,9 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
         if not faults.has((*path, "lr")) and rate <= 0:
             faults.add((*path, "lr"), f"found {shown(rate)}; a number above 0 is right")
         if not faults.has(path):
-            _try_call(optimizer, {"params": [torch.zeros(1)], **_arguments(found)}, path, name, faults)
+            _try_call(optimizer, {"params": [torch.zeros(1)], **arguments_of(found)}, path, name, faults)
     elif name == "Muon":
-        found.update(validate(MuonOptions, _arguments(found), path, faults) or {})
+        found.update(validate(MuonOptions, arguments_of(found), path, faults) or {})
     elif name is not None:
         faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, (*OPTIMIZERS, 'Muon'))}")
 
@@ -185,7 +181,7 @@ def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> 
     if name not in SCHEDULES:
         faults.add((*path, "type"), f"no schedule named {name!r}; {nearest(name, SCHEDULES)}")
         return
-    complete = validate(SCHEDULES[name], _arguments(found), path, faults)
+    complete = validate(SCHEDULES[name], arguments_of(found), path, faults)
     if complete is None:
         return
     steps = complete.get("periods", complete.get("restarts"))
@@ -226,6 +222,6 @@ def _try_metric(metric: Callable[..., Any], found: dict[str, Any], path: KeyPath
 
     border = found.get("crop_border", 0)
     if METRIC_REGISTRY.is_ours(found["type"]) and isinstance(border, int) and border < 32 and not faults.has(path):
-        arguments = {key: value for key, value in _arguments(found).items() if key != "better"}
+        arguments = {key: value for key, value in arguments_of(found).items() if key != "better"}
         image = np.zeros((3, 80, 80) if found.get("input_order") == "CHW" else (80, 80, 3), np.uint8)
         _try_call(metric, {"img": image, "img2": image, **arguments}, path, found["type"], faults)
