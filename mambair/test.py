@@ -19,6 +19,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
 
 from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.commands.recipes import OPTION_FILE_HELP, option_file
 from mambair.system.console import log_to_stderr, note, say
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
@@ -41,7 +42,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     """The command line, with BasicSR's names of options."""
     what = "Measure a network on the test sets of an option file; tables go to the screen and to results/NAME."
     parser = command_parser(prog, what, EXAMPLES)
-    parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
+    parser.add_argument("-opt", "--opt", required=True, type=option_file, metavar="FILE", help=OPTION_FILE_HELP)
     parser.add_argument(
         "--force_yml",
         nargs="+",

@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
 
 from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.commands.recipes import OPTION_FILE_HELP, option_file
 from mambair.system.console import note
 from mambair.system.devices import DTYPES
 from mambair.system.exit_codes import USAGE_ERROR, ends_in_order
@@ -28,7 +29,7 @@ torchrun --nproc_per_node=4 mambair/train.py -opt options/train_SR_x4.yml
 def _parser(prog: str) -> argparse.ArgumentParser:
     """The command line, with BasicSR's names of options."""
     parser = command_parser(prog, "Train a network as an option file says.", EXAMPLES)
-    parser.add_argument("-opt", "--opt", required=True, type=Path, metavar="FILE", help="option file (YAML)")
+    parser.add_argument("-opt", "--opt", required=True, type=option_file, metavar="FILE", help=OPTION_FILE_HELP)
     parser.add_argument(
         "--auto_resume", action="store_true", help="go on from this experiment's newest checkpoint, if there is one"
     )

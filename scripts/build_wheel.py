@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SOURCES = ("mambair", "kernels", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("mambair", "kernels", "options", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 OLDEST_GLIBC = 28  # of the manylinux that torch itself supports: 2.28
 
 

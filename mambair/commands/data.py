@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambair.commands.arguments import AddArgument, add_import, add_quiet, at_least, command_parser, import_own_code
+from mambair.commands.recipes import OPTION_FILE_HELP, option_file
 from mambair.system.console import log_to_stderr, printable, progress_bar
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
@@ -322,7 +323,7 @@ def _show_parser() -> argparse.ArgumentParser:
         EXAMPLES["show"],
     )
     add = parser.add_argument
-    add("option_file", type=Path, metavar="OPT", help="option file of a training or a test")
+    add("option_file", type=option_file, metavar="OPT", help=OPTION_FILE_HELP)
     add("-o", "--output", type=Path, required=True, metavar="SHEET", help="picture to write")
     add("--dataset", default="train", metavar="NAME", help="train (default), val, test_1, ...")
     add("-n", "--count", type=at_least(1), default=16, metavar="N", help="how many samples (default 16)")
