@@ -2,7 +2,7 @@
 
     python benchmarks/bench_scan.py                       # the bars
     python benchmarks/bench_scan.py --cases C1 C5 --isa avx512 avx2 --dtype fp32 bf16 --threads 1 2
-    python benchmarks/bench_scan.py --device cuda --dtype fp32 bf16 [--build-official]
+    python benchmarks/bench_scan.py --device cuda --dtype fp32 bf16 [--build-official] [--networks NAME]
 
 Contenders are plain code (benchmarks/contenders); each must agree with ours before anything is timed. They run in turns
 in one process and the least time of each counts. Costs are also given in exponentials: time per state update over the
@@ -385,6 +385,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--build-official", action="store_true", help="cuda: build mamba_ssm's kernel from its source package first"
     )
+    parser.add_argument(
+        "--networks", nargs="*", default=[], choices=["mambair_light_x4", "mambair_classic_x4"], help="cuda: only these"
+    )
+    parser.add_argument("--rehearse", action="store_true", help="cuda: the whole program on a CPU, at tiny sizes")
     parser.add_argument("--cases", nargs="*", choices=sorted(CASES), default=[], help="measure these, not the bars")
     parser.add_argument("--isa", nargs="*", default=[], help="instruction sets for --cases (default: the one in use)")
     parser.add_argument("--dtype", nargs="*", choices=["fp32", "bf16", "fp16"], default=["fp32"])

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ EXPONENTIALS_PER_CLOCK = 16  # of a multiprocessor
 # network of bench_networks.py, images of a training step, side of its images
 TRAINING = {"mambair_light_x4": (16, 48), "mambair_classic_x4": (4, 48)}
 INFERENCE_SIDE = 256
+Runs = tuple[Callable[..., Any], Callable[..., Any] | None, Sequence[Tensor]]  # ours, mamba_ssm's, the leaves
 
 
 @dataclass
@@ -130,8 +131,8 @@ def on_device(inputs: CoreInputs, device: str) -> CoreInputs:
     return CoreInputs(*(t.to(device) for t in inputs.tensors()))
 
 
-def sequence_runs(case: Case, dtype: torch.dtype, kernel: Kernel | None, device: str) -> dict[str, Any]:
-    """Contenders on [B, D, L], the layout of mamba_ssm, and the leaves: B and C in four groups, as bench_scan.py's."""
+def sequence_runs(case: Case, dtype: torch.dtype, kernel: Kernel | None, device: str) -> Runs:
+    """Our scan and mamba_ssm's on [B, D, L], mamba_ssm's layout, and the leaves: B and C in four groups."""
     from mambair.ops import selective_scan_fn
 
     g, length = torch.Generator().manual_seed(0), case.H * case.W
@@ -143,23 +144,19 @@ def sequence_runs(case: Case, dtype: torch.dtype, kernel: Kernel | None, device:
     def ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor) -> Any:
         return selective_scan_fn(u, delta, A, B, C, D, None, bias, True)
 
-    runs: dict[str, Any] = {"triton": ours, "torch": ours}
-    if kernel is not None:
-        runs["mamba_ssm"] = lambda *tensors: kernel(*tensors, True)
-    return {"runs": runs, "leaves": leaves}
+    official = None if kernel is None else lambda *tensors: kernel(*tensors, True)
+    return ours, official, leaves
 
 
-def core_runs(case: Case, dtype: torch.dtype, kernel: Kernel | None, device: str) -> dict[str, Any]:
-    """Contenders from x to the sum of the directions, the projection of x included, and the leaves."""
+def core_runs(case: Case, dtype: torch.dtype, kernel: Kernel | None, device: str) -> Runs:
+    """Ours and mamba_ssm's, from x to the sum of the directions, the projection of x included, and the leaves."""
     inputs = on_device(core_inputs(case, dtype), device)
 
     def ours(*tensors: Tensor) -> Tensor:
         return our_core(CoreInputs(*tensors))
 
-    runs: dict[str, Any] = {"triton": ours, "torch": ours}
-    if kernel is not None:
-        runs["mamba_ssm"] = lambda *tensors: official_core(CoreInputs(*tensors), kernel)
-    return {"runs": runs, "leaves": inputs.tensors()}
+    official = None if kernel is None else lambda *tensors: official_core(CoreInputs(*tensors), kernel)
+    return ours, official, inputs.tensors()
 
 
 def agreeing(outputs: dict[str, Callable[[], Tensor]], dtype: str, reference: str) -> list[str]:
@@ -178,9 +175,9 @@ def measure_case(
 ) -> list[Row]:  # fmt: skip
     """Forward without gradient, then forward and backward, of all contenders that agree with ours."""
     make = sequence_runs if case.R == 0 else core_runs
-    made = make(case, DTYPES[dtype], kernel, device)
-    leaves, rows = made["leaves"], []
-    runs = {n: run for n, run in made["runs"].items() if n in forced or n == "mamba_ssm"}
+    ours, official, leaves = make(case, DTYPES[dtype], kernel, device)
+    runs = {**dict.fromkeys(forced, ours), **({} if official is None else {"mamba_ssm": official})}
+    rows: list[Row] = []
     wanting = [t.clone().requires_grad_() for t in leaves]
 
     def forward(contender: str) -> Callable[[], Any]:
@@ -281,14 +278,18 @@ def lines(rows: Sequence[Row]) -> list[str]:
     return [row.line(ours[row.case, row.dtype, row.task]) for row in rows]
 
 
-def environment(official: str, floor: Floor) -> dict[str, str]:
-    import triton
-
+def environment(official: str, floor: Floor, device: str = "cuda") -> dict[str, str]:
+    """What the results depend on, by name; of a rehearsal only what there is."""
     from mambair.system.machine import describe_machine
+
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    if device == "cpu":
+        return {"date": date, "GPU": "rehearsal without a GPU", "host": describe_machine(), "mamba_ssm": official}
+    import triton
 
     driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": date,
         "GPU": torch.cuda.get_device_name(),
         "driver": subprocess.run(driver, capture_output=True, text=True, check=True).stdout.split()[0],
         "CUDA of torch": str(torch.version.cuda),
@@ -317,13 +318,15 @@ def write_results(folder: Path, about: dict[str, str], rows: Sequence[Row]) -> P
 
 def measure(arguments: argparse.Namespace) -> int:
     """All cases and networks on the GPU at hand; returns the exit code."""
-    if not torch.cuda.is_available():
-        raise SystemExit("bench_scan: --device cuda: torch finds no CUDA device")
     from mambair.ops import mamba_ssm, triton_scan
 
-    reason = triton_scan.why_not("cuda")
-    if reason is not None:
-        raise SystemExit(f"bench_scan: no Triton kernels: {reason}")
+    device, ours = ("cpu", "native") if arguments.rehearse else ("cuda", "triton")
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise SystemExit("bench_scan: --device cuda: torch finds no CUDA device")
+        reason = triton_scan.why_not("cuda")
+        if reason is not None:
+            raise SystemExit(f"bench_scan: no Triton kernels: {reason}")
     torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32, for every contender
     torch.backends.cudnn.allow_tf32 = False
     rows: list[Row] = []
@@ -334,16 +337,24 @@ def measure(arguments: argparse.Namespace) -> int:
             build_kernel(folder)
         kernel, official = find_kernel(folder)
         print(official, file=sys.stderr)
-        floor = measured_floor()
+        floor = Floor(1e12, 1e12) if arguments.rehearse else measured_floor()
+        about = environment(official, floor, device)
         dtypes = [d for d in arguments.dtype if d in DTYPES]
-        for name in arguments.cases or sorted(CASES):
+        whole = not (arguments.cases or arguments.networks)
+        for name in sorted(CASES) if whole else arguments.cases:
+            case = replace(CASES[name], B=1, H=6, W=8) if arguments.rehearse else CASES[name]
             for dtype in dtypes:
-                rows += measure_case(name, CASES[name], dtype, kernel, floor, arguments)
-                print("\n".join(lines([r for r in rows if (r.case, r.dtype) == (name, dtype)])), flush=True)
-        backends = ["triton", "torch", *(["mamba_ssm"] if mamba_ssm.why_not() is None else [])]
-        for network in () if arguments.cases else TRAINING:
+                measured = measure_case(name, case, dtype, kernel, floor, arguments, device, (ours, "torch"))
+                rows += measured
+                print("\n".join(lines(measured)), flush=True)
+            written = write_results(arguments.output, about, rows)  # after each case: a stop loses little
+        backends = [ours, "torch", *(["mamba_ssm"] if mamba_ssm.why_not() is None else [])]
+        tiny = {"side": 16, "training": (1, 8)} if arguments.rehearse else {}
+        for network in TRAINING if whole else arguments.networks:
             for dtype in dtypes:
-                rows += network_rows(network, dtype, backends, arguments)
-                print("\n".join(lines([r for r in rows if (r.case, r.dtype) == (network, dtype)])), flush=True)
-        print(write_results(arguments.output, environment(official, floor), rows))
+                measured = network_rows(network, dtype, backends, arguments, device, **tiny)
+                rows += measured
+                print("\n".join(lines(measured)), flush=True)
+            written = write_results(arguments.output, about, rows)
+        print(written)
     return 0

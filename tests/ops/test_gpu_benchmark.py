@@ -8,7 +8,7 @@ import importlib
 import pytest
 import torch
 
-ONCE = argparse.Namespace(repeat=1, seconds=0.0)
+ONCE = argparse.Namespace(repeat=1, seconds=0.0, rehearse=False)
 
 
 @pytest.fixture
