@@ -52,6 +52,12 @@ with `auto`) times `train.accumulation`; the log states the total.
 they mean and underline faults: the first line of a file names [options/schema.json](../options/schema.json), which is
 made from the same source as this page. In files of your own, write `# yaml-language-server: $schema=` and its path.
 
+**Variants.** `base: other.yml` names an option file, relative to the one it stands in, whose keys hold where this file
+does not state them (`options/train/train_MambaIR_SR_x3.yml` is one). Mappings are merged key by key; a mapping with
+another `type` (a network, a loss, a schedule) replaces the one of the base, and so does any other value, lists too.
+`key: ~` removes the key of the base, so that its default holds. A base may have a base, up to five files. Errors name
+the file where the key stands; paths to data mean the same in either; an experiment keeps the merged file.
+
 **From the command line**, single values are replaced by `--force_yml`, parsed and checked like the file:
 `--force_yml train:total_iter=20 datasets:train:gt_size=64 train:optim_g:betas=[0.9,0.999]`.
 """

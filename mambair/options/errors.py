@@ -74,14 +74,14 @@ class FaultList:
     def __init__(self, places: dict[KeyPath, str], start: str) -> None:
         self._places = places
         self._start = start
-        self._faults: dict[tuple[KeyPath, str], tuple[int, str]] = {}  # (line number, line of the message)
+        self._faults: dict[tuple[KeyPath, str], tuple[str, int, str]] = {}  # (file, line, message)
 
     def add(self, path: KeyPath, text: str, place: str | None = None) -> None:
         """Note one fault at the key ``path`` (and in the line ``place``, if not the key's); twice counts once."""
         place = place or self.place(path)
-        number = place.rpartition(":")[2]
+        file, _, number = place.rpartition(":")
         line = f"{place}: {dotted(path)}: {text}"
-        self._faults.setdefault((path, text), (int(number) if number.isdigit() else 0, line))
+        self._faults.setdefault((path, text), (file, int(number), line) if number.isdigit() else ("", 0, line))
 
     def has(self, path: KeyPath) -> bool:
         """Whether a fault is noted at ``path`` or below it: checks that need the value are then pointless."""
@@ -96,8 +96,8 @@ class FaultList:
         return self._start
 
     def lines(self) -> list[str]:
-        """The faults as lines of a message, in the order of the file."""
-        return [line for _, line in sorted(self._faults.values(), key=lambda fault: fault[0])]
+        """The faults as lines of a message, in the order of the file, or of the files, by name."""
+        return [line for *_, line in sorted(self._faults.values(), key=lambda fault: fault[:2])]
 
     def raise_if_any(self) -> None:
         """Raise OptionsError when a fault was noted."""

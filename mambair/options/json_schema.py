@@ -41,6 +41,7 @@ _OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "AdamW": ("lr", "betas", "eps", "weight_decay", "amsgrad"),
     "SGD": ("lr", "momentum", "dampening", "weight_decay", "nesterov"),
 }
+_BASE = "An option file, relative to this one, whose keys hold where this file does not state them."
 _PAIR: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _OPTIMIZER_TYPES: JSON = {"betas": _PAIR, "amsgrad": {"type": "boolean"}, "nesterov": {"type": "boolean"}}
 
@@ -65,11 +66,44 @@ def option_file_schema() -> JSON:
     val = _section(Options.model_fields["val"].annotation, IGNORED["val"])
     val["properties"]["metrics"]["additionalProperties"] = _metrics()
     properties["val"] |= val
+    properties["base"] = {"type": ["string", "null"], "description": _BASE}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Option file of mambair: training or test",
-        **root,
+        **_without_required(root),
+        "if": {"not": {"required": ["base"]}},
+        "then": _only_required(root),
     }
+
+
+def _without_required(schema: Any) -> Any:
+    """A schema that leaves out which keys must be there: a file with a base may leave out any."""
+    if isinstance(schema, list):
+        return [_without_required(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "required" or not isinstance(value, list)}
+    return {key: value if key == "if" else _without_required(value) for key, value in kept.items()}
+
+
+def _only_required(schema: Any) -> Any:
+    """The rest of the schema: `required` and the way to it; empty where nothing is required."""
+    if isinstance(schema, list):
+        kept = [_only_required(each) for each in schema]
+        # of a choice (anyOf) no alternative may be left out; each is recognised by its type
+        return [new or _types(old) for new, old in zip(kept, schema, strict=True)] if any(kept) else []
+    if not isinstance(schema, dict):
+        return {}
+    kept = {key: each for key, value in schema.items() if key != "if" and (each := _only_required(value))}
+    if isinstance(schema.get("required"), list):
+        kept["required"] = schema["required"]
+    return {**({"if": schema["if"]} if "if" in schema else {}), **_types(schema), **kept} if kept else {}
+
+
+def _types(schema: Any) -> JSON:
+    """The `type` of a schema, if it has one; "type" may also be the name of a property."""
+    known = isinstance(schema, dict) and isinstance(schema.get("type"), str | list)
+    return {"type": schema["type"]} if known else {}
 
 
 def _top_level_keys() -> JSON:

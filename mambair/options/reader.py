@@ -12,6 +12,7 @@ from typing import Any
 
 from mambair.options.adversarial import check_adversarial
 from mambair.options.agreement import check_agreement
+from mambair.options.base_file import read_option_file
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
@@ -20,7 +21,6 @@ from mambair.options.overrides import apply_overrides
 from mambair.options.paths import check_plain_name, complete_paths, resolve, resolve_weights
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import Options
-from mambair.options.yaml_reader import read_option_file
 from mambair.registry import MODEL_REGISTRY
 
 logger = logging.getLogger(__name__)

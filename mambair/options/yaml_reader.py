@@ -50,8 +50,8 @@ class OptionFile:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
 
-def read_option_file(path: str | Path) -> OptionFile:
-    """Read one YAML file.
+def read_yaml_file(path: str | Path) -> OptionFile:
+    """Read one YAML file by itself; `mambair.options.base_file` adds the file it is based on.
 
     Raises:
         OptionsError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is not text, or
@@ -93,6 +93,26 @@ def read_value(text: str, place: str, path: KeyPath) -> Any:
         OptionsError: not a YAML value.
     """
     return _read(text, lambda line: place, path, {})
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.2 reads as something else; writes a repeated value again instead of an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _written(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    is_number = _INT.fullmatch(text) or not isinstance(_plain(text), str)
+    return dumper.represent_scalar(f"{_TAG}str", text, style="'" if is_number else None)
+
+
+_Dumper.add_representer(str, _written)
+
+
+def as_yaml(data: dict[str, Any]) -> str:
+    """Write plain values as the text of an option file, which reads back as the same values."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def _read(text: str, place: Place, path: KeyPath, places: dict[KeyPath, str]) -> Any:
@@ -145,6 +165,19 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     return f"{fault}; check brackets, quotes and the indentation of the lines around"
 
 
+def _plain(text: str) -> Any:
+    """The value of an unquoted scalar in YAML 1.2's core schema: yes and on are text, 1e-4 is a number, 010 is ten."""
+    if text in _NULLS:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _INT.fullmatch(text):
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if _FLOAT.fullmatch(text):
+        return float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
+    return text
+
+
 class _Reader:
     """Turns YAML nodes into plain values, noting places and faults, within a budget of values."""
 
@@ -192,32 +225,23 @@ class _Reader:
         if node.tag == f"{_TAG}str":
             return node.value
         if node.tag == _PLAIN:
-            return self._plain(node.value, path)
+            return self._checked(node.value, path)
         explicit = node.tag.removeprefix(_TAG)
         types = {"float": (int, float), "int": (int,), "bool": (bool,), "null": (type(None),)}
         if explicit not in types:
             self._refuse_tag(node.tag, path)
             return None
-        value = self._plain(node.value, path)
+        value = self._checked(node.value, path)
         if not isinstance(value, types[explicit]) or (isinstance(value, bool) and explicit != "bool"):
             self._faults.add(path, f"found !!{explicit} {node.value}; leave the tag out, or give the value it names")
             return None
         return float(value) if explicit == "float" else value
 
-    def _plain(self, text: str, path: KeyPath) -> Any:
-        """YAML 1.2's core schema: yes, no, on and off are text, 1e-4 is a number, 010 is ten."""
-        if text in _NULLS:
+    def _checked(self, text: str, path: KeyPath) -> Any:
+        if _INT.fullmatch(text) and len(text.lstrip("+-0")) > MAX_DIGITS:
+            self._faults.add(path, f"a number of {len(text)} digits; at most {MAX_DIGITS} make sense here")
             return None
-        if text in _TRUE or text in _FALSE:
-            return text in _TRUE
-        if _INT.fullmatch(text):
-            if len(text.lstrip("+-0")) > MAX_DIGITS:
-                self._faults.add(path, f"a number of {len(text)} digits; at most {MAX_DIGITS} make sense here")
-                return None
-            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-        if _FLOAT.fullmatch(text):
-            return float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
-        return text
+        return _plain(text)
 
     def _check_tag(self, tag: str, path: KeyPath, expected: str) -> None:
         if tag != f"{_TAG}{expected}":

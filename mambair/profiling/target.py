@@ -12,7 +12,7 @@ from torch import nn
 from mambair.archs import BuildError, build
 from mambair.archs.published import family_with
 from mambair.options import load_options
-from mambair.options.yaml_reader import read_option_file
+from mambair.options.base_file import read_option_file
 from mambair.registry import ARCH_REGISTRY
 from mambair.system.download import download_bar
 from mambair.weights.addresses import is_address

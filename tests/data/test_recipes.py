@@ -11,7 +11,7 @@ import pytest
 from mambair.data import build_dataset
 from mambair.data.loader import build_train_loader
 from mambair.images.files import DecodedImage, list_images, read_image, write_image
-from mambair.options.yaml_reader import read_option_file
+from mambair.options.base_file import read_option_file
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"
 NAMES = sorted(

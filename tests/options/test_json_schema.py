@@ -12,8 +12,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mambair.options import schema
+from mambair.options.base_file import read_option_file
 from mambair.options.json_schema import described_arguments, of_annotation
-from mambair.options.yaml_reader import read_option_file
+from mambair.options.yaml_reader import read_yaml_file
 from mambair.registry import DATASET_REGISTRY
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"
@@ -140,8 +141,25 @@ def test_descriptions_come_from_the_docstring() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_option_file_conforms(name: str, shipped: dict[str, Any]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    faults = jsonschema.Draft7Validator(shipped).iter_errors(read_option_file(OPTIONS / name).data)
-    assert [f"{list(fault.absolute_path)}: {fault.message}" for fault in faults] == []
+    for read in (read_yaml_file, read_option_file):
+        faults = jsonschema.Draft7Validator(shipped).iter_errors(read(OPTIONS / name).data)
+        assert [f"{list(fault.absolute_path)}: {fault.message}" for fault in faults] == []
+
+
+REQUIRED = [("name",), ("train", "total_iter"), ("train", "optim_g", "lr"), ("datasets", "train", "dataroot_gt")]
+
+
+@pytest.mark.parametrize("keys", [*REQUIRED, ("network_g", "type"), ("train", "scheduler", "milestones")], ids=".".join)
+def test_only_a_file_with_a_base_may_leave_out_a_required_key(keys: tuple[str, ...], shipped: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    data = read_option_file(OPTIONS / "train" / "train_MambaIR_SR_x2.yml").data
+    section = data
+    for key in keys[:-1]:
+        section = section[key]
+    del section[keys[-1]]
+    (fault,) = jsonschema.Draft7Validator(shipped).iter_errors(data)
+    assert fault.message == f"'{keys[-1]}' is a required property"
+    assert not list(jsonschema.Draft7Validator(shipped).iter_errors({"base": "other.yml", **data}))
 
 
 FAULTS: dict[str, tuple[tuple[str, ...], Any]] = {

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mambair.options import load_options
+from mambair.options.base_file import read_option_file
 from mambair.options.json_schema import option_file_schema
-from mambair.options.yaml_reader import read_option_file
 
 Write = Callable[..., Path]
 Refused = Callable[..., list[str]]

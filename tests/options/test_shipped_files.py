@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from mambair.options import load_options
-from mambair.options.yaml_reader import read_option_file
+from mambair.options.base_file import read_option_file
+from mambair.options.yaml_reader import read_yaml_file
 from mambair.registry import ARCH_REGISTRY
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"
@@ -94,6 +96,41 @@ def test_paths_are_relative(name: str) -> None:
     text = (OPTIONS / name).read_text(encoding="utf-8")
     for path in re.findall(r"^\s*(?:dataroot_\w+|pretrain_network_g|resume_state): ([^~\s]+)", text, re.MULTILINE):
         assert re.match(r"(datasets|experiments|mambair/weights)/", path), path
+
+
+START = "pretrain_network_g strict_load_g total_iter lr milestones"
+# names of variants -> the keys, by their last part, in which these may differ from their base
+VARIANTS = {
+    r".*SR_x[34](_stage\d)?": f"{START} scale upscale dataroot_lq filename_tmpl gt_size total_batch_size crop_border",
+    r".*(SRSmall|SRLarge)_x[34]": f"{START} scale upscale dataroot_lq filename_tmpl gt_size crop_border",
+    r".*ColorDN_level\d\d": f"{START} sigma",
+    r".*CAR_q\d\d": f"{START} quality",
+    r".*(SRSmall|SRLarge)_x2": "embed_dim depths num_heads pretrain_network_g",
+    r".*MambaIRv2_lightSR_x2": "network_g model_type name dataroot_gt dataroot_lq lr pretrain_network_g",
+    r".*MambaIR_lightSR_x2": "embed_dim d_state depths mlp_ratio upsampler name dataroot_gt dataroot_lq "
+    "pretrain_network_g",
+    r"train_(VimSR|VSSMUNet)_JPEG40": "train val",
+}
+
+
+def written_keys(section: dict[str, Any]) -> Iterator[str]:
+    """The last part of every key; a section with a `type` of its own counts as one value."""
+    for key, value in section.items():
+        yield from written_keys(value) if isinstance(value, dict) and "type" not in value else [key]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "MambaIR_small" not in name])
+def test_a_variant_states_only_what_differs_from_its_base(name: str) -> None:
+    data = read_yaml_file(OPTIONS / name).data
+    base = data.pop("base", None)
+    if base is None:
+        return
+    assert data.pop("name") in (Path(name).stem, Path(name).stem.removeprefix("train_"))
+    (allowed,) = [keys for pattern, keys in VARIANTS.items() if re.fullmatch(pattern, Path(name).stem)]
+    assert set(written_keys(data)) <= set(allowed.split())
+    base_data = read_option_file((OPTIONS / name).parent / base).data
+    for key, value in data.items():
+        assert base_data[key] != value, f"{key} is that of the base"
 
 
 RECIPES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mambair.options.errors import OptionsError
-from mambair.options.yaml_reader import MAX_BYTES, read_option_file, read_value
+from mambair.options.yaml_reader import MAX_BYTES, read_value, read_yaml_file
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_nan_is_read() -> None:
 def test_places_are_the_lines_of_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "file.yml"
     path.write_text("# comment\nname: a\n\ntrain:\n  optim_g: {lr: 1,\n    betas: [1,\n  2]}\n", encoding="utf-8")
-    file = read_option_file(path)
+    file = read_yaml_file(path)
     assert file.data == {"name": "a", "train": {"optim_g": {"lr": 1, "betas": [1, 2]}}}
     lines = {path: place.rpartition(":")[2] for path, place in file.places.items()}
     assert lines["name",] == "2"
@@ -74,7 +74,7 @@ def test_places_are_the_lines_of_the_keys(tmp_path: Path) -> None:
 def test_aliases_stand_for_their_value(tmp_path: Path) -> None:
     path = tmp_path / "file.yml"
     path.write_text("a: &shared {x: 1}\nb: *shared\n", encoding="utf-8")
-    data = read_option_file(path).data
+    data = read_yaml_file(path).data
     assert data == {"a": {"x": 1}, "b": {"x": 1}}
     assert data["a"] is not data["b"]
 
@@ -83,7 +83,7 @@ def test_aliases_stand_for_their_value(tmp_path: Path) -> None:
 def test_line_ends_of_windows_and_a_byte_order_mark_do_not_matter(tmp_path: Path, start: str) -> None:
     path = tmp_path / "file.yml"
     path.write_bytes(f"{start}name: ä\r\nscale: 4\r\n".encode())
-    file = read_option_file(path)
+    file = read_yaml_file(path)
     assert file.data == {"name": "ä", "scale": 4}
     assert file.places["scale",].endswith(":2")
 
@@ -132,7 +132,7 @@ def test_what_is_not_yaml_is_one_fault_with_its_line(tmp_path: Path, text: str, 
     path = tmp_path / "broken.yml"
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(OptionsError) as caught:
-        read_option_file(path)
+        read_yaml_file(path)
     assert len(caught.value.faults) == 1
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert message in str(caught.value)
@@ -141,14 +141,14 @@ def test_what_is_not_yaml_is_one_fault_with_its_line(tmp_path: Path, text: str, 
 def test_numbers_as_keys_are_text(tmp_path: Path) -> None:
     path = tmp_path / "file.yml"
     path.write_text("1: a\ntrue: b\n", encoding="utf-8")
-    assert read_option_file(path).data == {"1": "a", "true": "b"}
+    assert read_yaml_file(path).data == {"1": "a", "true": "b"}
 
 
 def test_all_duplicates_and_tags_are_listed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file.yml"
     path.write_text("a: 1\na: 2\nb: !x 1\nc:\n  d: 1\n  d: 2\n", encoding="utf-8")
     with pytest.raises(OptionsError) as caught:
-        read_option_file(path)
+        read_yaml_file(path)
     assert [fault.split(": ")[0].rpartition(":")[2] for fault in caught.value.faults] == ["2", "3", "6"]
 
 
@@ -166,10 +166,10 @@ def test_files_that_cannot_be_option_files(tmp_path: Path, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(OptionsError) as caught:
-        read_option_file(path)
+        read_yaml_file(path)
     assert message in str(caught.value)
 
 
 def test_a_folder_is_no_option_file(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="cannot be read: Is a directory"):
-        read_option_file(tmp_path)
+        read_yaml_file(tmp_path)
