@@ -1,4 +1,4 @@
-"""Hostile data sets: what `data lint`, `data prepare` and the readers of LMDBs make of names, pipes, links and bombs."""
+"""Hostile data sets: what `data lint`, `data prepare` and readers of LMDBs make of names, pipes, links and bombs."""
 
 from __future__ import annotations
 
@@ -188,5 +188,5 @@ def test_a_database_that_was_cut_short_is_an_error(share: float, tmp_path: Path)
             writer.put(f"{number}", bytes(20_000), 1, 1, 1)
     data = tmp_path / "a.lmdb" / "data.mdb"
     os.truncate(data, int(share * data.stat().st_size) // 4096 * 4096)
-    with pytest.raises(LmdbError, match="it was cut short|it may be damaged"):
+    with pytest.raises(LmdbError, match=r"it was cut short|it may be damaged"):
         LmdbReader(tmp_path / "a.lmdb").get("19")
