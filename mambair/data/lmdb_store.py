@@ -20,13 +20,15 @@ from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_bytes, read_lines
 from mambair.system.cache_folder import is_own_file
 from mambair.system.console import printable
+from mambair.system.path_gate import open_folder
 from mambair.system.private_append import open_to_append
 
 logger = logging.getLogger(__name__)
 
-DATA, META_INFO, JOURNAL = "data.mdb", "meta_info.txt", "journal.txt"
+DATA, LOCK, META_INFO, JOURNAL = "data.mdb", "lock.mdb", "meta_info.txt", "journal.txt"
 FIRST_MAP_BYTES = 2**26
 BATCH_BYTES = 2**26  # kept in memory until they are committed together
+_FREE_PAGES = 16  # at the end of a database; lmdb counts pages that it took and gave back, and never wrote them
 
 _LINE = re.compile(
     r"(?P<key>.+?)(?P<suffix>\.[^./ ]+)? "
@@ -70,6 +72,7 @@ class LmdbWriter:
 
     Raises:
         LmdbError: the folder exists, or the package ``lmdb`` is not installed.
+        OSError: the folder cannot be made (UnsafePathError: a link is in its place).
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, resume: bool = False) -> None:
@@ -80,7 +83,10 @@ class LmdbWriter:
             raise LmdbError(f"{self.folder}: exists already; delete it, or name a new folder")
         if self.partial.exists() and not resume:
             shutil.rmtree(self.partial)
-        self.partial.mkdir(parents=True, exist_ok=True)
+        with open_folder(self.folder.parent) as parent, parent.enter(self.partial.name, make=True) as partial:
+            for name in (DATA, LOCK):  # lmdb would follow links, and write to where they lead
+                if not is_own_file(self.partial / name):
+                    partial.remove(name)
         self._environment = lmdb.open(str(self.partial), map_size=FIRST_MAP_BYTES)
         self._full = lmdb.MapFullError
         self._entries = self._committed()
@@ -311,8 +317,18 @@ def _opened(folder: Path) -> Any:
             environment.close()
         # no readahead: samples are read in random order; no lock: nobody writes into a finished database
         environment = _package().open(identity, readonly=True, create=False, lock=False, readahead=False)
+        _refuse_cut(folder, environment)
         _environments[identity] = (os.getpid(), environment)
     return environment
+
+
+def _refuse_cut(folder: Path, environment: Any) -> None:
+    """Raise LmdbError if the file ends early: reading what is behind its end would kill this process."""
+    pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+    size = (folder / DATA).stat().st_size
+    if size < (pages - _FREE_PAGES) * page:
+        environment.close()
+        raise LmdbError(f"{folder}: {DATA} has {size} of {pages * page} bytes: it was cut short; copy or make it again")
 
 
 def _package() -> Any:

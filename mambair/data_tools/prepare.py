@@ -12,7 +12,7 @@ from mambair.data.lmdb_store import LmdbReader, LmdbWriter, is_text
 from mambair.data.pairing import DatasetError, by_name, images_of, listed, paired_images
 from mambair.data_tools.parallel import WorkReport, keep_settings, results_of, work_through
 from mambair.data_tools.sub_images import CutJob, Grid, cut, same_pixels, write_verified
-from mambair.images.files import list_images, read_image
+from mambair.images.files import list_images, read_encoded, read_image
 from mambair.images.resize import imresize
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
@@ -151,9 +151,9 @@ def make_reductions(
 
 def _encoded_and_shape(path: Path) -> tuple[bytes, tuple[int, int, int]]:
     """A file as it is, and the shape it decodes to."""
-    encoded = path.read_bytes()
-    height, width, channels = read_image(path).pixels.shape
-    return encoded, (height, width, channels)
+    encoded = read_encoded(path)
+    height, width, channels = encoded.decoded().pixels.shape
+    return encoded.content, (height, width, channels)
 
 
 def make_lmdb(source: Path, target: Path, *, workers: int = 1, progress: Progress = lambda: None) -> WorkReport:
@@ -206,7 +206,7 @@ class UnfinishedError(ValueError):
 
 
 def _is_stored(reader: LmdbReader, keys: Mapping[Path, str], path: Path) -> bool:
-    return reader.get(keys[path]) == path.read_bytes()
+    return reader.get(keys[path]) == read_encoded(path).content
 
 
 def _meta_line(folder: Path, path: Path) -> str:

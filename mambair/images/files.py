@@ -78,6 +78,11 @@ class EncodedImage:
         self._max_pixels = max_pixels
         self._allow_truncated = allow_truncated
 
+    @property
+    def content(self) -> bytes:
+        """The file, byte for byte."""
+        return self._data
+
     def sha256(self) -> str:
         """The SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self._data).hexdigest()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mambair.system import web_connections
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
 from mambair.system.cache_folder import is_own_file
@@ -154,7 +155,7 @@ def download(
     """Fetch ``url`` to ``target``, going on with ``<target>.part`` where the server can do that.
 
     A part is continued if the server's ETag or date says that the file is still the same, or if the caller compares
-    a checksum afterwards. An attempt that came further than all before does not count.
+    a checksum afterwards. An attempt that came further than all before, by more than drops, does not count.
 
     Args:
         url: http or https.
@@ -165,7 +166,7 @@ def download(
         token: sent to the host of ``url`` as the bearer's, and to no host it redirects to.
         attempts: so many in a row that come no further end it.
         pause: seconds before the second attempt; doubled each time.
-        timeout: seconds without any answer that end an attempt.
+        timeout: seconds without any answer that end an attempt; see also `web_connections.LEAST_BYTES`.
         progress: told after every chunk.
 
     Raises:
@@ -181,7 +182,7 @@ def download(
             _receive(partial, size, most, verified_later, token, timeout, progress)
             break
         except _Interrupted as interruption:
-            fruitless = 0 if partial.bytes > furthest else fruitless + 1
+            fruitless = 0 if partial.bytes - furthest >= web_connections.LEAST_BYTES else fruitless + 1
             furthest = max(furthest, partial.bytes)
             if fruitless >= attempts:
                 raise DownloadError(

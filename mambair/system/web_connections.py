@@ -1,16 +1,23 @@
-"""Connections of downloads: redirections stay on the web, on https once there, and out of private networks."""
+"""Connections of downloads: redirections stay on the web, on https once there, and out of private networks.
+
+An answer that drips, header or content, is an error of the connection.
+"""
 
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import os
+import time
 import urllib.parse
 import urllib.request
 from functools import partial
 from typing import Any
 
 PRIVATE_VARIABLE = "MAMBAIR_PRIVATE_ADDRESSES"
+LEAST_BYTES, WITHIN = 6000, 60.0
+"""An answer of fewer bytes in so many seconds, once it has begun, is given up."""
 
 
 class UnsafeAddressError(RuntimeError):
@@ -59,16 +66,55 @@ def is_private(address: str) -> bool:
     return not ip.is_global or ip.is_multicast
 
 
-class _Watched:
-    """A connection that tells where it went, before a request is sent."""
+class _Flowing(io.RawIOBase):
+    """The bytes of an answer; a `TimeoutError` where they drip. The socket's own limit is on the time without any."""
 
-    def __init__(self, *args: Any, places: _Places, **kwargs: Any) -> None:
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._raw = raw
+        self._begin: float | None = None
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        count = self._raw.readinto(buffer)
+        now = time.monotonic()
+        self._begin = now if self._begin is None else self._begin
+        self._bytes += count or 0
+        if count and now - self._begin > WITHIN:
+            if self._bytes < LEAST_BYTES:
+                raise TimeoutError(
+                    f"the server sent {self._bytes} bytes in {now - self._begin:.0f} s, which is too slow"
+                )
+            self._begin, self._bytes = now, 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(_Flowing(self.fp.detach()))  # type: ignore[attr-defined]
+
+
+class _Watched:
+    """A connection that tells where it went, before a request is sent; without ``places`` it leads to a proxy."""
+
+    response_class = _Answer
+
+    def __init__(self, *args: Any, places: _Places | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._places = places
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        self._places.visit(self.host, self.sock.getpeername()[0])  # type: ignore[attr-defined]
+        if self._places is not None:
+            self._places.visit(self.host, self.sock.getpeername()[0])  # type: ignore[attr-defined]
 
 
 class _HttpConnection(_Watched, http.client.HTTPConnection): ...
@@ -83,7 +129,7 @@ class _Http(urllib.request.HTTPHandler):
         self.places = places
 
     def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(_connection(_HttpConnection, http.client.HTTPConnection, self.places, req), req)
+        return self.do_open(_connection(_HttpConnection, self.places, req), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
@@ -92,10 +138,10 @@ class _Https(urllib.request.HTTPSHandler):
         self.places = places
 
     def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(_connection(_HttpsConnection, http.client.HTTPSConnection, self.places, req), req)
+        return self.do_open(_connection(_HttpsConnection, self.places, req), req)
 
 
-def _connection(watched: Any, plain: Any, places: _Places, req: urllib.request.Request) -> Any:
+def _connection(watched: Any, places: _Places, req: urllib.request.Request) -> Any:
     """The class of the connection for a request."""
     host = urllib.parse.urlsplit(req.full_url).hostname or ""
     if not (req.has_proxy() or getattr(req, "_tunnel_host", None)):
@@ -104,7 +150,7 @@ def _connection(watched: Any, plain: Any, places: _Places, req: urllib.request.R
         places.visit(host, str(ipaddress.ip_address(host)))
     except ValueError:
         places.visit(host, None)
-    return plain
+    return partial(watched, places=None)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
-from mambair.weights.file_format import not_weights, weights_format
+from mambair.weights.file_format import ZIP, not_weights, weights_format
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
@@ -177,9 +177,10 @@ def _check_archive(path: Path) -> None:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        if zipfile.is_zipfile(path):
-            _check_archive(path)
-            with path.open("rb") as file:  # given a path, torch.load looks at the suffix
+        with path.open("rb") as file:  # given a path, torch.load looks at the suffix
+            if file.read(len(ZIP)) == ZIP:  # not is_zipfile, which also takes an archive behind a pickle
+                _check_archive(path)
+                file.seek(0)
                 return torch.load(file, map_location="cpu", weights_only=True)
         with _CountedReads(path) as file:
             return torch.load(file, map_location="cpu", weights_only=True)

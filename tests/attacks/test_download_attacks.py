@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +32,9 @@ OutcomeOf = Callable[[Attack], str]
 class Server:
     """Answers every request with given bytes, then hangs up."""
 
-    def __init__(self, answer: bytes, host: str = "127.0.0.1") -> None:
+    def __init__(self, answer: bytes, host: str = "127.0.0.1", *, dripping: int | None = None) -> None:
         self.answer = answer
+        self._dripping = dripping  # from this byte on, one at a time
         self.asked: list[bytes] = []
         self._socket = socket.create_server((host, 0))
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/set.zip"
@@ -43,14 +46,17 @@ class Server:
             with connection:
                 self.asked.append(connection.recv(2**16))
                 with contextlib.suppress(OSError):  # the client had enough
-                    connection.sendall(self.answer)
+                    connection.sendall(self.answer[: self._dripping])
+                    for byte in () if self._dripping is None else self.answer[self._dripping :]:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(0.01)
 
 
-def fetched(folder: Path, answer: bytes, **arguments: object) -> str:
+def fetched(folder: Path, answer: bytes, *, dripping: int | None = None, **arguments: object) -> str:
     target = folder / "downloads" / "set.zip"
     given = {"attempts": 2, "pause": 0.0, "timeout": 5.0, **arguments}
     try:
-        download(Server(answer).url, target, **given)  # type: ignore[arg-type]
+        download(Server(answer, dripping=dripping).url, target, **given)  # type: ignore[arg-type]
     finally:
         assert not target.exists()
         assert not list(target.parent.glob("*.part")) or target.with_name("set.zip.part").stat().st_size <= 2**20
@@ -83,6 +89,53 @@ def range_of_5000_digits(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 def unsatisfied_range_of_5000_digits(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return fetched(folder, answer_with(b"", f"Content-Range: bytes */{DIGITS}", status="416 Too much"))
+
+
+def _within_a_moment(patch: pytest.MonkeyPatch) -> None:
+    """Seconds become milliseconds."""
+    patch.setattr(web_connections, "WITHIN", 0.06)
+
+
+def header_that_drips(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    _within_a_moment(patch)
+    return fetched(folder, answer_with(b"", *[f"X-{number}: x" for number in range(90)]), dripping=0)
+
+
+def body_that_drips(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    _within_a_moment(patch)
+    answer = answer_with(bytes(1000), "Content-Length: 1000")
+    return fetched(folder, answer, dripping=len(answer) - 1000)
+
+
+def body_that_drips_after_a_while(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    _within_a_moment(patch)
+    return fetched(folder, answer_with(bytes(9000), "Content-Length: 9000"), dripping=8000)
+
+
+def chunks_that_drip(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    _within_a_moment(patch)
+    answer = answer_with(b"1\r\nx\r\n" * 200, "Transfer-Encoding: chunked")
+    return fetched(folder, answer, dripping=len(answer) - 1000)
+
+
+def redirection_that_drips(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    _within_a_moment(patch)
+    return fetched(folder, answer_with(b"", "Location: /other", "X: " + "x" * 900, status="302 Found"), dripping=0)
+
+
+def a_drop_at_each_attempt(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """Each attempt comes one byte further than the one before."""
+    server = Server(b"")
+    place = itertools.count()
+
+    def answer(server: Server) -> bytes:
+        at = next(place)
+        lines = [f"Content-Range: bytes {at}-999/1000", f"Content-Length: {1000 - at}", 'ETag: "one"']
+        return answer_with(b"x", *lines, status="206 Partial" if at else "200 OK")
+
+    patch.setattr(Server, "answer", property(answer, lambda server, value: None), raising=False)
+    download(server.url, folder / "downloads" / "set.zip", attempts=3, pause=0.0, timeout=5.0)
+    return "fetched"
 
 
 def _downloaded_beside(folder: Path, plant: Callable[[Path, str], None]) -> str:
@@ -224,6 +277,12 @@ ATTACKS: dict[Attack, str] = {
     body_without_end: "the server sends more than the 1048576 bytes the file may have",
     announced_length_above_the_limit: "has 2097152 bytes, more than the 1048576 it may have",
     body_longer_than_the_known_size: "sends more than the 1000 bytes of the file; .*gave up after 2 attempts",
+    header_that_drips: r"the server sent \d+ bytes in 0 s, which is too slow.*gave up after 2 attempts",
+    body_that_drips: r"broke at byte 0 \(the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
+    body_that_drips_after_a_while: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
+    chunks_that_drip: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
+    redirection_that_drips: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
+    a_drop_at_each_attempt: r"gave up after 3 attempts\. 3 bytes are kept",
     length_of_5000_digits: "ended at byte 100 of 1000",
     range_of_5000_digits: "sends another part than was asked for",
     unsatisfied_range_of_5000_digits: "the server has less than we have",
