@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mambair.metrics.calculate import calculate_metric
+from mambair.metrics.calculate import calculate_metric, needs_reference
 from mambair.metrics.learned import calculate_dists, calculate_lpips
+from mambair.metrics.niqe import calculate_niqe
 from mambair.metrics.psnr_ssim import SSIM_WINDOW, calculate_psnr, calculate_ssim
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "calculate_dists",
     "calculate_lpips",
     "calculate_metric",
+    "calculate_niqe",
     "calculate_psnr",
     "calculate_ssim",
+    "needs_reference",
 ]
