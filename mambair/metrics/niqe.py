@@ -21,6 +21,7 @@ from mambair.registry import METRIC_REGISTRY
 Array = NDArray[np.float64]
 
 PARAMETERS = Path(__file__).with_name("niqe.safetensors")
+NIQE_FIT = "parameters fitted by this project"
 BLOCK = 96
 SCALES = 2  # the image, and the image at half its size
 WINDOW = np.exp(-0.5 * (np.arange(-3, 4) / (7 / 6)) ** 2)  # 7 taps, sigma 7/6
