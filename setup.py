@@ -47,6 +47,7 @@ setup(
         "mambair": ["py.typed"],
         "mambair.weights": ["*.json", "*.safetensors"],
         "mambair.archs": ["*.json"],
+        "mambair.metrics": ["*.safetensors"],
         "mambair.evaluation": ["*.json"],
         **{package: ["*.md", "*.h", "*.cpp"] for package in KERNEL_PACKAGES},
         **{package: ["*.yml", "schema.json"] for package in RECIPE_PACKAGES},

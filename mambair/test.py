@@ -147,7 +147,7 @@ def measure_set(
     """
     from mambair.data import build_dataset
     from mambair.evaluation.evaluate import Storage, measure
-    from mambair.evaluation.results import SetResult
+    from mambair.evaluation.results import SetResult, metrics_for
 
     val, name, folder = opt["val"], dataset_opt["name"], Path(opt["path"]["results_root"])
     pictures = os.path.relpath(opt["path"]["visualization"], folder)
@@ -156,8 +156,9 @@ def measure_set(
         is_saved = val.get("save_img") and restored_by == candidate.name
         return f"{pictures}/{name}/{image}_{val.get('suffix') or opt['name']}.png" if is_saved else None
 
-    metrics = dataset_opt.get("metrics") or val.get("metrics") or {}
-    result = SetResult(name, build_dataset(dataset_opt), metrics, opt["scale"], describe_inputs(dataset_opt))
+    dataset = build_dataset(dataset_opt)
+    metrics = metrics_for(dataset, dataset_opt.get("metrics") or val.get("metrics") or {})
+    result = SetResult(name, dataset, metrics, opt["scale"], describe_inputs(dataset_opt))
     candidates = [baseline, candidate] if metrics else [candidate]
     return measure(result, candidates, storage=Storage(folder, picture_name, cache), progress=name)
 

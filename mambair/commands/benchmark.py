@@ -29,6 +29,7 @@ EXAMPLES = """
 mambair benchmark --suite light-sr --data testsets --weights mine.safetensors
 mambair benchmark --suite light-sr --data testsets --weights small=a.pth large=b.pth --sets Set5 Set14
 mambair benchmark --suite color-dn --data testsets --weights mine.pth --levels 15 25 50
+mambair benchmark --suite real --data pictures --sets holiday --weights pixel=a.pth gan=b.pth
 """
 
 
@@ -87,8 +88,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=FOLDER",
         help="images other programs restored: FOLDER/SET/IMAGE.png",
     )
-    add("--sets", nargs="+", metavar="SET", help="some of the suite's sets (default: all)")
-    add("--levels", nargs="+", type=int, metavar="N", help="scales, sigmas or qualities (SR: those of the weights)")
+    add(
+        "--sets",
+        nargs="+",
+        metavar="SET",
+        help="some of the suite's sets (default: all); real takes any folder below ROOT",
+    )
+    add(
+        "--levels",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="scales, sigmas or qualities (SR and real: those of the weights)",
+    )
     add("--output", type=Path, metavar="FOLDER", help="for tables and images (default: results/benchmark/SUITE)")
     add("--reference", metavar="NAME", help="printed row that unknown networks are compared with")
     add("--crop", type=int, default=96, metavar="N", help="side of the crops in the HTML report (default 96)")
@@ -105,17 +117,19 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace, suite: 
     if not options.data.is_dir():
         parser.error(f"--data {options.data}: there is no such folder")
     by_name = {name.lower(): name for name in suite.sets}
+    if not suite.has_ground_truth:  # any folder of photographs will do
+        by_name |= {path.name.lower(): path.name for path in options.data.iterdir() if path.is_dir()}
     unknown = [name for name in options.sets or () if name.lower() not in by_name]
     if unknown:
-        parser.error(f"--sets {' '.join(unknown)}: {suite.name} has {', '.join(suite.sets)}")
+        parser.error(f"--sets {' '.join(unknown)}: {suite.name} has {', '.join(by_name.values())}")
     options.sets = [by_name[name.lower()] for name in options.sets or suite.sets]
-    lowest, highest = (2, 8) if suite.task == "sr" else (1, 100)
+    lowest, highest = {"sr": (2, 8), "real": (1, 8)}.get(suite.task, (1, 100))
     wrong = [level for level in options.levels or () if not lowest <= level <= highest]
     if wrong:
         parser.error(f"--levels {wrong[0]}: the {suite.level} must be from {lowest} to {highest}")
-    if not options.levels and (suite.task != "sr" or not options.weights):
-        printed = ", ".join(map(str, suite.printed_levels))
-        parser.error(f"say the {suite.level} to measure at: --levels N (the papers have {printed})")
+    if not options.levels and not (suite.is_scaled and options.weights):
+        printed = f" (the papers have {', '.join(map(str, suite.printed_levels))})" if suite.printed_levels else ""
+        parser.error(f"say the {suite.level} to measure at: --levels N{printed}")
     if options.crop < 8:
         parser.error(f"--crop {options.crop}: must be at least 8 pixels")
     for text in options.results:
@@ -159,7 +173,7 @@ def _prepare(options: argparse.Namespace, suite: Suite) -> tuple[Run, list[int]]
     folders = [
         FolderCandidate(name, Path(path), suite) for name, _, path in (t.partition("=") for t in options.results)
     ]
-    candidates = [InputCandidate(suite.input_name, is_enlarged=suite.task == "sr"), *networks, *folders]
+    candidates = [InputCandidate(suite.input_name, is_enlarged=suite.is_scaled), *networks, *folders]
     check_names(candidates)
     idle = [network.name for network in networks if network.levels and not set(network.levels) & set(levels)]
     if idle:

@@ -13,6 +13,7 @@ from mambair.data.paired_image_dataset import PairedImageDataset
 from mambair.data.pairing import DatasetError
 from mambair.data.real_denoising_dataset import RealDenoisingDataset
 from mambair.data.realesrgan_dataset import RealESRGANDataset, RealESRGANPairedDataset
+from mambair.data.single_image_dataset import SingleImageDataset
 from mambair.registry import DATASET_REGISTRY
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RealDenoisingDataset",
     "RealESRGANDataset",
     "RealESRGANPairedDataset",
+    "SingleImageDataset",
     "build_dataset",
 ]
 

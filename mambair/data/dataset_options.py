@@ -41,14 +41,13 @@ class IoBackend(StrictOptions):
 Folders = str | Annotated[list[str], Field(min_length=1)]
 
 
-class DatasetOptions(StrictOptions):
+class ImageOptions(StrictOptions):
     """Keys of every data set."""
 
     type: str = Field(description="Class of the data set.")
     name: str | None = Field(None, description="Its name in logs and results.")
     phase: str = Field("train", description="`train` cuts random patches; `val` and `test` take whole images.")
     scale: int = Field(1, ge=1, description="Size of the ground truth over that of the input; 1 for denoising.")
-    dataroot_gt: Folders = Field(description="Folder of the ground truth, or a list of folders.")
     meta_info_file: str | None = Field(
         None, description="Text file with one image name per line, to use only these; null takes the whole folder."
     )
@@ -56,6 +55,20 @@ class DatasetOptions(StrictOptions):
     color: Literal["rgb", "gray", "y"] = Field(
         "rgb", description="Channels: `rgb`; `gray` (one, full range); `y` (one, the luma of BT.601, 16 to 235)."
     )
+    cache: bool | None = Field(
+        None, description="Keep decoded images in memory; null: up to 256 MiB in each reading process."
+    )
+
+    @property
+    def is_train(self) -> bool:
+        """Whether samples are random patches."""
+        return self.phase == "train"
+
+
+class DatasetOptions(ImageOptions):
+    """Keys of data sets with ground truth."""
+
+    dataroot_gt: Folders = Field(description="Folder of the ground truth, or a list of folders.")
     gt_size: int | None = Field(None, ge=1, description="Side of the training patches in ground-truth pixels.")
     gt_sizes: list[int] | None = Field(
         None, description="Sides of the patches one after the other, each for as many steps as `iters` says."
@@ -65,9 +78,6 @@ class DatasetOptions(StrictOptions):
     )
     use_hflip: bool = Field(False, description="Flip half of the patches left to right.")
     use_rot: bool = Field(False, description="Flip half of the patches upside down, and turn half by 90 degrees.")
-    cache: bool | None = Field(
-        None, description="Keep decoded images in memory; null: up to 256 MiB in each reading process."
-    )
     skip_unreadable: bool = Field(
         False,
         description="In training, take another image for one that cannot be used, and name it in the log once; false "
@@ -94,11 +104,6 @@ class DatasetOptions(StrictOptions):
         """Side of the largest patches; 0 where none are cut."""
         return max(self.gt_sizes or [self.gt_size or 0])
 
-    @property
-    def is_train(self) -> bool:
-        """Whether samples are random patches."""
-        return self.phase == "train"
-
 
 _TEMPLATE = "Name of the input without suffix, `{}` being that of the ground truth (`{}x4`)."
 
@@ -117,6 +122,18 @@ def _keeps_the_size(scale: int) -> int:
 
 Template = Annotated[str, AfterValidator(_has_one_place)]
 ScaleOne = Annotated[int, AfterValidator(_keeps_the_size)]
+
+
+class SingleImageOptions(ImageOptions):
+    """Keys of images without ground truth."""
+
+    dataroot_lq: Folders = Field(description="Folder of the images, or a list of folders.")
+
+    @model_validator(mode="after")
+    def _trains_nothing(self) -> SingleImageOptions:
+        if self.is_train:
+            raise ValueError("phase: images without ground truth cannot be trained on, only validated and tested")
+        return self
 
 
 class PairedOptions(DatasetOptions):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mambair.data.dataset_options import DatasetOptions, own_options
+from mambair.data.dataset_options import DatasetOptions, ImageOptions, own_options
 from mambair.data.pairing import DatasetError
 from mambair.data.sources import ImageSource
 from mambair.images.files import ImageFileError
@@ -35,7 +35,7 @@ class RestorationDataset(Dataset[Sample]):
         DatasetError: listing every fault of the options and of the folders they name.
     """
 
-    Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+    Options: ClassVar[type[ImageOptions]] = DatasetOptions
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

@@ -144,6 +144,11 @@ LIVE1_NAMES = (
     *("paintedhouse", "parrots", "plane", "rapids", "sailing1", "sailing2", "sailing3", "sailing4"),
     *("statue", "stream", "studentsculpture", "woman", "womanhat"),
 )
+REALSRSET_NAMES = (
+    *("Lincoln", "building", "butterfly", "butterfly2", "chip", "comic1", "comic2", "comic3", "computer", "dog"),
+    *("dped_crop00061", "foreman", "frog", "oldphoto2", "oldphoto3", "oldphoto6", "painting", "pattern", "ppt3"),
+    "tiger",
+)
 
 
 def _reductions(files: dict[int, RemoteFile], inside: str, folder: str, images: int) -> list[Part]:
@@ -281,6 +286,14 @@ DATASETS: dict[str, RemoteDataset] = {
                 (f"{name}.png" for name in LIVE1_NAMES),
             ),
         ),
+        RemoteDataset(
+            "RealSRSet",
+            "20 real images of low quality, without ground truth",
+            "https://github.com/JingyunLiang/SwinIR",
+            _single_images(
+                "RealSRSet", f"{SWINIR_FILES}/RealSRSet+5images", (f"{name}.png" for name in REALSRSET_NAMES)
+            ),
+        ),
     )
 }
 
@@ -291,6 +304,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "light-sr": _SUPER_RESOLUTION,
     "color-dn": ("CBSD68", "Kodak24", "McMaster", "Urban100"),
     "gray-car": ("Classic5", "LIVE1"),
+    "real": ("RealSRSet",),
 }
 SUITE_ALIASES = {"sr": "classic-sr", "dn": "color-dn", "car": "gray-car"}
 

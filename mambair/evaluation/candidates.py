@@ -155,7 +155,7 @@ class NetworkCandidate(Candidate):
             MethodError: the network does not fit the suite.
         """
         channels = self._restorer.in_chans
-        if (self.upscale == 1) == (suite.task == "sr"):
+        if suite.has_ground_truth and (self.upscale == 1) == (suite.task == "sr"):
             expected = "networks that enlarge" if suite.task == "sr" else "networks that keep the size"
             raise MethodError(
                 f"{self._path}: {suite.name} is for {expected}, and this one has a factor of {self.upscale}"
@@ -164,7 +164,7 @@ class NetworkCandidate(Candidate):
             raise MethodError(
                 f"{self._path}: {suite.name} has images of {suite.channels} channels, the network {channels}"
             )
-        self.levels = (self.upscale,) if suite.task == "sr" else None
+        self.levels = (self.upscale,) if suite.is_scaled else None
 
     def prepare(self, lq: Tensor) -> None:
         """Load libraries and native code."""
@@ -207,7 +207,7 @@ class FolderCandidate(Candidate):
         """The result in the channels of the input.
 
         Raises:
-            MethodError: there is none for this image, or several.
+            MethodError: there is none for this image, or several, or one of another size.
             ValueError: it cannot be read.
         """
         home = self._folder / sample.dataset
@@ -217,7 +217,13 @@ class FolderCandidate(Candidate):
             raise MethodError(f"{self.name}: there is no folder {folder}")
         path = self._choose(folder, sample)
         color = "rgb" if sample.lq.shape[0] == 3 else "gray"
-        return to_tensor(in_color(read_image(path).pixels, color))
+        result = to_tensor(in_color(read_image(path).pixels, color))
+        height, width = (side * self._suite.upscale(sample.level) for side in sample.lq.shape[-2:])
+        if not self._suite.has_ground_truth and result.shape[-2:] != (height, width):
+            raise MethodError(
+                f"{path}: {width} x {height} pixels are expected, it has {result.shape[-1]} x {result.shape[-2]}"
+            )
+        return result
 
     def _choose(self, folder: Path, sample: Sample) -> Path:
         images = list_images(folder)

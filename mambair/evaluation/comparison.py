@@ -44,8 +44,8 @@ def printed_rows(run: Run, result: SetResult) -> list[PublishedMethod]:
 
 
 def why_not_printed(run: Run, result: SetResult) -> str:
-    """Why no printed figure may stand beside the results of a set; empty if some may, or the run has no suite."""
-    if run.suite is None:
+    """Why no printed figure may stand beside the results of a set; empty if some may, or the suite has none."""
+    if run.suite is None or not run.suite.printed_levels:
         return ""
     if not _is_same_protocol(result.metrics, run.suite.metrics(result.level)):
         return "measured by another protocol than the published one"
@@ -89,7 +89,12 @@ def check_reference(run: Run, levels: Sequence[int]) -> None:
         return
     known = {row.name for level in levels for row in published.methods(run.suite.name, level)}
     if run.reference not in known:
-        raise ValueError(f"--reference {run.reference}: printed for {run.suite.name} are {', '.join(sorted(known))}")
+        rows = (
+            f"printed for {run.suite.name} are {', '.join(sorted(known))}"
+            if known
+            else f"nothing was printed for {run.suite.name}"
+        )
+        raise ValueError(f"--reference {run.reference}: {rows}")
 
 
 def parameters_of(row: PublishedMethod, upscale: int) -> int | None:

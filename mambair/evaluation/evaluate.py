@@ -20,7 +20,7 @@ from mambair.evaluation.results import ImageResult, SetResult
 from mambair.evaluation.score_cache import ScoreCache, digest, key_of
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
-from mambair.metrics import calculate_metric
+from mambair.metrics import calculate_metric, needs_reference
 from mambair.system.console import progress_bar
 from mambair.system.machine import describe_machine
 from mambair.system.tables import first_line
@@ -59,14 +59,14 @@ def measure(
     name_key: str = "lq_path",
     share: slice = slice(None),
 ) -> SetResult:
-    """Restore every image of a data set by every candidate and measure it against its ground truth, as 8-bit images.
+    """Restore every image of a data set by every candidate and measure it, as 8-bit images.
 
     An image that cannot be read or restored, and a metric that raises, do not keep the others from being measured;
     ``result.failed`` says why.
 
     Args:
         result: what to measure, without results; its items are ``{"lq": [C, h, w], "gt": [C, H, W], "lq_path": str}``,
-            float in [0, 1]. ``gt`` is needed for metrics only.
+            float in [0, 1]. ``gt`` is needed only for metrics that compare with it.
         candidates: see `Candidate`.
         storage: keeps nothing by default.
         progress: label of a progress bar on stderr; None shows none.
@@ -142,10 +142,12 @@ class _Measuring:
     def _find_or_measure(self, candidate: Candidate, sample: Sample, gt: Tensor | None) -> ImageResult:
         picture = self.storage.picture_name(candidate.name, sample.image)
         cache, key = self.storage.cache, ""
-        if cache is not None and candidate.identity is not None and gt is not None:
-            metrics = {name: dict(options) for name, options in self.result.metrics.items()}
+        metrics = self.result.metrics
+        if cache is not None and candidate.identity is not None and (gt is not None or metrics):
+            protocol = {name: dict(options) for name, options in metrics.items()}
             place = [sample.dataset, sample.image, sample.level]
-            key = key_of([candidate.identity, metrics, place, digest(sample.lq), digest(gt)])
+            images = [digest(image) for image in (sample.lq, gt) if image is not None]
+            key = key_of([candidate.identity, protocol, place, *images])
             entry = cache.find(key)
             is_there = entry is not None and (picture is None or self._file_digest(picture) == entry.get("picture"))
             if is_there and metrics.keys() <= entry["scores"].keys():
@@ -184,9 +186,9 @@ class _Measuring:
         metrics = self.result.metrics
         if not metrics:
             return {}
-        if gt is None:
+        if gt is None and any(map(needs_reference, metrics.values())):
             raise ValueError("metrics need the ground truth, and the data set gives none; set dataroot_gt")
-        if restored.shape != gt.shape:
+        if gt is not None and restored.shape != gt.shape:
             raise ValueError(
                 f"the result is {tuple(restored.shape)}, its ground truth {tuple(gt.shape)} (C, H, W); "
                 "check the scale of the network and of the data set"
@@ -194,10 +196,10 @@ class _Measuring:
         if not bool(torch.isfinite(restored).all()):
             logger.warning("%s: the output of %s has values that are not finite; its metrics are NaN", image, candidate)
             return dict.fromkeys(metrics, math.nan)
-        bgr, bgr_gt = (to_pixels(each)[:, :, ::-1] for each in (restored, gt))
-        return self._calculated(candidate, image, bgr, bgr_gt)
+        bgr_gt = None if gt is None else to_pixels(gt)[:, :, ::-1]
+        return self._calculated(candidate, image, to_pixels(restored)[:, :, ::-1], bgr_gt)
 
-    def _calculated(self, candidate: str, image: str, bgr: np.ndarray, bgr_gt: np.ndarray) -> dict[str, float]:
+    def _calculated(self, candidate: str, image: str, bgr: np.ndarray, bgr_gt: np.ndarray | None) -> dict[str, float]:
         scores = {}
         for metric, options in self.result.metrics.items():
             try:

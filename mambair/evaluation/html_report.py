@@ -26,6 +26,7 @@ from mambair.evaluation.tables import (
 )
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.files import read_image
+from mambair.images.resize import imresize
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
 from mambair.system.tables import Rows
@@ -126,7 +127,11 @@ def _image_part(run: Run, result: SetResult, index: int, crop: int) -> str:
         item = result.dataset[index]
     except (ValueError, OSError) as error:
         return f"<p>{escape(str(error))}</p>"
-    lq, gt = to_pixels(item["lq"]), to_pixels(item["gt"] if "gt" in item else item["lq"])
+    lq = to_pixels(item["lq"])
+    if "gt" in item:
+        gt = to_pixels(item["gt"])
+    else:  # the place is chosen in the input, at the size of the results
+        gt = np.asarray(imresize(lq, run.suite.upscale(result.level) if run.suite else result.level))
     place = busiest_place(gt, crop)
     scale = max(1, gt.shape[0] // lq.shape[0])
     figures = [_figure(thumbnail(gt, place), "whole image", whole=True)]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from mambair.evaluation.candidates import Candidate
 from mambair.evaluation.suites import Suite
+from mambair.metrics import needs_reference
 
 Metrics = Mapping[str, Mapping[str, Any]]  # an option file's ``val.metrics``: {name: {type, crop_border, ...}}
 
@@ -20,6 +21,13 @@ class EvaluationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+def metrics_for(dataset: EvaluationDataset, metrics: Metrics) -> Metrics:
+    """Those of ``metrics`` that can be measured on a data set: all, or without ground truth those that need none."""
+    if getattr(dataset, "has_ground_truth", True):
+        return metrics
+    return {name: options for name, options in metrics.items() if not needs_reference(options)}
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,13 @@ def run_suite(run: Run, data: Path, sets: Sequence[str], levels: Sequence[int], 
             except (ValueError, OSError) as error:
                 run.missing[name] = str(error) if isinstance(error, MissingSetError) else f"{name}: {error}"
                 continue
-            result = SetResult(name, opened.dataset, suite.metrics(level), level, opened.inputs, TEST_SETS[name].images)
+            images = TEST_SETS[name].images if name in TEST_SETS else None
+            result = SetResult(name, opened.dataset, suite.metrics(level), level, opened.inputs, images)
             run.sets.append(result)
             storage = Storage(run.folder, partial(picture_path, suite, level, name), cache)
             label = f"{name} {suite.degree(level)}" if progress else None
-            measure(result, candidates, storage=storage, progress=label, name_key="gt_path")
+            name_key = "gt_path" if suite.has_ground_truth else "lq_path"
+            measure(result, candidates, storage=storage, progress=label, name_key=name_key)
     return run
 
 

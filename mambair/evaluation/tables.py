@@ -11,7 +11,7 @@ from typing import Any
 from mambair.evaluation.comparison import Comparison, compare, parameters_of, printed_at, why_not_printed
 from mambair.evaluation.published import Score
 from mambair.evaluation.results import Metrics, Run, SetResult
-from mambair.metrics import SSIM_WINDOW
+from mambair.metrics import NIQE_FIT, SSIM_WINDOW
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
 from mambair.system.tables import aligned, comma_separated, jsonable, latex, markdown
@@ -20,8 +20,9 @@ MEASURED, PRINTED = "measured", "printed"
 MEAN = "mean"
 DIGITS = 4  # of single images, as BasicSR prints them; CSV and JSON keep every digit
 DIGITS_OF_PSNR = 2  # of means, as papers print them
-IMPLIED = {"crop_border", "test_y_channel", "input_order", "type", "better"}
+IMPLIED = {"crop_border", "test_y_channel", "convert_to", "input_order", "type", "better"}
 PRINTED_METRICS = ("psnr", "ssim")
+NOTES = {"calculate_ssim": SSIM_WINDOW, "basicsr/calculate_ssim": SSIM_WINDOW, "calculate_niqe": NIQE_FIT}
 
 
 def title(run: Run, level: int) -> str:
@@ -31,20 +32,34 @@ def title(run: Run, level: int) -> str:
 
 def describe_metric(options: Mapping[str, Any]) -> str:
     """What a metric of an option file measures, in words: ``Y channel, crop border 4``."""
-    words = ["Y channel" if options.get("test_y_channel", False) else "all channels (RGB)"]
-    words.append(f"crop border {options.get('crop_border', 0)}")
-    if options["type"].endswith("calculate_ssim"):
-        words.append(SSIM_WINDOW)
+    channels = "Y channel" if options.get("test_y_channel", False) else "all channels (RGB)"
+    if options["type"].endswith("calculate_niqe"):
+        channels = {"y": "Y channel", "gray": "grey"}.get(options.get("convert_to", "y"), channels)
+    words = [channels, f"crop border {options.get('crop_border', 0)}"]
+    if options["type"] in NOTES:
+        words.append(NOTES[options["type"]])
     words += [f"{key} {value}" for key, value in options.items() if key not in IMPLIED]
     return ", ".join(words)
 
 
 def protocol(run: Run, level: int) -> str:
-    """What the figures of a level mean, in the order they stand in: ``psnr: Y channel, ... / ssim: ...``."""
-    metrics = run.sets_at(level)[0].metrics
-    if not metrics:
+    """What the figures of a level mean, in the order they stand in: ``psnr: Y channel, ... / ssim: ...``.
+
+    Where sets have other metrics than others, their names stand before each.
+    """
+    sets: dict[str, list[str]] = {}
+    for result in run.sets_at(level):
+        sets.setdefault(protocol_of(result), []).append(result.name)
+    if len(sets) == 1:
+        return next(iter(sets))
+    return " | ".join(f"{', '.join(names)}: {words}" for words, names in sets.items())
+
+
+def protocol_of(result: SetResult) -> str:
+    """`protocol` of one set."""
+    if not result.metrics:
         return "no metrics"
-    words = " / ".join(f"{name}: {describe_metric(options)}" for name, options in metrics.items())
+    words = " / ".join(f"{name}: {describe_metric(options)}" for name, options in result.metrics.items())
     return f"{words}; on 8 bits, mean of the images' values"
 
 
@@ -249,7 +264,9 @@ def _level_content(run: Run, level: int) -> dict[str, Any]:
         for name, row in rows.items()
     }
     metrics = {
-        name: {**options, "means": describe_metric(options)} for name, options in run.sets_at(level)[0].metrics.items()
+        name: {**options, "means": describe_metric(options)}
+        for result in reversed(run.sets_at(level))
+        for name, options in result.metrics.items()
     }
     sets = [_set_content(run, result) for result in run.sets_at(level)]
     return {run.suite.level if run.suite else "scale": level, "metrics": metrics, "printed": printed, "sets": sets}
@@ -281,7 +298,7 @@ def _comparison_content(found: Comparison | None) -> dict[str, Any] | None:
 
 
 def _full_protocol(run: Run, result: SetResult) -> str:
-    return "; ".join(filter(None, (protocol(run, result.level), result.inputs, conditions(run))))
+    return "; ".join(filter(None, (protocol_of(result), result.inputs, conditions(run))))
 
 
 def _all_metrics(run: Run) -> list[str]:

@@ -25,8 +25,9 @@ class OpenedSet(NamedTuple):
     """One test set at one level of a suite.
 
     Attributes:
-        folder: of the ground truth.
-        dataset: items ``{"lq": [C, h, w], "gt": [C, H, W], "gt_path": str}``, float in [0, 1].
+        folder: of the ground truth, or of the images where there is none.
+        dataset: items ``{"lq": [C, h, w], "gt": [C, H, W], "gt_path": str}``, float in [0, 1]; or without ground truth
+            ``{"lq": [C, h, w], "lq_path": str}``.
         inputs: how the inputs come to be, in words.
     """
 
@@ -43,6 +44,9 @@ def open_set(root: Path, name: str, suite: Suite, level: int) -> OpenedSet:
         DatasetError: its files cannot be used; the message lists every fault.
     """
     home = find_folder(root, name)
+    if not suite.has_ground_truth:
+        dataset = {"type": "SingleImageDataset", "name": name, "phase": "test", "dataroot_lq": str(home)}
+        return OpenedSet(home, build_dataset(dataset), "images as they are, without ground truth")
     folder = next((found for sub in GROUND_TRUTH if (found := _child(home, sub))), home)
     images = list_images(folder)
     if not images:
@@ -66,12 +70,12 @@ def open_set(root: Path, name: str, suite: Suite, level: int) -> OpenedSet:
 
 
 def find_folder(root: Path, name: str) -> Path:
-    """The folder of a test set under ``root``, by any of its usual names in any capitals.
+    """The folder of a test set under ``root``, by any of its usual names in any capitals; an unknown set has its own.
 
     Raises:
         MissingSetError: there is none; the message has the names.
     """
-    names = (name, *TEST_SETS[name].folders)
+    names = (name, *(TEST_SETS[name].folders if name in TEST_SETS else ()))
     for each in names:
         found = _child(root, each)
         if found:

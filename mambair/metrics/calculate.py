@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,21 @@ from mambair.registry import METRIC_REGISTRY
 NOT_FOR_THE_METRIC = ("type", "better")
 
 
-def calculate_metric(img: np.ndarray, img2: np.ndarray, options: Mapping[str, Any]) -> float:
-    """Measure ``img`` against ``img2`` as ``options`` say.
+def needs_reference(options: Mapping[str, Any]) -> bool:
+    """Whether the metric that ``options`` name compares with the ground truth, its argument ``img2``.
+
+    Raises:
+        KeyError: nobody knows the metric.
+    """
+    return "img2" in inspect.signature(METRIC_REGISTRY.get(options["type"])).parameters
+
+
+def calculate_metric(img: np.ndarray, img2: np.ndarray | None, options: Mapping[str, Any]) -> float:
+    """Measure ``img`` against ``img2``, or alone, as ``options`` say.
 
     Args:
-        img, img2: result and ground truth, [H, W, C] in BGR order or [H, W], same shape.
+        img, img2: result and ground truth, [H, W, C] in BGR order or [H, W], same shape; ``img2`` may be None for
+            metrics that need none.
         options: ``type`` names the metric (ours, or ``basicsr/NAME``), ``better`` is passed over, the rest are the
             metric's own arguments (``crop_border``, ``test_y_channel`` ...).
 
@@ -27,4 +38,8 @@ def calculate_metric(img: np.ndarray, img2: np.ndarray, options: Mapping[str, An
     """
     metric = METRIC_REGISTRY.get(options["type"])
     arguments = {key: value for key, value in options.items() if key not in NOT_FOR_THE_METRIC}
+    if not needs_reference(options):
+        return float(metric(img=img, **arguments))
+    if img2 is None:
+        raise ValueError(f"{options['type']} needs the ground truth; set dataroot_gt, or choose calculate_niqe")
     return float(metric(img=img, img2=img2, **arguments))

@@ -16,7 +16,7 @@ from mambair.archs import build
 from mambair.evaluation.candidates import Candidate, FunctionCandidate, InputCandidate, input_of
 from mambair.evaluation.distributed import measure_shared
 from mambair.evaluation.evaluate import Storage
-from mambair.evaluation.results import SetResult
+from mambair.evaluation.results import SetResult, metrics_for
 from mambair.inference.tiling import default_overlap, tiled_forward
 from mambair.layers.activation_checkpoint import groups_of, recompute_groups
 from mambair.losses import build_loss
@@ -328,7 +328,8 @@ class RestorationModel:
             save_img: write the restored images to ``path.visualization``.
         """
         dataset = dataloader.dataset
-        name, metrics = dataset.opt["name"], dataset.opt.get("metrics") or self.opt["val"].get("metrics") or {}
+        asked = dataset.opt.get("metrics") or self.opt["val"].get("metrics") or {}
+        name, metrics = dataset.opt["name"], metrics_for(dataset, asked)
         network = FunctionCandidate("network", self.restore)
         candidates: list[Candidate] = [network]
         if metrics and name not in self.baselines:

@@ -14,6 +14,7 @@ from mambair.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Regi
 from mambair.system.tables import first_line
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
+SIDE = 256  # of a black image that metrics are tried with
 MOST_BLOCKS = 1000  # of a group
 LOSS_WEIGHTS = ("loss_weight", "perceptual_weight", "style_weight")
 
@@ -223,5 +224,6 @@ def _try_metric(metric: Callable[..., Any], found: dict[str, Any], path: KeyPath
     border = found.get("crop_border", 0)
     if METRIC_REGISTRY.is_ours(found["type"]) and isinstance(border, int) and border < 32 and not faults.has(path):
         arguments = {key: value for key, value in arguments_of(found).items() if key != "better"}
-        image = np.zeros((3, 80, 80) if found.get("input_order") == "CHW" else (80, 80, 3), np.uint8)
-        _try_call(metric, {"img": image, "img2": image, **arguments}, path, found["type"], faults)
+        image = np.zeros((3, SIDE, SIDE) if found.get("input_order") == "CHW" else (SIDE, SIDE, 3), np.uint8)
+        images = dict.fromkeys({"img", "img2"} & named_parameters(metric).keys(), image)
+        _try_call(metric, {**images, **arguments}, path, found["type"], faults)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from mambair.metrics import needs_reference
 from mambair.options.compat import IGNORED, Dropped, apply_task
 from mambair.options.components import check_metrics, look_up
 from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
@@ -85,6 +86,7 @@ class _DatasetCheck:
         apply_task(options, path, self.dropped)
         dataset = look_up(DATASET_REGISTRY, options, path, self.faults)
         check_metrics(options, path, self.faults)
+        _check_references(dataset, options, path, self.faults)
         members = self._members(dataset, options, path, facts)
         complete = _check_keys(dataset, options, path, facts, self.faults, self.dropped)
         if members:
@@ -115,6 +117,17 @@ class _DatasetCheck:
             checked = self.complete(member, place, {**facts, "is_member": True})
             complete.append({key: value for key, value in checked.items() if key not in _LOADER})
         return complete
+
+
+def _check_references(dataset: Any | None, options: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """A set without ground truth has no metric of its own that needs one; those of ``val`` are for other sets, too."""
+    if getattr(dataset, "has_ground_truth", True):
+        return
+    metrics = options.get("metrics")
+    for label, found in metrics.items() if isinstance(metrics, dict) else ():
+        place = (*path, "metrics", label)
+        if isinstance(found, dict) and not faults.has(place) and needs_reference(found):
+            faults.add((*place, "type"), f"{found['type']} needs a ground truth, which {options['type']} has not")
 
 
 def _check_keys(

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from mambair.data.loader import build_test_loader
 from mambair.data.restoration_dataset import to_pixels
+from mambair.evaluation.results import metrics_for
 from mambair.images.decoded_image import ImageFileError
-from mambair.metrics import calculate_metric
+from mambair.metrics import calculate_metric, needs_reference
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.models.restoration_model import RestorationModel
@@ -163,10 +164,13 @@ def _try_validation(label: str, dataset: Any, opt: Mapping[str, Any], model: Any
     _channels(item, label, opt, model, channels)
     own = opt["datasets"][label].get("metrics")
     metrics, place = (own, (*key, "metrics")) if own else (opt["val"].get("metrics") or {}, ("val", "metrics"))
-    if metrics and "gt" not in item:
+    metrics = metrics_for(dataset, metrics)
+    if "gt" not in item and any(map(needs_reference, metrics.values())):
         raise SettingError(key, f"{opt['datasets'][label]['type']} gives no gt, which the metrics need")
-    if metrics and item["gt"].dim() == 3:
-        _try_metrics(to_pixels(item["gt"])[:, :, ::-1], metrics, place)
+    scale = 1 if "gt" in item else opt["scale"]
+    image = item.get("gt", item["lq"])
+    if metrics and image.dim() == 3:
+        _try_metrics(to_pixels(image)[:, :, ::-1].repeat(scale, 0).repeat(scale, 1), metrics, place)
     if not isinstance(model, RestorationModel):
         with made_of(*key):
             model.validation(build_test_loader(FirstImage(dataset)), 1, None, False)

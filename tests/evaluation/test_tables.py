@@ -167,7 +167,9 @@ def test_text_says_everything(run: Run) -> None:
             {"type": "basicsr/calculate_ssim", "crop_border": 2, "better": "higher"},
             "all channels (RGB), crop border 2, 11x11 Gaussian window, sigma 1.5, valid region",
         ),
-        ({"type": "calculate_niqe", "crop_border": 0, "convert_to": "y"}, "RGB), crop border 0, convert_to y"),
+        ({"type": "calculate_niqe", "crop_border": 4}, "Y channel, crop border 4, parameters fitted by this project"),
+        ({"type": "basicsr/calculate_niqe", "convert_to": "gray"}, "grey, crop border 0"),
+        ({"type": "other", "window": 7}, "RGB), crop border 0, window 7"),
     ],
 )
 def test_metrics_in_words(options: dict[str, Any], words: str) -> None:
