@@ -44,6 +44,15 @@ class BatchMixing:
         name = self._names[int(torch.multinomial(self._weights, 1))]
         return AUGMENTATIONS[name](lq, gt)
 
+    def with_real(self, lq: Tensor, gt: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix ``lq``, ``gt`` and, as ``gt``, the images that a discriminator takes for real, which may be ``gt``."""
+        state = torch.get_rng_state()
+        mixed_lq, mixed_gt = self(lq, gt)
+        if real is None or real is gt:
+            return mixed_lq, mixed_gt, mixed_gt
+        torch.set_rng_state(state)
+        return mixed_lq, mixed_gt, self(lq, real)[1]
+
 
 def _mixup(lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
     share = float(torch.distributions.Beta(MIXUP_ALPHA, MIXUP_ALPHA).sample())

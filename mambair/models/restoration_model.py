@@ -26,6 +26,7 @@ from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
 from mambair.models.start_weights import read_start_weights
+from mambair.models.step_parts import images_of, number_of
 from mambair.models.teacher import Teacher
 from mambair.options.errors import SettingError, made_of
 from mambair.registry import MODEL_REGISTRY, arguments_of, join_basicsr_log
@@ -192,7 +193,7 @@ class RestorationModel:
                 f"a batch of {len(self.lq)} cannot be split into accumulation={self.accumulation} equal parts"
             )
         if self.mixing is not None:
-            self.lq, self.gt = self.mixing(self.lq, self.gt)
+            self.lq, self.gt, self.gt_gan = self.mixing.with_real(self.lq, self.gt, self.gt_gan)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
@@ -206,7 +207,7 @@ class RestorationModel:
     def _accumulate(self, lq: Tensor, gt: Tensor, real: Tensor, current_iter: int, *, last: bool) -> dict[str, Tensor]:
         """Add the gradients of one part; returns its share of each loss. Gradients are exchanged at the last part."""
         with self._alone(self._synchronised, last):
-            self.output = self._autocast(self.training_net, lq)
+            self.output = images_of(self.net_g, self._autocast(self.training_net, lq))
             losses = self._losses_of_output(self.output, lq, gt, real)
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: loss.detach() for name, loss in losses.items()}
@@ -218,7 +219,8 @@ class RestorationModel:
             # processes are averaged, so a sum over all images needs their number
             is_sum = getattr(criterion, "reduction", "mean") == "sum"
             share = float(self.processes.world_size) if is_sum else 1.0 / self.accumulation
-            losses[name] = criterion(output.float(), gt) * share
+            block = next(key for key, label in LOSSES.items() if name.startswith(label))
+            losses[name] = number_of(criterion, criterion(output.float(), gt), block) * share
         if self.teacher is not None:
             losses["l_teacher"] = self.teacher(output.float(), lq) / self.accumulation
         return losses
@@ -302,7 +304,7 @@ class RestorationModel:
         with torch.no_grad():
             restored = tiled_forward(net, lq, **grid) if tile else net(lq)
         net.train(was_training)
-        return restored
+        return images_of(net, restored)
 
     def test(self) -> None:
         """Restore the fed batch; see `get_current_visuals`."""

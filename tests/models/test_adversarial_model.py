@@ -315,3 +315,24 @@ def test_a_step_that_is_not_finite_moves_neither_network(tmp_path: Path) -> None
 def test_sizes_that_are_refused(name: str, arguments: dict[str, Any], shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(name, arguments)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "cutblur"])
+@pytest.mark.parametrize("own_real", [False, True], ids=["gt", "gt_gan"])
+def test_what_is_taken_for_real_is_mixed_as_the_ground_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, own_real: bool
+) -> None:
+    """Otherwise the discriminator tells mixed images from whole ones, and the network learns to undo the mixing."""
+    model = make(tmp_path, use_moa=True, moa_augs=[name], moa_probs=None)
+    judged: list[Tensor] = []
+    monkeypatch.setattr(model, "_train_discriminator", lambda real, fake: (judged.append(real), {})[1])
+    fed = batch(1)
+    whole = fed["gt"]
+    if own_real:
+        fed["gt_gan"] = whole + 2
+    torch.manual_seed(4)
+    model.feed_data(fed)
+    model.optimize_parameters(1)
+    (real,) = judged
+    assert torch.equal(model.gt, whole) == (name == "cutblur"), "cutblur changes the input alone"
+    torch.testing.assert_close(real, model.gt + 2 if own_real else model.gt)
