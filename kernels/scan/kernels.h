@@ -3,6 +3,8 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "fused/depthwise.h"
+#include "fused/tokens.h"
 #include "problem.h"
 #include "simd/group.h"
 
@@ -45,7 +47,9 @@ float exponentials(int64_t thousands) {
 template <class V>
 constexpr KernelTable kernel_table() {
   return {V::name,       V::lanes,         Forward<V>::scratch, Backward<V>::scratch,
-          Forward<V>::run, Backward<V>::run, convert<V>,          exponentials<V>};
+          Forward<V>::run, Backward<V>::run, convert<V>,          exponentials<V>,
+          {V::tile_vectors, TokenKernel<V>::scratch, DepthwiseKernel<V>::scratch, TokenKernel<V>::run,
+           DepthwiseKernel<V>::run}};
 }
 
 }  // namespace mambair

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "fused/layers.h"
+
 namespace mambair {
 
 // Tokens between two saved states; the Python side (STATE_CHUNK) allocates by the same number.
@@ -101,6 +103,7 @@ struct KernelTable {
   void (*backward)(const Problem&, const BackwardOutputs&, const Task&, float* scratch);
   void (*convert)(const float* from, const View& to, int64_t count);  // contiguous, rounds to to.precision
   float (*exponentials)(int64_t thousands);                     // calibration: that many times 1024 exponentials
+  FusedTable fused;
 };
 
 // Null when the library was compiled for another processor family.

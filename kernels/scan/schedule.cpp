@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
 #include <thread>
 #include <vector>
 
+#include "aligned.h"
 #include "choose.h"
 #include "sections.h"
 
@@ -34,16 +34,6 @@ class FlushDenormals {
   unsigned saved_;
 #endif
 };
-
-struct AlignedFree {
-  void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t(64)); }
-};
-using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
-
-AlignedFloats allocate(int64_t count) {
-  const std::size_t bytes = static_cast<std::size_t>(std::max<int64_t>(count, 1)) * sizeof(float);
-  return AlignedFloats(static_cast<float*>(::operator new[](bytes, std::align_val_t(64))));
-}
 
 struct ScheduledTask {
   Task task;
@@ -154,10 +144,10 @@ void run_pass(Problem problem, Pass pass, int64_t scratch_floats, const Run& run
   threads = std::min<int>(threads, static_cast<int>(tasks.tasks.size() / std::max<std::size_t>(tasks.grain, 1)));
   if (threads == 0) return;
   const AlignedFloats carry =
-      allocate(problem.batch * problem.directions * problem.block_count * problem.state * kernels().lanes);
+      allocate_floats(problem.batch * problem.directions * problem.block_count * problem.state * kernels().lanes);
   problem.carry = carry.get();
   const int64_t stride = (scratch_floats + 15) / 16 * 16;
-  const AlignedFloats scratch = allocate(stride * threads);
+  const AlignedFloats scratch = allocate_floats(stride * threads);
   Queue queue(tasks);
   torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t) {
     const FlushDenormals flush;

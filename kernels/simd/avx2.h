@@ -12,6 +12,7 @@ struct Avx2 {
   static constexpr int lanes = 8;
   static constexpr int forward_tokens = 32;
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
+  static constexpr int tile_rows = 4, tile_vectors = 3;  // of a product, whose sums fill the registers
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "avx2";
   using Vector = Avx2;

@@ -11,6 +11,7 @@ struct Avx512 {
   static constexpr int lanes = 16;
   static constexpr int forward_tokens = 32;  // in a tile of the forward scan
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
+  static constexpr int tile_rows = 8, tile_vectors = 3;  // of a product, whose sums fill the registers
   static constexpr int chains = 8;  // exponentials worth computing side by side
   static constexpr const char* name = "avx512";
   using Vector = Avx512;

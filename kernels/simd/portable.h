@@ -11,6 +11,7 @@ struct Portable {
   static constexpr int lanes = 4;
   static constexpr int forward_tokens = 32;
   static constexpr int backward_tokens = 64;  // whose working set fits first-level cache in the backward scan
+  static constexpr int tile_rows = 4, tile_vectors = 2;  // of a product, whose sums fill the registers
   static constexpr int chains = 4;  // exponentials worth computing side by side
   static constexpr const char* name = "portable";
   using Vector = Portable;

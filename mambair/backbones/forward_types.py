@@ -44,6 +44,10 @@ class CascadedSS2D(SS2D):
     As published, the output of a backward scan is added in the order in which it was read: it is not turned back.
     """
 
+    def can_fuse(self) -> bool:
+        """Not: the fused path scans all four directions of one image."""
+        return False
+
     def _scan(self, x: Tensor) -> Tensor:
         """[B, H, W, D] -> [B, H, W, D]; parameter sets 0 and 1 are for the rows, 2 and 3 for the columns."""
         x = self._scan_lines(F.layer_norm(x, (self.d_inner,)), 0)

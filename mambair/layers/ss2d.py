@@ -9,10 +9,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mambair.layers import fused
 from mambair.layers.decay import DecayingScan
 from mambair.layers.layouts import AsImage, AsTokens, make_activation
 from mambair.layers.ssm_init import input_projection, random_scan_parameters, scan_parameters
 from mambair.layers.tokens import as_image, as_tokens
+from mambair.ops import fused as fused_ops
 from mambair.ops import ss2d_scan
 
 DIRECTIONS = 4  # parameter sets; by default rows, columns, reversed rows, reversed columns
@@ -113,12 +115,31 @@ class SS2D(DecayingScan):
 
     def _transform(self, x: Tensor) -> Tensor:
         """[B, H, W, C] -> [B, H, W, C]."""
+        if self.can_fuse() and fused.runs(self, x):
+            return self.fused(x)
         x, gate = self._split(x)
         x = self.act(as_tokens(self.conv2d(as_image(x))))
         y = self.out_act(self.out_norm(self._scan(x)))
         if self.gate_act is not None and gate is not None:
             y = y * self.gate_act(gate)
         return self.dropout(self.out_proj(y))
+
+    def can_fuse(self) -> bool:
+        """Whether ``fused`` does what this layer's options say."""
+        norm, act, gate, out_act = map(type, (self.out_norm, self.act, self.gate_act, self.out_act))
+        common = (norm, act, out_act) == (nn.LayerNorm, nn.SiLU, nn.Identity) and gate in (nn.SiLU, type(None))
+        return common and isinstance(self.conv2d, nn.Conv2d) and self.conv2d.kernel_size == (3, 3)
+
+    def fused(self, x: Tensor, norm: nn.LayerNorm | None = None, skip_scale: Tensor | None = None) -> Tensor:
+        """The layer of ``norm(x)``, and x * skip_scale added, in three passes and the scan: see ``layers.fused``."""
+        gated = self.gate_act is not None
+        inner, gate = fused_ops.token_layers(x, self.in_proj, norm=norm, gated=gated)
+        inner, projection = fused_ops.depthwise_layers(inner, self.conv2d, "silu", self.x_proj_weight.flatten(0, 1))
+        y = self._scan_along(inner, range(DIRECTIONS), self.directions, projection)
+        del inner, projection
+        residual = None if skip_scale is None else (x, skip_scale)
+        gate = gate if gated else None
+        return fused_ops.token_layers(y, self.out_proj, norm=self.out_norm, gate=gate, residual=residual)[0]
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Two products with halves of one weight: each result is contiguous, one product's halves would not be."""
@@ -132,10 +153,14 @@ class SS2D(DecayingScan):
         """[B, H, W, D] -> [B, H, W, D]. The projections of all directions are one product on x in raster order."""
         return self._scan_along(x, range(DIRECTIONS), self.directions)
 
-    def _scan_along(self, x: Tensor, sets: range, directions: Sequence[int]) -> Tensor:
-        """The scan with some of the parameter sets, one after the other in ``directions``."""
+    def _scan_along(
+        self, x: Tensor, sets: range, directions: Sequence[int], projection: Tensor | None = None
+    ) -> Tensor:
+        """The scan with some of the parameter sets, one after the other in ``directions``; ``projection`` may be given."""
         part = slice(sets.start, sets.stop)
-        projection = F.linear(x, self.x_proj_weight[part].flatten(0, 1)).unflatten(-1, (len(sets), -1))
+        if projection is None:
+            projection = F.linear(x, self.x_proj_weight[part].flatten(0, 1))
+        projection = projection.unflatten(-1, (len(sets), -1))
         decay = self.decay("A_logs").view(DIRECTIONS, self.d_inner, self.d_state)[part]
         skip = self.Ds.float().view(DIRECTIONS, self.d_inner)[part]
         weight, bias = self.dt_projs_weight[part], self.dt_projs_bias[part]

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from mambair.layers import fused
 from mambair.layers.channel_attention import CAB, LightCab
 from mambair.layers.drop_path import DropPath
 from mambair.layers.ss2d import SS2D
@@ -57,9 +58,14 @@ class VSSBlock(nn.Module):
             ValueError: the number of tokens is not H * W, or tokens come without ``x_size``.
         """
         tokens = _as_map(x, x_size)
-        y = torch.addcmul(self.drop_path(self.self_attention(self.ln_1(tokens))), tokens, self.skip_scale)
+        y = self._global(tokens)
         local = as_tokens(self.conv_blk(as_image(self.ln_2(y))))
         return torch.addcmul(local, y, self.skip_scale2).view(x.shape)
+
+    def _global(self, x: Tensor) -> Tensor:
+        if isinstance(self.ln_1, nn.LayerNorm) and self.self_attention.can_fuse() and fused.runs(self, x):
+            return self.self_attention.fused(x, self.ln_1, self.skip_scale)
+        return torch.addcmul(self.drop_path(self.self_attention(self.ln_1(x))), x, self.skip_scale)
 
 
 def _as_map(x: Tensor, x_size: tuple[int, int] | None) -> Tensor:

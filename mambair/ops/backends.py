@@ -133,7 +133,7 @@ def choose(
     forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
     many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
     compiling = torch.compiler.is_compiling()
-    transformed = not compiling and _is_transformed()
+    transformed = not compiling and is_transformed()
     name = _choose(forced, device, double, many_states, carries_state, compiling, transformed)
     if name == "triton" and not forced and not compiling and run is not None:
         name = _measured(
@@ -150,7 +150,7 @@ def _measured(
     return autotune.faster(("triton", "mamba_ssm"), lambda name: run(_BY_NAME[name]), tensors, extra)
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """An operator would refuse torch.func's gradients and silently lose forward-mode ones; torch has no public test."""
     functorch = torch._C._functorch  # type: ignore[attr-defined]
     return forward_ad._current_level >= 0 or functorch.peek_interpreter_stack() is not None

@@ -29,6 +29,10 @@ _SCHEMAS = (
     "Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, Tensor? initial_state, Tensor? index, Tensor states, "
     "bool delta_softplus) -> (Tensor grad_u, Tensor grad_delta, Tensor grad_A, Tensor grad_B, Tensor grad_C, "
     "Tensor grad_D, Tensor grad_z, Tensor grad_delta_bias, Tensor grad_initial_state)",
+    "token_layers(Tensor x, Tensor? norm_weight, Tensor? norm_bias, float epsilon, Tensor? gate, Tensor weight, "
+    "Tensor? bias, Tensor? residual, Tensor? scale, bool gated) -> (Tensor y, Tensor opened)",
+    "depthwise_layers(Tensor x, Tensor weight, Tensor? bias, int dilation, str activation, Tensor? linear_weight, "
+    "Tensor? linear_bias, bool keep) -> (Tensor y, Tensor projected)",
 )
 for _schema in _SCHEMAS:
     _LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -69,6 +73,18 @@ def _(
 ):  # fmt: skip
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     return tuple(u.new_empty((0,)) if t is None else t.new_empty(t.shape) for t in inputs)
+
+
+@torch.library.register_fake("mambair::token_layers")
+def _(x, norm_weight, norm_bias, epsilon, gate, weight, bias, residual, scale, gated):
+    shape = (*x.shape[:-1], weight.shape[0] // (2 if gated else 1))
+    return x.new_empty(shape), x.new_empty(shape if gated else (0,))
+
+
+@torch.library.register_fake("mambair::depthwise_layers")
+def _(x, weight, bias, dilation, activation, linear_weight, linear_bias, keep):
+    projected = (0,) if linear_weight is None else (*x.shape[:-1], linear_weight.shape[0])
+    return x.new_empty(x.shape if keep else (0,)), x.new_empty(projected)
 
 
 def _ss2d_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
