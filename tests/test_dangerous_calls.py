@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,3 +248,13 @@ def test_files_are_written_through_the_gate(repository: Path) -> None:
             allowed = ALLOWED.get(module, {})
             assert call in allowed, f"{module}:{line}: {call} writes a file; use mambair.system.atomic_file"
     assert found == {module: set(calls) for module, calls in ALLOWED.items()}, "ALLOWED names calls that are gone"
+
+
+# -- what is promised ------------------------------------------------------------------------------------------------
+
+
+def test_the_tests_of_the_promises_are_there(repository: Path) -> None:
+    page = (repository / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    ours = {path.relative_to(repository).as_posix() for path in (repository / "tests/attacks").glob("test_*.py")}
+    assert ours <= named and all((repository / name).is_file() for name in named)
