@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,7 +159,7 @@ ALLOWED = {
     "mambair/system/path_gate.py": {"os.open": "the gate itself"},
     "mambair/system/console.py": {"os.open": "opens the null device, in place of a pipe that nobody reads"},
     "mambair/system/process_memory.py": {"_RESET.write_text": "a file of the kernel, /proc/self/clear_refs"},
-    "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, below a folder made by the writer"},
+    "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, into files that the writer checked"},
     "mambair/training/logs.py": {"SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>"},
 }
 STREAMS = frozenset({"stream", "buffer"})  # names of files in memory, or of files that a gate opened
@@ -247,3 +248,13 @@ def test_files_are_written_through_the_gate(repository: Path) -> None:
             allowed = ALLOWED.get(module, {})
             assert call in allowed, f"{module}:{line}: {call} writes a file; use mambair.system.atomic_file"
     assert found == {module: set(calls) for module, calls in ALLOWED.items()}, "ALLOWED names calls that are gone"
+
+
+# -- what is promised ------------------------------------------------------------------------------------------------
+
+
+def test_the_tests_of_the_promises_are_there(repository: Path) -> None:
+    page = (repository / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    ours = {path.relative_to(repository).as_posix() for path in (repository / "tests/attacks").glob("test_*.py")}
+    assert ours <= named and all((repository / name).is_file() for name in named)

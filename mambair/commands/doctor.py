@@ -242,7 +242,8 @@ def _untried() -> Rows:
 def _environment() -> Rows:
     wanted = re.compile(r"MAMBAIR_\w+|OMP_\w+|MKL_NUM_THREADS|CUDA_VISIBLE_DEVICES|XDG_CACHE_HOME|HF_ENDPOINT")
     found = {name: value for name, value in sorted(os.environ.items()) if wanted.fullmatch(name)}
-    found = {name: re.sub(r"//[^/@]*@", "//", value) for name, value in found.items()}  # names and passwords
+    # of an address its host and path: no names, passwords and tokens
+    found = {name: re.sub(r"(\w+://)(?:\S*@)?([^\s?#]*)\S*", r"\1\2", value) for name, value in found.items()}
     return {**found, "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 

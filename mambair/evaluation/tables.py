@@ -14,7 +14,7 @@ from mambair.evaluation.results import Metrics, Run, SetResult
 from mambair.metrics import NIQE_FIT, SSIM_WINDOW
 from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
-from mambair.system.tables import aligned, comma_separated, jsonable, latex, markdown
+from mambair.system.tables import aligned, comma_separated, jsonable, latex, markdown, markdown_text
 
 MEASURED, PRINTED = "measured", "printed"
 MEAN = "mean"
@@ -155,16 +155,20 @@ def as_text(run: Run, *, images: bool = False) -> str:
 
 def as_markdown(run: Run) -> str:
     """Everything: means, differences, times, single images."""
-    parts = [f"# {run.title}: measured results"]
+    parts = [f"# {markdown_text(run.title)}: measured results"]
     for level in run.levels():
-        heading = title(run, level)
-        parts += [f"## {heading}", protocol(run, level) + ".", markdown(level_rows(run, level, decorate=True))]
+        heading = markdown_text(title(run, level))
+        parts += [
+            f"## {heading}",
+            markdown_text(protocol(run, level)) + ".",
+            markdown(level_rows(run, level, decorate=True)),
+        ]
         for rows, head in ((difference_rows(run, level), "printed figures"), (time_rows(run, level), "time")):
             if len(rows) > 1:
                 parts += [f"### {heading}: {head}", markdown(rows)]
         for result in run.sets_at(level):
-            parts += [f"### {result.name}, {heading}: images", markdown(image_rows(run, result))]
-    parts += ["## Remarks", "\n".join(f"- {remark}" for remark in remarks(run))]
+            parts += [f"### {markdown_text(result.name)}, {heading}: images", markdown(image_rows(run, result))]
+    parts += ["## Remarks", "\n".join(f"- {markdown_text(remark)}" for remark in remarks(run))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -230,7 +234,7 @@ def as_json(run: Run) -> str:
         "failed": run.failed(),
         "machines": run.machines(),
     }
-    return json.dumps(jsonable(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n"
 
 
 WRITERS: dict[str, Callable[[Run], str]] = {

@@ -6,7 +6,11 @@ them are torchvision's; their weights must be in torch's cache, and nothing is d
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import pickle
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +19,15 @@ import numpy as np
 
 from mambair.metrics.image_pairs import adapt_image, check_pair, peak_value
 from mambair.registry import METRIC_REGISTRY
+from mambair.system.console import printable
+from mambair.system.tables import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # the weights of torchvision's networks, at download.pytorch.org/models
 FILES = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth", "vgg": "vgg16-397923af.pth"}
+TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 SMALLEST = {"alex": 35, "squeeze": 35, "vgg": 16}
 Backbone = Literal["alex", "squeeze", "vgg"]
 
@@ -39,8 +46,8 @@ def lpips_network(net: Backbone) -> nn.Module:
     if net not in FILES:
         raise ValueError(f"net must be one of {', '.join(FILES)}, got {net!r}")
     image = _torchmetrics("torchmetrics.image.lpip")
-    _require_weights(net)
-    return image.LearnedPerceptualImagePatchSimilarity(net_type=net).net
+    with _tensors_only(net):
+        return image.LearnedPerceptualImagePatchSimilarity(net_type=net).net
 
 
 def dists_network() -> nn.Module:
@@ -50,8 +57,8 @@ def dists_network() -> nn.Module:
         PerceptualWeightsError: torchmetrics, torchvision or the weights are missing.
     """
     functional = _torchmetrics("torchmetrics.functional.image.dists")
-    _require_weights("vgg")
-    return functional.DISTSNetwork().requires_grad_(False).eval()
+    with _tensors_only("vgg"):
+        return functional.DISTSNetwork().requires_grad_(False).eval()
 
 
 def _torchmetrics(module: str) -> Any:
@@ -64,7 +71,9 @@ def _torchmetrics(module: str) -> Any:
         ) from None
 
 
-def _require_weights(net: Backbone) -> None:
+@contextlib.contextmanager
+def _tensors_only(net: Backbone) -> Iterator[None]:
+    """Let torchvision, which would unpickle anything, read the weights of a network, and nothing but tensors."""
     import torch
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILES[net]
@@ -72,6 +81,18 @@ def _require_weights(net: Backbone) -> None:
         raise PerceptualWeightsError(
             f"{path}: no such file; download https://download.pytorch.org/models/{FILES[net]} and put it there"
         )
+    before = os.environ.get(TENSORS_ONLY)
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = printable(first_line(error))
+        raise PerceptualWeightsError(f"{path} cannot be used ({reason}); delete it and download it again") from error
+    finally:
+        if before is None:
+            del os.environ[TENSORS_ONLY]
+        else:
+            os.environ[TENSORS_ONLY] = before
 
 
 @METRIC_REGISTRY.register()

@@ -129,6 +129,14 @@ def _read(text: str, place: Place, path: KeyPath, places: dict[KeyPath, str]) ->
 class _Loader(yaml.SafeLoader):
     """Parses only; unquoted scalars are marked, so that YAML 1.2's rules can be applied to them instead of 1.1's."""
 
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > 2 * MAX_VALUES:  # keys and values
+            raise ComposerError(None, None, f"more than {MAX_VALUES:,} values", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             return _PLAIN if implicit[0] else f"{_TAG}str"
@@ -146,6 +154,8 @@ def _compose(text: str, place: Place) -> yaml.Node | None:
         line = text[: error.position].count("\n") + 1
         fault = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; delete it"
         raise OptionsError([f"{place(line)}: {fault}"]) from error
+    except (ValueError, OverflowError) as error:  # of \U00110000, %YAML 1.999...
+        raise OptionsError([f"{place(1)}: not YAML: an escape or a version that does not exist ({error})"]) from error
     except RecursionError as error:
         raise OptionsError([f"{place(1)}: nested too deeply; option files have at most {MAX_DEPTH} levels"]) from error
 
@@ -238,7 +248,7 @@ class _Reader:
         return float(value) if explicit == "float" else value
 
     def _checked(self, text: str, path: KeyPath) -> Any:
-        if _INT.fullmatch(text) and len(text.lstrip("+-0")) > MAX_DIGITS:
+        if _INT.fullmatch(text) and (len(text.lstrip("+-0")) > MAX_DIGITS or len(text) > 4 * MAX_DIGITS):
             self._faults.add(path, f"a number of {len(text)} digits; at most {MAX_DIGITS} make sense here")
             return None
         return _plain(text)

@@ -107,8 +107,8 @@ def read_resume_point(state_path: Path, models: Path) -> ResumePoint:
         ResumeError: with the file and the reason.
     """
     state = _load(state_path)
-    if "iter" not in state:
-        raise ResumeError(f"{state_path} holds no 'iter': it is not a training state")
+    if type(state.get("iter")) is not int or state["iter"] < 0:
+        raise ResumeError(f"{state_path} holds no number of iterations under 'iter': it is not a training state")
     beside = state_path.parent.parent / "models"
     folder = beside if beside.is_dir() else models
     networks = {path.name.split("_")[1]: path for path in sorted(folder.glob(f"net_*_{state['iter']}.pth"))}
@@ -116,7 +116,7 @@ def read_resume_point(state_path: Path, models: Path) -> ResumePoint:
         raise ResumeError(f"the weights that belong to {state_path} are missing: {folder}/net_g_{state['iter']}.pth")
     for path in networks.values():
         _load(path)
-    return ResumePoint(int(state["iter"]), state, networks, state_path)
+    return ResumePoint(state["iter"], state, networks, state_path)
 
 
 def _load(path: Path) -> dict[str, Any]:

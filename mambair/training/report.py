@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,16 @@ from mambair import __version__
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.files import write_image
 from mambair.system.atomic_file import atomic_path
+from mambair.system.console import printable
 from mambair.system.jsonl import JsonLines
 from mambair.system.machine import describe_machine
+from mambair.system.tables import markdown_text
 from mambair.training.sample_pictures import Restoring, samples
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = 3
+MOST_PANELS, MOST_CURVES = 16, 32  # that are drawn; metrics.jsonl may have been written by somebody else
 SAMPLES_CAPTION = (
     "Input (enlarged bicubically, if smaller), result, ground truth; PSNR of the pixels shown, all channels."
 )
@@ -45,12 +49,12 @@ def write_report(opt: Mapping[str, Any], model: Restoring, validation_loaders: S
     folder.mkdir(exist_ok=True)
     records = read_records(root / "metrics.jsonl")
     described = [*describe(opt, records), *describe_origin(opt, model, validation_loaders)]
-    lines = [f"# {opt['name']}", "", *described, "", *best_values(opt, records)]
+    lines = [f"# {markdown_text(opt['name'])}", "", *map(markdown_text, described), "", *best_values(opt, records)]
     if draw_curves(records, folder / "curves.png"):
         lines += ["", "## Curves", "", "![losses, learning rate and metrics](curves.png)"]
     if validation_loaders:
         dataset = validation_loaders[0].dataset
-        lines += ["", f"## Samples of {dataset.opt['name']}", "", SAMPLES_CAPTION, ""]
+        lines += ["", f"## Samples of {markdown_text(dataset.opt['name'])}", "", SAMPLES_CAPTION, ""]
         for number, picture in enumerate(samples(model, dataset, SAMPLES), 1):
             write_image(folder / f"sample_{number}.png", DecodedImage(picture))
             lines.append(f"![sample {number}](sample_{number}.png)")
@@ -148,9 +152,13 @@ def best_values(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
                 continue
             choose = min if metric_opt.get("better") == "lower" else max
             best = choose(finite, key=lambda record, metric=metric: record[metric])
-            before = f"{baseline['name']} {baseline[metric]:.4f}" if isinstance(baseline.get(metric), float) else "-"
+            before = (
+                f"{markdown_text(baseline['name'])} {baseline[metric]:.4f}"
+                if isinstance(baseline.get(metric), float)
+                else "-"
+            )
             values = f"{before} | {best[metric]:.4f} | {best['iter']} | {finite[-1][metric]:.4f}"
-            lines.append(f"| {dataset} | {metric} | {values} |")
+            lines.append(f"| {markdown_text(dataset)} | {markdown_text(metric)} | {values} |")
     return lines if len(lines) > 2 else []
 
 
@@ -190,6 +198,11 @@ def panels_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
     return {title: panel for title, panel in panels.items() if panel.curves}
 
 
+def _plain(text: str) -> str:
+    """Text that matplotlib takes for no formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     """Draw losses, learning rate and each metric over the iterations; False where matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -201,13 +214,15 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     panels = panels_of(records)
     if not panels:
         return False
+    panels = dict(itertools.islice(panels.items(), MOST_PANELS))
     figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
     for axis, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for label, points in panel.curves.items():
-            axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
-        for label, level in panel.levels.items():
-            axis.axhline(level, label=label, linestyle="--", color="grey")
-        axis.set_title(title)
+        for label, points in itertools.islice(panel.curves.items(), MOST_CURVES):
+            marker = "." if len(points) < 30 else None
+            axis.plot(*zip(*points, strict=True), label=_plain(label), marker=marker)
+        for label, level in itertools.islice(panel.levels.items(), MOST_CURVES):
+            axis.axhline(level, label=_plain(label), linestyle="--", color="grey")
+        axis.set_title(_plain(title))
         axis.set_xlabel("iteration")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
 from mambair.system.bounded_reader import parse_json
+from mambair.system.cache_folder import is_own_file
+from mambair.system.tables import markdown_text
 from mambair.weights.checkpoint import ARCH_KEY, KWARGS_KEY, TASK_KEY
 
 LICENCE_KEY, TRAINING_KEY = "license", "mambair.training"
+PLAIN = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}")  # the identifier of a licence
 PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+\.png)\)")
 
 
@@ -26,11 +30,12 @@ def describe(net: nn.Module, metadata: Mapping[str, str], task: str) -> list[str
     """
     parameters = sum(parameter.numel() for parameter in net.parameters())
     lines = [
-        f"- Task: {task}; licence {metadata.get(LICENCE_KEY, 'not stated')}",
+        f"- Task: {markdown_text(task)}; licence {markdown_text(metadata.get(LICENCE_KEY, 'not stated'))}",
         f"- Network: {metadata[ARCH_KEY]} `{metadata[KWARGS_KEY]}`, {parameters:,} parameters",
     ]
     if TRAINING_KEY in metadata:
-        training = parse_json(metadata[TRAINING_KEY])
+        known = parse_json(metadata[TRAINING_KEY])
+        training = defaultdict(lambda: "?", {key: markdown_text(str(value)) for key, value in known.items()})
         cycles = f" in {training['cycles']} cycles" if "cycles" in training else ""
         lines.append(
             f"- Trained by `mambair/train.py` with `{training['option_file']}` on {training['data']}: "
@@ -54,16 +59,16 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
         report: ``report.md`` of a training, which becomes a chapter; its pictures are to lie beside the card.
     """
     restores = hasattr(net, "upscale")
-    licence = [f"license: {metadata[LICENCE_KEY].lower()}"] if LICENCE_KEY in metadata else []
+    licence = metadata.get(LICENCE_KEY, "").lower()
     lines = [
         "---",
         "library_name: mambair",
-        *licence,
+        *([f"license: {licence}"] if PLAIN.fullmatch(licence) else []),
         f"pipeline_tag: {'image-to-image' if restores else 'image-classification'}",
         f"tags: [mambair, {metadata[ARCH_KEY]}]",
         "---",
         "",
-        f"# {metadata[ARCH_KEY]}: {task_in_words(net, metadata)}",
+        f"# {metadata[ARCH_KEY]}: {markdown_text(task_in_words(net, metadata))}",
         "",
         *describe(net, metadata, task_in_words(net, metadata)),
         "",
@@ -83,6 +88,6 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
 
 
 def pictures_of(report: Path) -> list[Path]:
-    """The pictures of a ``report.md`` that lie beside it."""
+    """The pictures of a ``report.md`` that lie beside it; links are left out, as they may lead to anything."""
     names = PICTURE.findall(report.read_text(encoding="utf-8"))
-    return [path for path in (report.with_name(name) for name in dict.fromkeys(names)) if path.is_file()]
+    return [path for path in (report.with_name(name) for name in dict.fromkeys(names)) if is_own_file(path)]

@@ -84,6 +84,33 @@ def test_a_pipe_is_read_where_somebody_writes_and_not_waited_for(workspace: Path
     os.close(reading)
 
 
+WHOLE = {
+    "zeros": ("scale: " + "0" * 5000, "scale: a number of 5000 digits"),
+    "an escape above Unicode": (r'name: "\U00110000"', "an escape or a version that does not exist"),
+    "an escape above 32 bits": (r'name: "\Uffffffff"', "an escape or a version that does not exist"),
+    "a version without end": (f"%YAML 1.{'9' * 5000}\n---\na: 1", "an escape or a version that does not exist"),
+    "many values": ("[" + "1," * 400_000 + "]", "more than 20,000 values"),
+    "many keys": ("{" + "a: b," * 150_000 + "}", "more than 20,000 values"),
+    "many aliases": ("a: &a 1\nb: [" + "*a," * 300_000 + "]", "more than 20,000 values"),
+    "billion laughs": (
+        "a0: &a0 1\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]\n" for n in range(1, 9)),
+        "expands to more than 20,000 values",
+    ),
+    "a merge of itself": ("a: &a\n  <<: *a", "nested more than 30 levels deep"),
+    "a deep list": ("[" * 500_000, "nested too deeply"),
+    "a tag of Python": ("a: !!python/object/apply:os.system [id]", "the tag .* is refused"),
+    "an escape in a mapping": ('name: {"\\e]0;owned\\a": 1}', r"name: .*\\x1b\]0;owned\\x07"),
+    "a large file": ("#" * 1_000_001, "larger than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "outcome"), WHOLE.values(), ids=WHOLE)
+def test_texts_of_option_files(text: str, outcome: str, workspace: Path) -> None:
+    (workspace / "file.yml").write_text(text)
+    found = refusal()
+    assert all(line.isprintable() for line in found.split("\n")) and re.search(outcome, found)
+
+
 def test_an_override_with_an_escape(workspace: Path) -> None:
     (workspace / "file.yml").write_text(OPTIONS)
     assert "\\x1b]0;owned" in refusal(f"val:{ESCAPE}=1")

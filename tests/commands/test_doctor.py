@@ -48,11 +48,11 @@ def test_names_and_homes_are_not_shown(
     monkeypatch.setenv("LOGNAME", "jane.doe")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("MAMBAIR_HOME", "/data/jane.doe/networks")
-    monkeypatch.setenv("HF_ENDPOINT", "https://jane:secret@mirror.example/hub")
+    monkeypatch.setenv("HF_ENDPOINT", "https://jane:sec/ret@mirror.example/hub?token=secret")
     monkeypatch.chdir(home / "work")
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
-    assert "jane" not in shown and "secret" not in shown and str(home) not in shown
+    assert "jane" not in shown and "secret" not in shown and "sec/ret" not in shown and str(home) not in shown
     assert f"current folder   {Path('~', 'work')}, can be written" in shown
     assert "/data/USER/networks" in shown and "https://mirror.example/hub" in shown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,19 @@ def test_an_unknown_network_and_small_images() -> None:
     small = np.zeros((20, 20, 3), np.uint8)
     with pytest.raises(ValueError, match="at least 35x35 pixels"):
         calculate_metric(small, small, {**METRICS[0], "crop_border": 0})
+
+
+class Runs:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (Path("executed"), "x")
+
+
+def test_the_cache_of_torch_is_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / learned.FILES["squeeze"]
+    file.parent.mkdir(parents=True)
+    torch.save({"a": Runs()}, file)
+    with pytest.raises(learned.PerceptualWeightsError, match=r"cannot be used .*delete it and download it again"):
+        learned.lpips_network("squeeze")
+    assert not (tmp_path / "executed").exists() and learned.TENSORS_ONLY not in os.environ

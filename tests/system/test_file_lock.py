@@ -55,6 +55,21 @@ def test_who_holds_a_file_of_lines_for_ever_is_not_waited_for(tmp_path: Path, mo
     os.close(holder)
 
 
+def test_who_holds_a_lock_for_ever_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mambair.system.file_lock._PATIENCE", 0.05)
+    caplog.set_level("INFO")
+    holder = opened(tmp_path / "lock")
+    assert try_lock(holder)
+    with pytest.raises(TimeoutError, match="end that process"), exclusive(tmp_path / "lock"):
+        raise AssertionError("locked twice")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for another process, which holds {tmp_path / 'lock'}"
+    ]
+    os.close(holder)
+
+
 def test_exclusive_blocks_come_one_after_the_other(tmp_path: Path) -> None:
     inside: list[int] = []
 
