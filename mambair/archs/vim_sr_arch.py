@@ -28,7 +28,7 @@ class VimSR(RestorationNetwork):
     Args:
         in_chans: channels of the image: 3 for RGB, 1 for grey.
         embed_dim: channels C.
-        depth: blocks; the first reads the pixels row by row, the second column by column, and so on.
+        depth: blocks, at least 1; the first reads the pixels row by row, the second column by column, and so on.
         d_state: state size N of the scans.
         expand: inner channels of a block are int(expand * C).
         bimamba_type: see BidirectionalMamba.
@@ -62,6 +62,8 @@ class VimSR(RestorationNetwork):
         upsampler: str = "",
         resi_connection: str = "1conv",
     ) -> None:
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
         blocks = [
             MambaBlock(
                 BidirectionalMamba(embed_dim, d_state=d_state, expand=expand, bimamba_type=bimamba_type),

@@ -22,7 +22,7 @@ class Item:
         cost: bytes of memory that are set aside for it.
         image: the input, until it is restored.
         source: what the manifest says of the input.
-        notes: what reading dropped.
+        notes: what reading and the format of the result dropped.
         finishing: what becomes of the network's rows, until they are written.
         stats: how it was restored.
         seconds: of each stage.

@@ -238,12 +238,17 @@ class _Batch:
         self.budget.take(cost)
         item.cost = cost
         item.image = encoded.decoded()
-        item.notes = item.image.notes
-        if PARTIAL in item.notes:
-            with self.lock:
-                note(f"{printable(job.source)}: {PARTIAL}")
+        self._note(item, item.image.notes)
         item.seconds["read"] = time.perf_counter() - started
         return item
+
+    def _note(self, item: Item, notes: Sequence[str]) -> None:
+        """Keep notes for the manifest; say those that have no place there, and that pixels are missing."""
+        item.notes += tuple(notes)
+        for each in notes:
+            if self.ledger is None or each == PARTIAL:
+                with self.lock:
+                    note(f"{printable(item.job.source)}: {printable(each)}")
 
     def _is_done(self, item: Item, state: State) -> bool:
         """Settle a file that the manifest says all of."""
@@ -272,7 +277,8 @@ class _Batch:
         with self.lock:
             self.bar.begin(item.job)
         item.finishing = finishing = Finishing(self.finish, image, self.restorer.scale)
-        spec = spec_of_result(image, finishing.size, item.job.target, self.quality)
+        spec, left_out = spec_of_result(image, finishing.size, item.job.target, self.quality)
+        self._note(item, left_out)
         del image
         megapixels = (math.prod(finishing.pixels.shape[:2]) / 1e6, spec.height * spec.width / 1e6)
 

@@ -243,7 +243,7 @@ def _changed(endings: dict[Path, str], format: str | None) -> list[str]:
         return []
     return [
         f"written as {DEFAULT_FORMAT}, as their formats are only read: "
-        + ", ".join(f"{n} {e}" for e, n in kinds.items())
+        + ", ".join(f"{n} {e or 'without an ending'}" for e, n in kinds.items())
     ]
 
 

@@ -10,7 +10,7 @@ from mambair.images.bmp import opened_bmp
 from mambair.images.decoded_image import DecodedImage
 from mambair.images.formats import recognised
 from mambair.images.jpeg2000 import opened_jpeg2000
-from mambair.images.opened import OpenedFile, Request
+from mambair.images.opened import SEVERAL, OpenedFile, Request
 from mambair.images.pillow_files import opened_by_pillow
 from mambair.images.png import opened_png
 from mambair.images.pnm import opened_pnm
@@ -64,6 +64,8 @@ def _opened(request: Request) -> OpenedFile:
         return opened_png(request)
     if format == "TIFF":
         directory = tiff.directory_of(request.data)
+        if directory.next:
+            request.notes.append(SEVERAL)
         if tiff.is_for_tifffile(directory):
             return tiff.opened_tiff(request, directory)
     if format == "BMP":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -35,7 +36,10 @@ MODES_OF_FORMAT = {
     "PNM": ("L", "RGB"),
 }
 DTYPES_OF_FORMAT = {"PNG": ("uint8", "uint16"), "TIFF": ("uint8", "uint16", "float32"), "PNM": ("uint8", "uint16")}
-LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535}
+# the limits of libjpeg, libwebp and libavif, whose writers take more than their readers
+LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768}
+MOST_PIXELS = {"AVIF": 2**28}
+LARGEST_METADATA = {"JPEG": {"exif": 65527, "xmp": 65504}}  # bytes, in one segment
 STREAMED: dict[str, type[PngWriter] | type[TiffWriter] | type[PnmWriter]] = {
     "PNG": PngWriter,
     "TIFF": TiffWriter,
@@ -76,6 +80,19 @@ def check_fits(spec: ImageSpec, format: str) -> None:
             f"{format} holds at most {LARGEST_SIDE[format]} pixels a side, not {spec.width} x {spec.height}; "
             "use PNG or TIFF"
         )
+    if spec.height * spec.width > MOST_PIXELS.get(format, 2**62):
+        raise ImageFileError(
+            f"{format} holds at most {MOST_PIXELS[format]} pixels, not {spec.width} x {spec.height}; use PNG or TIFF"
+        )
+    for name, size in metadata_beyond(spec, format).items():
+        most = LARGEST_METADATA[format][name]
+        raise ImageFileError(f"{format} holds at most {most} bytes of {name.upper()}, not {size}; use PNG or TIFF")
+
+
+def metadata_beyond(spec: ImageSpec, format: str) -> dict[str, int]:
+    """The metadata of a picture that is too large for a format: ``exif``, ``xmp``, and how many bytes each has."""
+    sizes = {name: len(getattr(spec, name) or b"") for name in LARGEST_METADATA.get(format, {})}
+    return {name: size for name, size in sizes.items() if size > LARGEST_METADATA[format][name]}
 
 
 def can_write(format: str) -> bool:
@@ -137,5 +154,8 @@ def _encode_with_pillow(values: NDArray[np.generic], spec: ImageSpec, format: st
     elif format == "WEBP":
         arguments |= {"quality": quality} if quality else {"lossless": True, "exact": True}
     stream = io.BytesIO()
-    picture.save(stream, format, **arguments)
+    try:
+        picture.save(stream, format, **arguments)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
+        raise ImageFileError(f"{format} cannot be written: {' '.join(str(error).split())}") from error
     return stream.getvalue()

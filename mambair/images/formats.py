@@ -12,10 +12,16 @@ from mambair.images.reasons import UnsupportedKindError
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".bmp", ".dib"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".jp2", ".j2k", ".tga", ".qoi", ".dds", ".ico", ".psd"),
-    *(".heic", ".heif", ".jxl"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    *(".tga", ".icb", ".vda", ".vst", ".qoi", ".dds", ".ico", ".psd", ".pcx", ".apng"),
+    *(".heic", ".heif", ".hif", ".jxl"),
 )
 """Endings of the files that are taken from a folder."""
+
+_READ = (
+    *("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF", "AVIF", "JPEG2000", "TGA", "QOI", "DDS", "ICO", "PSD"),
+    *("PCX", "HEIF", "JXL"),
+)  # Pillow's names of them
 
 # Pillow's names of the formats that it reads with the help of another package: the package, and our extra
 EXTRAS = {"HEIF": ("pillow_heif", "heif"), "JXL": ("pillow_jxl", "jxl")}
@@ -25,21 +31,36 @@ _KNOWN_ENDINGS = {
     ".exr": "OpenEXR",
     ".hdr": "Radiance HDR",
     ".svg": "SVG, a vector format",
-    ".eps": "PostScript",
+    **dict.fromkeys((".eps", ".ps", ".ai"), "PostScript"),
     ".pdf": "PDF",
     ".xcf": "a GIMP project",
     ".psb": "a large Photoshop document",
-    ".pcx": "PCX",
+    ".kra": "a Krita project",
+    ".ora": "an OpenRaster project",
+    **dict.fromkeys((".sgi", ".rgb", ".rgba", ".bw"), "SGI"),
+    ".ras": "Sun raster",
+    ".xbm": "X bitmap",
+    ".xpm": "X pixmap",
+    ".im": "IFUNC image",
+    ".icns": "an Apple icon",
+    ".cur": "a Windows cursor",
+    **dict.fromkeys((".wmf", ".emf"), "a Windows metafile"),
+    **dict.fromkeys((".fli", ".flc"), "an Autodesk animation"),
+    **dict.fromkeys((".dpx", ".cin"), "film scans (DPX)"),
+    **dict.fromkeys((".ktx", ".ktx2"), "textures (KTX)"),
+    **dict.fromkeys((".h5", ".hdf", ".hdf5"), "HDF5"),
+    ".pcd": "Kodak Photo CD",
+    ".djvu": "DjVu",
+    ".jls": "JPEG-LS",
+    ".pam": "PAM",
     ".pfm": "PFM",
     ".jxr": "JPEG XR",
-    ".fits": "FITS",
+    **dict.fromkeys((".fits", ".fit"), "FITS"),
     ".dcm": "DICOM",
-    ".mp4": "a video",
-    ".mov": "a video",
-    ".avi": "a video",
-    ".mkv": "a video",
-    ".zip": "an archive",
-    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"), _CAMERA_RAW),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"), "a video"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "an archive"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2"), _CAMERA_RAW),
+    **dict.fromkeys((".pef", ".srw", ".rwl", ".x3f", ".3fr", ".iiq", ".kdc", ".mrw", ".erf"), _CAMERA_RAW),
 }
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -86,8 +107,19 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (rb"(?i:\s*(<\?xml[^>]*>\s*)?(<!--.{,200}?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg)", "SVG, a vector format"),
     (rb"(?i:\s*<(!DOCTYPE )?html)", "a web page"),
     (rb"#!", "a script"),
+    (rb"\x01\xda[\0\x01][\x01\x02]", "SGI"),
+    (rb"\x59\xa6\x6a\x95", "Sun raster"),
+    (rb"#define \S+_width ", "X bitmap"),
+    (rb"/\* XPM \*/", "X pixmap"),
+    (rb"Image type:", "IFUNC image"),
+    (rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF", "a Windows metafile"),
+    (rb"SDPX|XPDS", "film scans (DPX)"),
+    (rb"\xabKTX", "textures (KTX)"),
+    (rb"\x89HDF\r\n", "HDF5"),
+    (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\0\0\x01[\xb3\xba]", "a video"),
+    (rb"\x1f\x8b\x08|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|.{257}ustar", "an archive"),
 )
-_NO_IMAGES = ("a video", "an archive, or a document that is one", "a web page", "a script")
+_NO_IMAGES = ("a video", "an archive", "an archive, or a document that is one", "a web page", "a script")
 _PATTERNS = tuple((re.compile(pattern, re.S), name) for pattern, name in _BEGINNINGS)
 _TGA_ENDINGS = (".tga", ".icb", ".vda", ".vst")
 _DNG_VERSION = 50706
@@ -119,7 +151,7 @@ def recognised(data: bytes, suffix: str) -> str:
         raise UnsupportedKindError("is AVIF, which this installation of Pillow cannot read; install a Pillow that can")
     if name in _NO_IMAGES:
         raise UnsupportedKindError(f"is not an image but {name}")
-    if name not in Image.OPEN:
+    if name not in _READ:
         raise UnsupportedKindError(f"is {name}, which is not supported; convert it to PNG or TIFF")
     return name
 

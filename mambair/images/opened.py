@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mambair.images.metadata import Metadata
 from mambair.images.reasons import TooManyPixelsError, UnsupportedKindError
 
+SEVERAL = "it holds several pictures, of which the first was read"
 # pixels [H, W, 1 or 3] and alpha [H, W]
 Channels: TypeAlias = tuple[NDArray[np.generic], NDArray[np.generic] | None]
 

@@ -13,11 +13,12 @@ from PIL import Image, ImageCms
 
 from mambair.images import jpeg, metadata
 from mambair.images.chatter import pillow_settings
-from mambair.images.opened import Channels, OpenedFile, Request, as_uint16
+from mambair.images.opened import SEVERAL, Channels, OpenedFile, Request, as_uint16
 from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
 
 _PSD_HEADER = 26
 _BITS, _HEAD = 8, 4096
+_OF_SEVERAL = ("GIF", "WEBP", "AVIF", "JPEG", "HEIF", "JXL")
 PARTIAL = "it is damaged or truncated: missing pixels are black"
 
 
@@ -44,12 +45,24 @@ def opened_by_pillow(request: Request, format: str) -> OpenedFile:
     bits = _bits_stated(request.data) if format in ("AVIF", "HEIF") else 0
     if bits > _BITS:  # Pillow gives no more
         request.notes.append(f"its {bits} bits were read as {_BITS}")
+    if format in _OF_SEVERAL and _holds_several(picture, request.data):
+        request.notes.append(SEVERAL)
 
     def channels() -> Channels:
         load(picture, request)
         return channels_of(picture)
 
     return OpenedFile(name, picture.mode, picture.width, picture.height, described, channels)
+
+
+def _holds_several(picture: Image.Image, data: bytes) -> bool:
+    """Return whether a file is an animation, or of several pictures."""
+    try:
+        if picture.format == "GIF":  # who looks for the second picture moves to it
+            picture = open_picture(data, "GIF")
+        return bool(getattr(picture, "is_animated", False))
+    except DECODING_FAULTS:
+        return False
 
 
 def _check_avif_size(request: Request) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mambair.images import metadata
 from mambair.images.chatter import pillow_settings
-from mambair.images.opened import Channels, OpenedFile, Request
+from mambair.images.opened import SEVERAL, Channels, OpenedFile, Request
 from mambair.images.pillow_files import PARTIAL, channels_of, high_bytes, open_picture
 from mambair.images.reasons import DECODING_FAULTS, DisagreementError, TruncatedError
 
@@ -141,6 +141,10 @@ def _ordered(data: bytes, notes: list[str], *, keep_metadata: bool = True) -> tu
         is_pixels, is_critical = chunk.kind == b"IDAT", not chunk.kind[0] & 0x20
         if chunk.kind == b"tRNS":
             transparent = data[chunk.content]
+        elif chunk.kind == b"acTL" and data[chunk.content][:4] > b"\0\0\0\1":
+            notes.append(SEVERAL)
+            is_plain = False
+            continue
         elif chunk.kind in _ANIMATION or not (is_critical or keep_metadata):
             is_plain = False
             continue

@@ -185,9 +185,10 @@ def download(
             fruitless = 0 if partial.bytes - furthest >= web_connections.LEAST_BYTES else fruitless + 1
             furthest = max(furthest, partial.bytes)
             if fruitless >= attempts:
+                tries = f"{attempts} attempt{'s' * (attempts != 1)}"
                 raise DownloadError(
-                    f"{url}: {interruption}; gave up after {attempts} attempts. {partial.bytes} bytes are kept, and "
-                    "the same command goes on from there"
+                    f"{url}: {interruption}; gave up after {tries}. {partial.bytes} bytes are kept, "
+                    "and the same command goes on from there"
                 ) from None
             seconds = min(pause * 2**fruitless, _LONGEST_PAUSE)
             logger.info("%s: %s; trying again in %.0f s", url, printable(str(interruption)), seconds)

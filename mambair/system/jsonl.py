@@ -61,6 +61,7 @@ class JsonLines:
     def __init__(self, path: Path, *, within: Path | None = None) -> None:
         self.path, self._within = path, within
         self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None  # of the file that was read to ``_read_to``
         self._read_to = 0
         self._lock = threading.Lock()
 
@@ -113,7 +114,7 @@ class JsonLines:
                 raise failure from error
 
     def close(self) -> None:
-        """Close the file, until the next call."""
+        """Close the file, until the next call; what was read is not given again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -121,8 +122,9 @@ class JsonLines:
     def _opened(self, *, make: bool) -> bool:
         if self._descriptor is not None and os.fstat(self._descriptor).st_nlink:
             return True
-        self.close()
-        self._read_to = 0
+        if self._descriptor is not None:  # the file was removed
+            self.close()
+            self._identity = None
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if make else 0)
         try:
             with open_folder(self.path.parent, within=self._within, make=make) as folder:
@@ -131,6 +133,9 @@ class JsonLines:
             if make:
                 raise
             return False
+        status = os.fstat(self._descriptor)
+        if self._identity != (status.st_dev, status.st_ino) or status.st_size < self._read_to:
+            self._identity, self._read_to = (status.st_dev, status.st_ino), 0
         return True
 
 

@@ -67,3 +67,9 @@ def test_starts_from_a_classifier():
     assert torch.equal(net.layers[2].mixer.x_proj.weight, weights["layers.2.mixer.x_proj.weight"])
     with pytest.raises(ValueError, match=r"layers\.4\.mixer\.A_log .*none"):
         VimSR(**{**TINY, "depth": 5}).load_classifier_weights(weights)
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+def test_a_network_has_a_block(depth):
+    with pytest.raises(ValueError, match=f"depth must be at least 1, got {depth}"):
+        VimSR(**{**TINY, "depth": depth})

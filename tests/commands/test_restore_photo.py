@@ -109,7 +109,7 @@ def test_a_network_for_photographs_is_a_file_and_a_row(
     assert restore.main(["clean.jpg", "--task", "photo", "--overwrite"]) == 0
 
 
-def test_a_folder_by_look(here: Path) -> None:
+def test_a_folder_by_look(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "broken.png").write_bytes(b"no image")
     assert restore.main(["-i", ".", "-o", "out", "--task", "auto", "--format", "same"]) == 1
     results = {"clean.jpg", "noisy.png", "web.jpg"}
@@ -122,6 +122,12 @@ def test_a_folder_by_look(here: Path) -> None:
     before = (here / "out" / "manifest.jsonl").read_text()
     assert restore.main(["-i", ".", "-o", "out", "--task", "auto", "--format", "same"]) == 0
     assert (here / "out" / "manifest.jsonl").read_text() == before
+    shown = capsys.readouterr()
+    assert "2 were there already" in shown.out and "1 were there already" in shown.out
+    assert "other processes" not in shown.out
+    assert restore.main(["-i", ".", "-o", "out", "--task", "auto", "--format", "same", "--overwrite"]) == 0
+    records = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(each["output"] for each in records[-3:]) == sorted(results)
 
 
 def test_what_cannot_be_looked_at_fails_when_it_is_restored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +135,25 @@ def test_what_cannot_be_looked_at_fails_when_it_is_restored(here: Path, capsys: 
     shown = capsys.readouterr().err
     assert "clean.jpg: cannot be looked at" in shown and "more than the limit of 100" in shown
     assert not (here / "clean_x2.jpg").exists()
+
+
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_metadata_without_room_and_further_pictures_are_told(
+    has_manifest: bool, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (50, 90)]
+    pictures[0].save("a.tif", save_all=True, append_images=pictures[1:], tiffinfo={700: b"<x/>".ljust(70_000)})
+    notes = [
+        "it holds several pictures, of which the first was read",
+        "XMP of 70000 bytes was dropped: JPEG has less room",
+    ]
+    assert restore.main(["a.tif", "-o", *(["out", "--format", "jpg"] if has_manifest else ["out.jpg"])]) == 0
+    shown = capsys.readouterr().err
+    if has_manifest:
+        assert json.loads((here / "out" / "manifest.jsonl").read_text())["notes"] == notes
+        assert not any(note in shown for note in notes)
+    else:
+        assert all(f"a.tif: {note}\n" in shown for note in notes)
 
 
 def test_a_result_that_is_there_is_not_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,11 @@ def psd(channels: int, depth: int, mode: int = 3) -> bytes:
     [
         ("a.tga", ("L", "RGB", "RGBA"), "TGA", {}),
         ("rle.tga", ("L", "RGB", "RGBA"), "TGA", {"compression": "tga_rle"}),
+        ("a.vda", ("L", "RGB", "RGBA"), "TGA", {}),
+        ("a.pcx", ("L", "RGB"), "PCX", {}),
+        ("a.apng", ("L", "RGB", "RGBA"), "PNG", {}),
+        ("a.jpx", ("L", "RGB", "RGBA"), "JPEG2000", {}),
+        ("a.j2c", ("L", "RGB", "RGBA"), "JPEG2000", {}),
         ("a.jp2", ("L", "RGB", "RGBA"), "JPEG2000", {}),
         ("a.j2k", ("L", "RGB", "RGBA"), "JPEG2000", {}),
         ("a.qoi", ("RGB", "RGBA"), "QOI", {}),
@@ -226,6 +231,21 @@ NAMED = {
     "BMP of 2 bits": (bmp(2, (0, 0, 0), np.zeros((1, 0)), compression=0), "kind: BMP of 2 bits per pixel"),
     "BMP of 64 bits": (bmp(64, (0, 0, 0), np.zeros((1, 1)), compression=0), "kind: BMP of 64 bits per pixel"),
     "lossless JPEG": (b"\xff\xd8\xff\xf7" + bytes(40), "is JPEG-LS, which is not supported"),
+    "FITS": (b"SIMPLE  =                    T" + bytes(60), "is FITS, which is not supported"),
+    "SGI": (b"\x01\xda\0\x01" + bytes(60), "is SGI, which is not supported"),
+    "Sun raster": (b"\x59\xa6\x6a\x95" + bytes(60), "is Sun raster, which is not supported"),
+    "X bitmap": (b"#define im_width 8\n#define im_height 8\n", "is X bitmap, which is not supported"),
+    "X pixmap": (b"/* XPM */\nstatic char *a[] = {", "is X pixmap, which is not supported"),
+    "IFUNC image": (b"Image type: L image\r\n", "is IFUNC image, which is not supported"),
+    "metafile": (b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(60), "is a Windows metafile, which is not supported"),
+    "DPX": (b"SDPX" + bytes(60), "is film scans (DPX), which is not supported"),
+    "KTX": (b"\xabKTX 20\xbb\r\n", "is textures (KTX), which is not supported"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n", "is HDF5, which is not supported"),
+    "AVI": (b"RIFF\0\0\0\0AVI LIST", "is not an image but a video"),
+    "Matroska": (b"\x1a\x45\xdf\xa3" + bytes(60), "is not an image but a video"),
+    "MPEG": (b"\0\0\1\xba" + bytes(60), "is not an image but a video"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(60), "is not an image but an archive"),
+    "tar": (b"a.png".ljust(257, b"\0") + b"ustar", "is not an image but an archive"),
     "cut JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF", "is truncated (Truncated File Read)"),
     "cut GIF": (b"GIF89a", "is damaged (its GIF header"),
 }
@@ -346,6 +366,34 @@ def test_files_that_are_passed_over(tmp_path: Path) -> None:
         "5 files passed over, by ending: 2 .exr (OpenEXR, not supported), 1 without an ending, "
         "1 .nef (raw data of a camera, not supported), 1 .txt"
     )
+
+
+SEVERAL: dict[str, tuple[str, dict[str, object]]] = {
+    "a.gif": ("P", {}),
+    "a.webp": ("RGB", {}),
+    "a.avif": ("RGB", {}),
+    "a.png": ("RGB", {}),
+    "a.tif": ("RGB", {}),
+    "wide.tif": ("I;16", {}),
+    "a.mpo": ("RGB", {"format": "MPO"}),
+    "a.heic": ("RGB", {}),
+}
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_of_several_pictures_the_first_is_read_and_it_is_noted(tmp_path: Path, name: str, number: int) -> None:
+    mode, how = SEVERAL[name]
+    if name.endswith("heic"):
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    ramps = [np.full((16, 24), 60 * each, np.uint16) for each in range(number)]
+    pictures = [Image.fromarray(ramp) if mode == "I;16" else Image.fromarray(ramp.astype(np.uint8)) for ramp in ramps]
+    first, *others = [each if mode == "I;16" else each.convert(mode) for each in pictures]
+    first.save(tmp_path / name, save_all=True, append_images=others, **how)
+    image = read_image(tmp_path / name)
+    assert image.pixels.max() <= 2  # codecs that lose something
+    note = "it holds several pictures, of which the first was read"
+    assert image.notes == ((note,) if number > 1 else ())
 
 
 def test_every_ending_has_a_decoder() -> None:

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from mambair.images import stream_writers
-from mambair.images.files import DecodedImage, ImageFileError, ImageSpec, open_strips, read_image
+from mambair.images import encode, stream_writers
+from mambair.images.files import (
+    DecodedImage,
+    ImageFileError,
+    ImageSpec,
+    check_writable,
+    open_strips,
+    read_image,
+    write_image,
+)
 from mambair.images.stream_writers import spec_of
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -92,7 +100,10 @@ def test_nothing_is_left_of_a_file_that_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("suffix", "limit"), [(".webp", 16383), (".jpg", 65535)])
+LIMITS = {".webp": 16383, ".jpg": 65500, ".avif": 32768}
+
+
+@pytest.mark.parametrize(("suffix", "limit"), LIMITS.items())
 def test_too_large_for_the_format_is_said_before_anything_is_done(tmp_path: Path, suffix: str, limit: int) -> None:
     expected = f"holds at most {limit} pixels a side, not {limit + 1} x 2; use PNG or TIFF"
     with (
@@ -100,4 +111,39 @@ def test_too_large_for_the_format_is_said_before_anything_is_done(tmp_path: Path
         open_strips(tmp_path / f"a{suffix}", ImageSpec(2, limit + 1, "RGB", "uint8")),
     ):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, -1), (-1, 1)])
+@pytest.mark.parametrize(("suffix", "limit"), LIMITS.items())
+def test_the_largest_that_a_format_holds_can_be_read_back(
+    tmp_path: Path, suffix: str, limit: int, shape: tuple[int, int]
+) -> None:
+    write_image(tmp_path / f"a{suffix}", DecodedImage(np.full(limit * 3, 9, np.uint8).reshape(*shape, 3)))
+    assert read_image(tmp_path / f"a{suffix}").pixels.size == 3 * limit
+
+
+def test_an_avif_of_too_many_pixels(tmp_path: Path) -> None:
+    expected = "AVIF holds at most 268435456 pixels, not 16385 x 16384; use PNG or TIFF"
+    with pytest.raises(ImageFileError, match=expected):
+        check_writable(tmp_path / "a.avif", ImageSpec(16384, 16385, "RGB", "uint8"))
+
+
+@pytest.mark.parametrize(("name", "most"), [("exif", 65527), ("xmp", 65504)])
+def test_metadata_that_is_too_large_for_a_jpeg(tmp_path: Path, name: str, most: int) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    content = b"MM\0*\0\0\0\x08\0\0" if name == "exif" else b"<x/>"  # no tags
+    largest = content.ljust(most)
+    write_image(tmp_path / "a.jpg", DecodedImage(pixels, **{name: largest}))
+    assert largest in (tmp_path / "a.jpg").read_bytes()
+    expected = f"JPEG holds at most {most} bytes of {name.upper()}, not {most + 1}; use PNG or TIFF"
+    with pytest.raises(ImageFileError, match=expected):
+        write_image(tmp_path / "b.jpg", DecodedImage(pixels, **{name: largest + b" "}))
+    assert not (tmp_path / "b.jpg").exists()
+
+
+def test_an_encoder_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encode.LARGEST_SIDE, "JPEG", 70000)
+    with pytest.raises(ImageFileError, match="JPEG cannot be written: broken data stream when writing image file"):
+        write_image(tmp_path / "a.jpg", DecodedImage(np.zeros((1, 65501, 3), np.uint8)))
     assert list(tmp_path.iterdir()) == []

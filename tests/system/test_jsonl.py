@@ -78,6 +78,19 @@ def test_a_file_that_was_removed_is_made_anew(tmp_path: Path) -> None:
     assert lines.new() == [{"b": 2}] and (tmp_path / "lines").read_text() == '{"b": 2}\n'
 
 
+def test_what_was_read_before_closing_is_not_given_again(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "lines")
+    lines.append({"a": 1})
+    assert lines.new() == [{"a": 1}]
+    lines.close()
+    assert lines.new() == []
+    JsonLines(tmp_path / "lines").append({"b": 2})
+    assert lines.new() == [{"b": 2}]
+    lines.close()
+    (tmp_path / "lines").write_bytes(b'{"c": 3}\n')  # shorter than before
+    assert lines.new() == [{"c": 3}]
+
+
 def test_threads_and_objects_append_side_by_side(tmp_path: Path) -> None:
     shared = JsonLines(tmp_path / "lines")
 
