@@ -108,11 +108,14 @@ def run(opt: dict[str, Any]) -> Run:
     A set or an image that cannot be read or measured does not keep the others from being done.
 
     Raises:
+        SettingError: the images of a set do not suit the network or the metrics; nothing was measured.
         ValueError, OSError: the network cannot be built, or its weights do not fit or cannot be read.
     """
+    from mambair.data import build_dataset
     from mambair.evaluation.candidates import input_of
     from mambair.evaluation.results import Run
     from mambair.evaluation.score_cache import NAME, ScoreCache
+    from mambair.evaluation.trial import MEASURED, channels_taken, try_set
     from mambair.options.errors import made_of
     from mambair.system.download import download_bar
     from mambair.weights.fetch import locate
@@ -122,30 +125,35 @@ def run(opt: dict[str, Any]) -> Run:
         with made_of("path", "pretrain_network_g"):
             opt["path"]["pretrain_network_g"] = str(locate(opt["path"]["pretrain_network_g"], progress=download_bar))
     candidate = build_candidate(opt)
-    tests = [options for label, options in opt["datasets"].items() if label.startswith("test")]
-    baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests}
+    tests = {label: options for label, options in opt["datasets"].items() if label.startswith("test")}
+    baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests.values()}
     by_name = {each.name: each for each in baselines.values()}
     folder = Path(opt["path"]["results_root"])
     measured = Run(opt["name"], [*by_name.values(), candidate], folder, conditions(opt))
-    cache = ScoreCache(folder / NAME)
-    for options in tests:
-        name = options["name"]
+    datasets: dict[str, Any] = {}
+    for label, options in tests.items():
         try:
-            measured.sets.append(measure_set(candidate, baselines[name], opt, options, cache))
+            datasets[label] = build_dataset(options)
         except (ValueError, OSError) as error:
-            measured.missing[name] = f"{name}: {error}"
+            measured.missing[options["name"]] = f"{options['name']}: {error}"
+        else:
+            try_set(label, datasets[label], opt, channels_taken(opt, candidate.in_chans), MEASURED)
+    cache = ScoreCache(folder / NAME)
+    for label, dataset in datasets.items():
+        baseline = baselines[tests[label]["name"]]
+        measured.sets.append(measure_set(candidate, baseline, opt, dataset, tests[label], cache))
     return measured
 
 
 def measure_set(
-    candidate: Candidate, baseline: Candidate, opt: dict[str, Any], dataset_opt: dict[str, Any], cache: ScoreCache
+    candidate: Candidate,
+    baseline: Candidate,
+    opt: dict[str, Any],
+    dataset: Any,
+    dataset_opt: dict[str, Any],
+    cache: ScoreCache,
 ) -> SetResult:
-    """One test set: its metrics, and the restored images in ``visualization/<set>`` where ``val.save_img`` says so.
-
-    Raises:
-        ValueError, OSError: the data set cannot be opened.
-    """
-    from mambair.data import build_dataset
+    """One test set: its metrics, and the restored images in ``visualization/<set>`` where ``val.save_img`` says so."""
     from mambair.evaluation.evaluate import Storage, measure
     from mambair.evaluation.results import SetResult, metrics_for
 
@@ -156,7 +164,6 @@ def measure_set(
         is_saved = val.get("save_img") and restored_by == candidate.name
         return f"{pictures}/{name}/{image}_{val.get('suffix') or opt['name']}.png" if is_saved else None
 
-    dataset = build_dataset(dataset_opt)
     metrics = metrics_for(dataset, dataset_opt.get("metrics") or val.get("metrics") or {})
     result = SetResult(name, dataset, metrics, opt["scale"], describe_inputs(dataset_opt))
     candidates = [baseline, candidate] if metrics else [candidate]

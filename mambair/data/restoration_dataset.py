@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -50,13 +51,13 @@ class RestorationDataset(Dataset[Sample]):
     def check(cls, opt: dict[str, Any]) -> list[str]:
         """Faults of the options and the folders they name, as ``key: what is wrong``; empty if there are none.
 
-        Cheap: folders are listed, the headers of a few images are read, and no pixel is decoded.
+        Cheap: folders are listed, headers are read, in training those of a few images, and no pixel is decoded.
         """
         try:
             dataset = cls(opt)
         except DatasetError as error:
             return error.faults
-        step = max(1, len(dataset) // HEADERS_CHECKED)
+        step = max(1, len(dataset) // HEADERS_CHECKED) if dataset.options.is_train else 1
         try:
             faults = [dataset._fault_of_sizes(index) for index in range(0, len(dataset), step)]
         finally:
@@ -65,6 +66,14 @@ class RestorationDataset(Dataset[Sample]):
         if dataset.options.is_train and dataset.options.skip_unreadable and None in faults:
             return []
         return [fault for fault in faults if fault][:1]
+
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """{number: (height, width)} of the ground truth, by the headers; without images that cannot be read."""
+        source, found = self._source("dataroot_gt"), {}
+        for index, path in enumerate(self.gt_paths):
+            with contextlib.suppress(ImageFileError):
+                found[index] = source.read(path).size()
+        return found
 
     def _fault_of_sizes(self, index: int) -> str | None:
         """What is wrong with the sizes of image ``index``, judged by the headers; subclasses extend it."""

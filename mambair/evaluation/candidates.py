@@ -54,6 +54,7 @@ class Candidate:
         name: in the tables.
         identity: changes whenever results may; None: results are never taken from the score cache.
         parameters: of the network, None where there is none.
+        in_chans: channels of the images it takes, None where it does not say.
         levels: that it can be measured at; None for all.
         published_network: name of the published network it is, if so.
         is_prepared: whether `prepare` was called.
@@ -62,6 +63,7 @@ class Candidate:
     name: str
     identity: str | None = None
     parameters: int | None = None
+    in_chans: int | None = None
     levels: tuple[int, ...] | None = None
     published_network: str | None = None
     is_prepared = False
@@ -93,7 +95,7 @@ class FunctionCandidate(Candidate):
     ) -> None:
         self.name, self.identity, self._restore = name, identity, restore
         if net is not None:
-            self.parameters = count_parameters(net)
+            self.parameters, self.in_chans = count_parameters(net), getattr(net, "in_chans", None)
             self.published_network = family_with(self.parameters)
 
     def prepare(self, lq: Tensor) -> None:
@@ -142,7 +144,7 @@ class NetworkCandidate(Candidate):
             self_ensemble=self_ensemble,
         )
         self.upscale: int = self._restorer.scale
-        self.parameters = count_parameters(self._restorer.net)
+        self.parameters, self.in_chans = count_parameters(self._restorer.net), self._restorer.in_chans
         self.published_network = family_with(self.parameters)
         weights = hashlib.sha256(path.read_bytes()).hexdigest()
         settings = (param_key, tile, self._restorer.overlap, str(dtype), self_ensemble, self._restorer.device.type)
@@ -154,15 +156,14 @@ class NetworkCandidate(Candidate):
         Raises:
             MethodError: the network does not fit the suite.
         """
-        channels = self._restorer.in_chans
         if suite.has_ground_truth and (self.upscale == 1) == (suite.task == "sr"):
             expected = "networks that enlarge" if suite.task == "sr" else "networks that keep the size"
             raise MethodError(
                 f"{self._path}: {suite.name} is for {expected}, and this one has a factor of {self.upscale}"
             )
-        if channels != suite.channels:
+        if self.in_chans != suite.channels:
             raise MethodError(
-                f"{self._path}: {suite.name} has images of {suite.channels} channels, the network {channels}"
+                f"{self._path}: {suite.name} has images of {suite.channels} channels, the network {self.in_chans}"
             )
         self.levels = (self.upscale,) if suite.is_scaled else None
 

@@ -6,25 +6,20 @@ import contextlib
 import copy
 import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from mambair.data.loader import build_test_loader
-from mambair.data.restoration_dataset import to_pixels
-from mambair.evaluation.results import metrics_for
-from mambair.images.decoded_image import ImageFileError
-from mambair.metrics import calculate_metric, needs_reference
+from mambair.evaluation.trial import MEASURED, channels_taken, require_channels, require_images, try_set
 from mambair.models import build_model
 from mambair.models.nonfinite_guard import TrainingDiverged
 from mambair.models.restoration_model import RestorationModel
 from mambair.options.errors import SettingError, made_of
 from mambair.training.weights_check import UNCHANGED, weight_sums
 
-CHANNEL_KEYS = ("in_chans", "num_in_ch", "inp_channels")  # as networks of ours and of basicsr call it
+TRAINED = ("lq", "gt")  # what our models read of a batch
 
 
 class FirstImage:
@@ -46,8 +41,8 @@ class FirstImage:
 def rehearse(opt: Mapping[str, Any], batch: Any, loaders: Sequence[Any]) -> None:
     """Refuse options whose parts do not work together, by a model that is thrown away.
 
-    Our model takes a step with one image of the batch; a model of BasicSR with all of them, and validates one image of
-    each set.
+    Our model takes a step with one image of the batch and restores that; a model of BasicSR takes all of them, and
+    validates one image of each set.
 
     Args:
         opt: checked options; not changed.
@@ -60,10 +55,18 @@ def rehearse(opt: Mapping[str, Any], batch: Any, loaders: Sequence[Any]) -> None
     opt = _alone(opt)
     with _quiet():
         model = build_model(copy.deepcopy(opt))
-        channels = _channels(batch, "train", opt, model)
+        is_ours = isinstance(model, RestorationModel)
+        require_images(batch, "train", opt, TRAINED if is_ours else (), 4)
+        taken = channels_taken(opt, getattr(getattr(model, "net_g", None), "in_chans", None))
+        channels = require_channels(batch, "train", opt, taken)
         _try_step(batch, opt, model)
+        if is_ours:
+            _try_restoring(model)
         for label, loader in zip(_validation_labels(opt), loaders, strict=True):
-            _try_validation(label, loader.dataset, opt, model, channels)
+            try_set(label, loader.dataset, opt, taken or channels, MEASURED if is_ours else ())
+            if not is_ours:
+                with made_of("datasets", label):
+                    model.validation(build_test_loader(FirstImage(loader.dataset)), 1, None, False)
 
 
 def _validation_labels(opt: Mapping[str, Any]) -> list[str]:
@@ -90,26 +93,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _channels(item: Any, label: str, opt: Mapping[str, Any], model: Any, expected: int | None = None) -> int | None:
-    """Check that a sample or batch has what the model reads, and images of its channels; returns their number."""
-    key, kind = ("datasets", label), opt["datasets"][label]["type"]
-    needed = ("lq", "gt") if label == "train" else ("lq",)
-    if isinstance(model, RestorationModel) and any(name not in item for name in needed):
-        text = f"{kind} gives {', '.join(item)}; {opt['model_type']} reads {' and '.join(needed)}"
-        raise SettingError(key, text)
-    lq = item.get("lq")
-    if not isinstance(lq, Tensor):
-        return None
-    written = [opt["network_g"][name] for name in CHANNEL_KEYS if name in opt["network_g"]]
-    expected = getattr(getattr(model, "net_g", None), "in_chans", written[0] if written else expected)
-    channels = lq.shape[-3]
-    if expected not in (None, channels):
-        name = opt["network_g"]["type"]
-        key = (*key, "color") if "color" in opt["datasets"][label] else key
-        raise SettingError(key, f"found images of {channels} channel(s); {expected}, as {name} takes, is right")
-    return channels
-
-
 def _try_step(batch: Any, opt: Mapping[str, Any], model: Any) -> None:
     kind = opt["datasets"]["train"]["type"]
     with made_of("model_type"):
@@ -134,7 +117,7 @@ def _try_step(batch: Any, opt: Mapping[str, Any], model: Any) -> None:
         raise SettingError(("train",), f"the first step {UNCHANGED}")
     is_finite = not skipped and all(map(math.isfinite, after))
     if not is_finite and opt["train"].get("amp") != "fp16" and _is_finite(batch):
-        text = "the loss or its gradient is not finite in the first step, on images that are"
+        text = "the loss or its gradient is not finite in the first step, although the images are"
         raise SettingError(("network_g",), text)
     output, gt = getattr(model, "output", None), getattr(model, "gt", None)
     if isinstance(output, Tensor) and isinstance(gt, Tensor) and output.shape != gt.shape:
@@ -150,38 +133,10 @@ def _first(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value[:1] if isinstance(value, Tensor | list) else value for key, value in batch.items()}
 
 
-def _try_validation(label: str, dataset: Any, opt: Mapping[str, Any], model: Any, channels: int | None) -> None:
-    key = ("datasets", label)
-    if len(dataset) == 0:
-        raise SettingError(key, "there is no image in it")
-    try:
-        with made_of(*key):
-            item = dataset[0]
-    except SettingError as error:
-        if isinstance(error.__cause__, ImageFileError):  # the validation reports it and measures the others
-            return
-        raise
-    _channels(item, label, opt, model, channels)
-    own = opt["datasets"][label].get("metrics")
-    metrics, place = (own, (*key, "metrics")) if own else (opt["val"].get("metrics") or {}, ("val", "metrics"))
-    metrics = metrics_for(dataset, metrics)
-    if "gt" not in item and any(map(needs_reference, metrics.values())):
-        raise SettingError(key, f"{opt['datasets'][label]['type']} gives no gt, which the metrics need")
-    scale = 1 if "gt" in item else opt["scale"]
-    image = item.get("gt", item["lq"])
-    if metrics and image.dim() == 3:
-        _try_metrics(to_pixels(image)[:, :, ::-1].repeat(scale, 0).repeat(scale, 1), metrics, place)
-    if not isinstance(model, RestorationModel):
-        with made_of(*key):
-            model.validation(build_test_loader(FirstImage(dataset)), 1, None, False)
-
-
-def _try_metrics(image: np.ndarray, metrics: Mapping[str, Any], place: tuple[str, ...]) -> None:
-    """Measure the ground truth of the first image against itself."""
-    for name, options in metrics.items():
-        with made_of(*place, name), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of means of nothing, which are NaN
-            value = calculate_metric(image, image, options)
-        if math.isnan(value):
-            size = f"{image.shape[0]} x {image.shape[1]}"
-            raise SettingError((*place, name), f"{options['type']} gives NaN on the first image, of {size} pixels")
+def _try_restoring(model: RestorationModel) -> None:
+    """Restore the image of the step, as validations do."""
+    with made_of("network_g"):
+        model.test()
+    if bool(model.lq.isfinite().all()) and not bool(model.output.isfinite().all()):
+        text = "after one step the output is not finite; lower train.optim_g.lr, or set train.grad_clip"
+        raise SettingError(("train",), text)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mambair.models.nonfinite_guard import TrainingDiverged
 
@@ -39,12 +40,29 @@ def require_progress(model: Any, before: list[float], steps: int) -> None:
         before: `weight_sums` of the model before the steps.
 
     Raises:
-        TrainingDiverged: no sum has changed, one is not finite, or more than half of the steps were the last, skipped.
+        TrainingDiverged: no sum has changed, one is not finite, more than half of the steps were the last, skipped, or
+            the network gives values that are not finite for the last image.
     """
     after = weight_sums(model)
     require_finite(after)
     skipped = getattr(getattr(model, "guard", None), "in_a_row", 0)
     if 2 * skipped > steps:
         raise TrainingDiverged(f"the last {skipped} of {steps} steps were skipped; see the warnings above")
+    _require_finite_output(model)
     if before and before == after:
         raise TrainingDiverged(f"the training {UNCHANGED}")
+
+
+def _require_finite_output(model: Any) -> None:
+    """Restore the first image of the last batch, as validations do."""
+    fed = getattr(model, "lq", None)
+    if not isinstance(fed, Tensor) or not bool(fed[:1].isfinite().all()):
+        return
+    model.lq = fed[:1]
+    model.test()
+    model.lq = fed
+    if not bool(model.output.isfinite().all()):
+        raise TrainingDiverged(
+            "the output of the trained network is not finite; lower the learning rate, set train: grad_clip, and go on "
+            "from an earlier checkpoint"
+        )

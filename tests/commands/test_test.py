@@ -23,7 +23,7 @@ from mambair.evaluation.candidates import FunctionCandidate
 from mambair.evaluation.evaluate import measure
 from mambair.evaluation.results import SetResult
 from mambair.inference.tiling import tile_spans
-from mambair.registry import basicsr_installed
+from mambair.registry import METRIC_REGISTRY, basicsr_installed
 from mambair.test import main
 from mambair.weights.checkpoint import write_checkpoint
 
@@ -255,19 +255,78 @@ def test_no_option_file_ends_with_two(capsys: pytest.CaptureFixture) -> None:
     assert "-opt" in capsys.readouterr().err
 
 
+def calculate_but_wide(img: np.ndarray, img2: np.ndarray) -> float:
+    """A metric that fails on one image."""
+    if img.shape[1] == 46:
+        raise ZeroDivisionError("one of them")
+    return 1.0
+
+
 def test_an_image_that_cannot_be_measured_is_named_and_the_others_are_done(
     run_test: Callable[..., int], options: dict[str, Any], material: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tiny = tmp_path / "tiny images"
-    tiny.mkdir()
-    Image.open(material / "one" / "a.png").crop((0, 0, 12, 12)).save(tiny / "small.png")
-    options["datasets"]["test_1"]["dataroot_gt"] = str(tiny)
-    assert run_test() == 1
-    assert set(means(tmp_path)["One"]) == {"psnr"} and set(means(tmp_path)["Two"]) == {"psnr", "ssim"}
-    reason = "small: img: must keep at least 11x11 pixels after cropping, found 12x12 with crop_border 2"
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, size in (("a", (32, 32)), ("b", (46, 46)), ("c", (64, 64))):
+        Image.open(material / "one" / "a.png").resize(size).save(images / f"{name}.png")
+    options["datasets"]["test_1"]["dataroot_gt"] = str(images)
+    options["val"]["metrics"] = {"psnr": METRICS["psnr"], "own": {"type": "calculate_but_wide", "better": "higher"}}
+    METRIC_REGISTRY.register(calculate_but_wide)
+    try:
+        assert run_test() == 1
+    finally:
+        del METRIC_REGISTRY._entries["calculate_but_wide"]
+    assert set(means(tmp_path)["One"]) == {"psnr", "own"} and set(means(tmp_path)["Two"]) == {"psnr", "own"}
     told = capsys.readouterr().err
     for method in ("bicubic", "tiny"):
-        assert f"not measured: One, {method}: ssim failed on 1 of 1 images; {reason}" in told
+        assert f"not measured: One, {method}: own failed on 1 of 3 images; b: one of them" in told
+
+
+UNSUITED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "grey images for a colour network": (
+        {"color": "gray"},
+        {},
+        "datasets.test_2.color: found images of 1 channel(s); 3, as MambaIR takes, is right",
+    ),
+    "grey images for a colour network that the weights tell": (
+        {"color": "gray"},
+        {"network_g": None},
+        "datasets.test_2.color: found images of 1 channel(s); 3, as the network takes, is right",
+    ),
+    "a border of more than half the narrowest image": (
+        {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 12}}},
+        {},
+        "datasets.test_2.metrics.psnr: d.png: img: must keep at least 1x1 pixels after cropping, found 40x24 with "
+        "crop_border 12",
+    ),
+    "too few pixels for SSIM": (
+        {"metrics": {"ssim": {"type": "calculate_ssim", "crop_border": 7}}},
+        {},
+        "datasets.test_2.metrics.ssim: d.png: img: must keep at least 11x11 pixels after cropping, found 40x24 with "
+        "crop_border 7",
+    ),
+}
+
+
+@pytest.mark.parametrize(("of_set", "of_file", "message"), UNSUITED.values(), ids=UNSUITED.keys())
+def test_sets_that_do_not_suit_are_refused_before_anything_is_measured(
+    run_test: Callable[..., int],
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    of_set: dict[str, Any],
+    of_file: dict[str, Any],
+    message: str,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(MambaIR, "forward", lambda net, x: asked.append(1))
+    options["datasets"]["test_2"] |= of_set
+    options |= of_file
+    assert run_test() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tiny.yml:") and line.endswith(f": {message}")
+    assert not asked and not (tmp_path / "results").exists()
 
 
 def test_a_set_that_is_gone_is_named_and_the_others_are_done(

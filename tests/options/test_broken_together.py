@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mambair.archs import build
@@ -73,6 +75,11 @@ def own_parts() -> Iterator[None]:
 @pytest.fixture
 def tried(workspace: Path, capsys: pytest.CaptureFixture[str], own_parts: None) -> Refused:
     """Train with a broken file, and check it: exit code 2 and one message, nothing written; returns the message."""
+    for folder, last in (("sizes", "low"), ("torn", "torn")):
+        (workspace / folder).mkdir()
+        for name, height in (*((str(number), 40) for number in range(20)), (last, 8)):
+            Image.fromarray(np.zeros((height, 40, 3), np.uint8)).save(workspace / folder / f"{name}.png")
+    (workspace / "torn" / "torn.png").write_bytes(b"no picture")
     torch.manual_seed(1)
     weights = build("MambaIR", ARGUMENTS).state_dict()
     torch.save({"params": weights}, workspace / "fits.pth")
@@ -125,7 +132,7 @@ BROKEN: dict[str, tuple[Changes, str]] = {
     ),
     "a network that divides by zero": (
         [("embed_dim: 8", "embed_dim: 8\n  img_range: 0.")],
-        "15: network_g: the loss or its gradient is not finite in the first step, on images that are",
+        "15: network_g: the loss or its gradient is not finite in the first step, although the images are",
     ),
     "a folder below a file": (
         [("pretrain_network_g: ~", "experiments_root: gt/a.png/run")],
@@ -138,6 +145,15 @@ BROKEN: dict[str, tuple[Changes, str]] = {
     "steps that change nothing": (
         [("total_iter: 10", "total_iter: 10\n  grad_clip: 1e-300")],
         "25: train: the first step changed no weight: the learning rate or train.grad_clip is too small for them",
+    ),
+    "a rate that overflows at once": (
+        [("lr: 1e-4", "lr: 1e+30")],
+        "25: train: after one step the output is not finite; lower train.optim_g.lr, or set train.grad_clip",
+    ),
+    "a loss of many numbers": (
+        [("type: L1Loss", "type: L1Loss\n    reduction: none")],
+        "34: train.pixel_opt: the first training step fails: L1Loss gives a tensor [1, 3, 16, 16]; a tensor of no "
+        "dimensions with a gradient is right",
     ),
     "weights that are an empty file": (
         [("pretrain_network_g: ~", "pretrain_network_g: weights.pth")],
@@ -165,15 +181,26 @@ BROKEN: dict[str, tuple[Changes, str]] = {
     ),
     "a border of more than half an image": (
         [("crop_border: 4", "crop_border: 8")],
-        "39: val.metrics.psnr: img: must keep at least 1x1 pixels after cropping, found 16x16 with crop_border 8",
+        "39: val.metrics.psnr: a.png: img: must keep at least 1x1 pixels after cropping, found 16x16 with "
+        "crop_border 8",
     ),
     "too few pixels for SSIM": (
         [("type: calculate_psnr", "type: calculate_ssim")],
-        "39: val.metrics.psnr: img: must keep at least 11x11 pixels after cropping, found 16x16 with crop_border 4",
+        "39: val.metrics.psnr: a.png: img: must keep at least 11x11 pixels after cropping, found 16x16 with "
+        "crop_border 4",
+    ),
+    "a border too large for one of many images": (
+        [("type: BicubicDataset\n    dataroot_gt: gt", "type: BicubicDataset\n    dataroot_gt: sizes")],
+        "39: val.metrics.psnr: low.png: img: must keep at least 1x1 pixels after cropping, found 8x40 with "
+        "crop_border 4",
+    ),
+    "a set of which one of many files is no image": (
+        [("type: BicubicDataset\n    dataroot_gt: gt", "type: BicubicDataset\n    dataroot_gt: torn")],
+        "14: datasets.val.dataroot_gt: ",
     ),
     "a metric of the data set that is no number": (
         [("type: BicubicDataset", "type: BicubicDataset\n    metrics: {none: {type: calculate_nothing}}")],
-        "14: datasets.val.metrics.none: calculate_nothing gives NaN on the first image, of 16 x 16 pixels",
+        "14: datasets.val.metrics.none: a.png: calculate_nothing gives NaN, of 16 x 16 pixels",
     ),
     "a state that is none": (
         [("pretrain_network_g: ~", "resume_state: fits.pth")],
@@ -263,7 +290,7 @@ THEIRS: dict[str, tuple[Changes, str]] = {
     ),
     "their metric on nothing": (
         [("type: calculate_psnr\n      crop_border: 4", "type: basicsr/calculate_psnr\n      crop_border: 8")],
-        "39: val.metrics.psnr: basicsr/calculate_psnr gives NaN on the first image, of 16 x 16 pixels",
+        "39: val.metrics.psnr: a.png: basicsr/calculate_psnr gives NaN, of 16 x 16 pixels",
     ),
 }
 
