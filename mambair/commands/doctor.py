@@ -40,6 +40,8 @@ LIBRARIES = {
     "torchvision": "networks of other families: pip install 'mambair[spandrel]'",
     "lmdb": "training data in one file: pip install 'mambair[train]'",
     "tensorboard": "curves of a training: pip install 'mambair[train]'",
+    "wandb": "curves of a training: pip install 'mambair[wandb]'",
+    "pytorch-optimizer": "Adan, SOAP, schedule-free AdamW: pip install 'mambair[optimizers]'",
     "matplotlib": "curves in the training report: pip install 'mambair[train]'",
     "pillow-heif": "HEIC and HEIF: pip install 'mambair[heif]'",
     "pillow-jxl-plugin": "JPEG XL: pip install 'mambair[jxl]'",

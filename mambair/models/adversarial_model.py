@@ -61,15 +61,6 @@ class AdversarialModel(RestorationModel):
         self.generator_from = int(train_opt.get("net_d_init_iters", 0))
         self.penalty_weight = float(train_opt.get("r1_reg_weight", 0.0))
         self.penalty_every = int(train_opt.get("net_d_reg_every", 16))
-        self._synchronised_d: nn.parallel.DistributedDataParallel | None = None
-        if self.processes.distributed:
-            gpu = [self.processes.local_rank] if self.device.type == "cuda" else None
-            # the buffers of spectral normalisation follow from the weights; sending them between two forward passes
-            # would change what the first one's backward pass needs
-            self._synchronised_d = nn.parallel.DistributedDataParallel(
-                self.net_d, device_ids=gpu, broadcast_buffers=False
-            )
-        self.training_net_d: nn.Module = self._synchronised_d or self.net_d
 
     def _generator_steps(self, current_iter: int) -> bool:
         return current_iter > self.generator_from and current_iter % self.generator_every == 0
@@ -88,10 +79,26 @@ class AdversarialModel(RestorationModel):
                 self.output = self._autocast(self.training_net, lq)
         fake = self.output.detach().float()
         penalise = self.penalty_weight > 0 and current_iter % self.penalty_every == 0
-        with self._alone(self._synchronised_d, last):
-            judged = self._train_discriminator(real, fake)
-            judged |= self._penalise(real) if penalise else {}
+        judged = self._train_discriminator(real, fake)
+        judged |= self._penalise(real) if penalise else {}
         return losses | {name: value.detach() / self.accumulation for name, value in judged.items()}
+
+    def _step(self, current_iter: int) -> None:
+        self._average_gradients()
+        super()._step(current_iter)
+
+    def _average_gradients(self) -> None:
+        """Take the mean of the discriminator's gradients over the processes.
+
+        DistributedDataParallel waits for a gradient of every parameter in every backward pass, and the penalty's does
+        not reach the last biases.
+        """
+        gradients = [weight.grad for weight in self.net_d.parameters() if weight.grad is not None]
+        if not self.processes.distributed or not gradients:
+            return
+        means = self.processes.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, mean in zip(gradients, means.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     # -- the network's side ------------------------------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class AdversarialModel(RestorationModel):
         """Add the gradients of telling ``real`` from ``fake``, in two backward passes; returns losses and scores."""
         found: dict[str, Tensor] = {}
         for name, images, is_real in (("real", real, True), ("fake", fake, False)):
-            scores = self._scores(self.training_net_d, images)
+            scores = self._scores(self.net_d, images)
             found[f"l_d_{name}"] = self.gan_loss(scores, is_real, is_disc=True)
             found[f"out_d_{name}"] = scores.mean()
             self._backward(found[f"l_d_{name}"])
@@ -134,7 +141,7 @@ class AdversarialModel(RestorationModel):
     def _penalise(self, real: Tensor) -> dict[str, Tensor]:
         """Add the gradients of R1 regularisation, scaled up for the iterations between, as BasicSR's StyleGAN2 does."""
         images = real.detach().clone().requires_grad_(True)
-        penalty = gradient_penalty(self._scores(self.training_net_d, images), images)
+        penalty = gradient_penalty(self._scores(self.net_d, images), images)
         self._backward(self.penalty_weight / 2 * self.penalty_every * penalty)
         return {"l_d_r1": penalty}
 
@@ -162,11 +169,11 @@ class RelativisticModel(AdversarialModel):
         return (as_real + as_fake) / 2
 
     def _train_discriminator(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        judged_fake = self._scores(self.training_net_d, fake).detach()
-        judged_real = self._scores(self.training_net_d, real)
+        judged_fake = self._scores(self.net_d, fake).detach()
+        judged_real = self._scores(self.net_d, real)
         loss_real = self.gan_loss(judged_real - judged_fake.mean(), True, is_disc=True) / 2
         self._backward(loss_real)
-        judged_real, judged_fake = judged_real.detach(), self._scores(self.training_net_d, fake)
+        judged_real, judged_fake = judged_real.detach(), self._scores(self.net_d, fake)
         loss_fake = self.gan_loss(judged_fake - judged_real.mean(), False, is_disc=True) / 2
         self._backward(loss_fake)
         return {

@@ -1,13 +1,17 @@
-"""The exponential moving average of a network's weights, which is what validation and the saved ``params_ema`` use."""
+"""Averages of a network's weights, which are what validation and the saved ``params_ema`` use."""
 
 from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mambair.options.optimizer_library import AVERAGING
 
 logger = logging.getLogger(__name__)
 
@@ -58,3 +62,47 @@ class MovingAverage:
         step_towards(averages, [weight.detach() for weight in net.parameters()], None)
         for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):
             average.copy_(buffer)
+
+
+class ScheduleFreeAverage:
+    """A second copy of ``net`` with the averaged weights x of a schedule-free optimiser.
+
+    The optimiser trains at y = beta x + (1 - beta) z and keeps z. Its own switch between y and x rounds the weights
+    each time; a copy leaves them alone, so that neither validation nor a checkpoint changes the training.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self._optimizer = optimizer
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        """Take x of the optimiser after its step; parameters it does not train and buffers are copied as they are."""
+        averages = dict(zip(net.parameters(), self.net.parameters(), strict=True))
+        for weight, average in averages.items():
+            average.copy_(weight)
+        for group in self._optimizer.param_groups:
+            for weight in group["params"]:
+                if "z" in self._optimizer.state[weight]:
+                    z = self._optimizer.state[weight]["z"]
+                    averages[weight].lerp_(z, 1 - 1 / group["betas"][0])
+        for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):
+            average.copy_(buffer)
+
+
+def build_average(
+    train_opt: Mapping[str, Any], net: nn.Module, optimizer: torch.optim.Optimizer, *, is_random: bool
+) -> MovingAverage | ScheduleFreeAverage | None:
+    """The average that ``train`` asks for: by ``ema_decay``, or that of a schedule-free optimiser.
+
+    Args:
+        is_random: the network starts from random weights.
+    """
+    if train_opt["optim_g"]["type"] in AVERAGING:
+        return ScheduleFreeAverage(net, optimizer)
+    if not train_opt.get("ema_decay"):
+        return None
+    average = MovingAverage(net, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
+    if is_random:
+        average.warn_if_short(int(train_opt["total_iter"]))
+    return average

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mambair.models.muon import MuonWithAdamW, split_matrices
+from mambair.options.optimizer_library import LIBRARY, library_optimizer
 from mambair.registry import arguments_of
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -19,7 +20,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "SGD": torch.optim.SGD,
 }
 # Muon trains matrices, AdamW the rest: see muon.py
-NAMES = (*OPTIMIZERS, "Muon")
+NAMES = (*OPTIMIZERS, "Muon", *LIBRARY)
 STATE_SPACE_PARAMETERS = frozenset({"A_logs", "A_log", "Ds", "D"})
 
 
@@ -56,7 +57,7 @@ def parameter_groups(trained: Sequence[tuple[str, nn.Parameter]]) -> list[dict[s
 def build_optimizer(
     opt: Mapping[str, Any], net: nn.Module, rules: Sequence[Mapping[str, Any]] = ()
 ) -> torch.optim.Optimizer:
-    """Build Adam, AdamW, SGD or Muon over the trainable parameters of ``net``.
+    """Build an optimiser over the trainable parameters of ``net``.
 
     Adam keeps one group, as its L2 term is part of the published recipes' meaning; the others get the two groups of
     `parameter_groups`.
@@ -68,13 +69,14 @@ def build_optimizer(
 
     Raises:
         OptimizerError: an unknown type, an argument it does not have, nothing to train, or a rule for no parameter.
+        MissingLibraryError: an optimiser of pytorch-optimizer, which is not installed.
     """
     name = opt.get("type")
     if name not in NAMES:
         raise OptimizerError(f"optimiser type must be one of {', '.join(NAMES)}, found {name!r}")
-    kind = OPTIMIZERS.get(name, MuonWithAdamW)
+    kind = library_optimizer(name) if name in LIBRARY else OPTIMIZERS.get(name, MuonWithAdamW)
     arguments = arguments_of(opt)
-    known = list(inspect.signature(kind).parameters)[1:]
+    known = [key for key in list(inspect.signature(kind).parameters)[1:] if key != "kwargs"]
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise OptimizerError(f"optimiser {name} has no argument {', '.join(unknown)}; it has {', '.join(known)}")

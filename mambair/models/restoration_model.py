@@ -21,7 +21,7 @@ from mambair.inference.tiling import default_overlap, tiled_forward
 from mambair.layers.activation_checkpoint import groups_of, recompute_groups
 from mambair.losses import build_loss
 from mambair.models.batch_mixing import BatchMixing
-from mambair.models.ema import MovingAverage
+from mambair.models.ema import MovingAverage, ScheduleFreeAverage, build_average
 from mambair.models.nonfinite_guard import NonFiniteGuard
 from mambair.models.optimizers import build_optimizer
 from mambair.models.schedules import build_schedule, warmed_up
@@ -77,7 +77,7 @@ class RestorationModel:
         self.device = torch.device("cuda" if opt.get("num_gpu", 0) != 0 and torch.cuda.is_available() else "cpu")
         with made_of("network_g"):
             self.net_g = build(opt["network_g"]["type"], arguments_of(opt["network_g"])).to(self.device)
-        self.average: MovingAverage | None = None
+        self.average: MovingAverage | ScheduleFreeAverage | None = None
         self.metric_results: dict[str, float] = {}
         self.best_metric_results: dict[str, dict[str, dict[str, Any]]] = {}
         self.baselines: dict[str, dict[str, Any]] = {}
@@ -107,15 +107,13 @@ class RestorationModel:
             with made_of("train", "checkpoint_groups"):
                 count = recompute_groups(self.net_g, train_opt["checkpoint_groups"])
             logger.info("%d of %d groups compute their activations again", count, len(groups_of(self.net_g)))
-        if train_opt.get("ema_decay"):
-            self.average = MovingAverage(self.net_g, train_opt["ema_decay"], warmup=train_opt.get("ema_warmup", False))
-            if has_average:
-                self._load_pretrained(self.average.net, AVERAGE_KEY)
-            if not self.opt["path"].get("pretrain_network_g"):
-                self.average.warn_if_short(int(train_opt["total_iter"]))
         self.criteria = nn.ModuleDict(self._build_losses(train_opt)).to(self.device)
         with made_of("train", "optim_g"):
             self.optimizer_g = build_optimizer(train_opt["optim_g"], self.net_g, train_opt.get("param_groups") or ())
+        is_random = not self.opt["path"].get("pretrain_network_g")
+        self.average = build_average(train_opt, self.net_g, self.optimizer_g, is_random=is_random)
+        if self.average is not None and has_average:
+            self._load_pretrained(self.average.net, AVERAGE_KEY)
         self.teacher = Teacher(self.opt).to(self.device) if train_opt.get("teacher_opt") else None
         self.mixing = None
         if train_opt.get("use_moa"):
@@ -440,7 +438,8 @@ class RestorationModel:
             raise ValueError(f"the training state has {len(states)} optimisers, this model {len(self.optimizers)}")
         for optimizer, state in zip(self.optimizers, states, strict=True):
             kind, groups = type(optimizer).__name__, state["param_groups"]
-            if groups[0].keys() != optimizer.param_groups[0].keys():
+            # those of pytorch-optimizer count their steps in the group, from the first on
+            if (groups[0].keys() ^ optimizer.param_groups[0].keys()) - {"step"}:
                 raise ValueError(f"the training state is of another optimiser than {kind} of train.optim_g")
             try:
                 optimizer.load_state_dict(state)

@@ -18,7 +18,6 @@ IGNORED: dict[str, frozenset[str]] = {
         {"task", "noise", "use_shuffle", "prefetch_mode", "num_prefetch_queue", "persistent_workers"}
     ),
     "val": frozenset({"selfensemble_testing", "patchwise_testing", "pbar"}),
-    "logger": frozenset({"wandb"}),
     "path": frozenset({"ignore_resume_networks"}),
     "": frozenset({"dist_params", "find_unused_parameters"}),
 }
@@ -29,7 +28,6 @@ BASICSR_ONLY: dict[str, frozenset[str]] = {
     "path": frozenset({"pretrain_network_d", "strict_load_d", "param_key_d", "ignore_resume_networks"}),
     "train": frozenset({"optim_d", "gan_opt", "perceptual_opt", "ldl_opt"}),
     "val": frozenset({"pbar"}),
-    "logger": frozenset({"wandb"}),
 }
 
 

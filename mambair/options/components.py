@@ -7,6 +7,7 @@ from typing import Any
 
 from mambair.options.compat import IGNORED, Dropped
 from mambair.options.errors import FaultList, KeyPath, dotted, nearest, shown
+from mambair.options.optimizer_library import AVERAGING, LIBRARY, MissingLibraryError, library_optimizer
 from mambair.options.pydantic_errors import validate
 from mambair.options.schema import SCHEDULES, MuonOptions
 from mambair.options.signatures import check_arguments, named_parameters
@@ -126,6 +127,7 @@ def check_train_parts(train: object, faults: FaultList) -> None:
             _check_optimizer(train[key], ("train", key), faults)
     if isinstance(train.get("scheduler"), dict):
         _check_schedule(train, ("train", "scheduler"), faults)
+    _check_averaging(train, faults)
 
 
 def _listed(train: dict[str, Any], key: str) -> list[tuple[KeyPath, dict[str, Any]]]:
@@ -160,8 +162,12 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
     import torch
 
     name = type_name(found, path, faults)
-    if name in OPTIMIZERS:
-        optimizer = getattr(torch.optim, name)
+    if name in (*OPTIMIZERS, *LIBRARY):
+        try:
+            optimizer = library_optimizer(name) if name in LIBRARY else getattr(torch.optim, name)
+        except MissingLibraryError as error:
+            faults.add((*path, "type"), str(error))
+            return
         check_arguments(optimizer, found, path, faults, given=frozenset({"params"}))
         rate = found.get("lr", 1.0)
         if not faults.has((*path, "lr")) and rate <= 0:
@@ -171,7 +177,18 @@ def _check_optimizer(found: dict[str, Any], path: KeyPath, faults: FaultList) ->
     elif name == "Muon":
         found.update(validate(MuonOptions, arguments_of(found), path, faults) or {})
     elif name is not None:
-        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, (*OPTIMIZERS, 'Muon'))}")
+        faults.add((*path, "type"), f"no optimiser named {name!r}; {nearest(name, (*OPTIMIZERS, 'Muon', *LIBRARY))}")
+
+
+def _check_averaging(train: dict[str, Any], faults: FaultList) -> None:
+    """A schedule-free optimiser averages the weights itself, in place of a schedule and of ``ema_decay``."""
+    found, schedule = train.get("optim_g"), train.get("scheduler")
+    if not isinstance(found, dict) or found.get("type") not in AVERAGING:
+        return
+    if train.get("ema_decay"):
+        faults.add(("train", "ema_decay"), f"{found['type']} keeps an average itself; delete this key")
+    if isinstance(schedule, dict) and schedule.get("type") != "ConstantLR":
+        faults.add(("train", "scheduler"), f"{found['type']} needs a constant rate; delete this key")
 
 
 def _check_schedule(train: dict[str, Any], path: KeyPath, faults: FaultList) -> None:

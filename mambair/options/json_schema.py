@@ -40,10 +40,14 @@ _OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "Adam": ("lr", "betas", "eps", "weight_decay", "amsgrad"),
     "AdamW": ("lr", "betas", "eps", "weight_decay", "amsgrad"),
     "SGD": ("lr", "momentum", "dampening", "weight_decay", "nesterov"),
+    "Adan": ("lr", "betas", "eps", "weight_decay", "weight_decouple", "max_grad_norm"),
+    "SOAP": ("lr", "betas", "eps", "weight_decay", "shampoo_beta", "precondition_frequency", "max_precondition_dim"),
+    "ScheduleFreeAdamW": ("lr", "betas", "eps", "weight_decay", "r", "weight_lr_power"),
 }
 _BASE = "An option file, relative to this one, whose keys hold where this file does not state them."
-_PAIR: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-_OPTIMIZER_TYPES: JSON = {"betas": _PAIR, "amsgrad": {"type": "boolean"}, "nesterov": {"type": "boolean"}}
+_BETAS: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
+_FLAG: JSON = {"type": "boolean"}
+_OPTIMIZER_TYPES: JSON = {"betas": _BETAS, "amsgrad": _FLAG, "nesterov": _FLAG, "weight_decouple": _FLAG}
 
 
 def option_file_schema() -> JSON:
@@ -61,7 +65,7 @@ def option_file_schema() -> JSON:
     for key in ("network_g", "network_d", "network_g_teacher"):
         properties[key] = _or_null(_by_type(networks, ARCH_REGISTRY)) | _said(Options, key)
     properties["path"] |= _section(Options.model_fields["path"].annotation, IGNORED["path"])
-    properties["logger"] |= _section(Options.model_fields["logger"].annotation, IGNORED["logger"])
+    properties["logger"] |= _section(Options.model_fields["logger"].annotation)
     properties["train"] = _or_null(_train()) | _said(Options, "train")
     val = _section(Options.model_fields["val"].annotation, IGNORED["val"])
     val["properties"]["metrics"]["additionalProperties"] = _metrics()

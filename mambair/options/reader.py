@@ -129,7 +129,7 @@ def _names_foreign_model(data: dict[str, Any], faults: FaultList) -> bool:
 def _set_aside(data: dict[str, Any], dropped: Dropped, *, is_foreign: bool) -> dict[str, dict[str, Any]]:
     """Take out the keys our schema does not hold: returned if a model of basicsr reads them, dropped otherwise."""
     aside: dict[str, dict[str, Any]] = {}
-    for label in ("", "path", "train", "val", "logger"):
+    for label in ("", "path", "train", "val"):
         section = data.get(label) if label else data
         if not isinstance(section, dict):
             continue

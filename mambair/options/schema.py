@@ -102,7 +102,10 @@ class TrainOptions(Section):
     """Optimiser, schedule and losses."""
 
     total_iter: Count = Field(description="Number of optimiser steps.")
-    optim_g: Part = Field(description="Optimiser: `type` (Adam, AdamW, SGD, Muon) and the arguments of its class.")
+    optim_g: Part = Field(
+        description="Optimiser: `type` (Adam, AdamW, SGD, Muon; with the extra `[optimizers]` Adan, SOAP, "
+        "ScheduleFreeAdamW) and the arguments of its class."
+    )
     scheduler: Part | None = Field(
         default=None, description="Learning rate schedule: `type` and its keys; null is constant."
     )
@@ -259,6 +262,13 @@ class ValOptions(Section):
     )
 
 
+class WandbOptions(Section):
+    """Weights & Biases (extra ``[wandb]``), in BasicSR's keys."""
+
+    project: str | None = Field(default=None, description="Project the run belongs to; null is none.")
+    resume_id: str | None = Field(default=None, description="Id of a run to go on with, which its log names.")
+
+
 class LoggerOptions(Section):
     """What is written down while training."""
 
@@ -267,6 +277,10 @@ class LoggerOptions(Section):
     keep_checkpoints: Count | None = Field(default=None, description="How many of the newest are kept; null keeps all.")
     use_tb_logger: bool = Field(
         default=False, description="Write TensorBoard files to `tb_logger/<name>`, if installed."
+    )
+    wandb: WandbOptions | None = Field(
+        default=None,
+        description="Draw in Weights & Biases, if installed: `project`, and `resume_id` of a run to go on with.",
     )
 
 

@@ -49,7 +49,7 @@ def check(opt: dict[str, Any]) -> int:
             for key in WRITTEN:
                 opt["path"][key] = str(Path(folder) / key)
                 Path(opt["path"][key]).mkdir()
-            opt["logger"]["use_tb_logger"] = False
+            opt["logger"] |= {"use_tb_logger": False, "wandb": None}
             use_gpu = opt.get("num_gpu", "auto") != 0 and torch.cuda.is_available()
             describe_processes(opt, Processes(), use_gpu)
             if point is None:

@@ -1,9 +1,8 @@
-"""What a run tells: the log file, the progress line, metrics.jsonl and, where it is installed, TensorBoard."""
+"""What a run tells: the log file, the progress line and metrics.jsonl; curves are drawn by writers.py."""
 
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import io
 import logging
 import math
@@ -20,6 +19,7 @@ from mambair.system.jsonl import JsonLines
 from mambair.system.private_append import open_to_append
 from mambair.system.process_memory import highest_bytes
 from mambair.system.tables import jsonable
+from mambair.training.writers import Writers
 
 logger = logging.getLogger(__name__)
 
@@ -89,18 +89,6 @@ def stop_logging(handlers: list[logging.Handler]) -> None:
         handler.close()
 
 
-def open_tensorboard(folder: Path) -> Any | None:
-    """A SummaryWriter for ``folder``, or None with one warning where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        logger.warning(
-            "use_tb_logger is set, but TensorBoard is not installed (pip install tensorboard): no TensorBoard log"
-        )
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(log_dir=str(folder))
-
-
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory used so far in MiB: torch's on a GPU, this process's on a CPU (0 where the OS does not tell)."""
     if device.type == "cuda":
@@ -144,23 +132,23 @@ class Stopwatch:
 
 
 class RunLog:
-    """Writes one record per report to the log, metrics.jsonl and TensorBoard.
+    """Writes one record per report to the log, metrics.jsonl and what draws curves.
 
     Args:
         name: of the experiment, in front of each line.
         total_iterations: for the time left.
         batch_size: images of an iteration over all processes, for images/s.
         metrics_file: appended to; one JSON object a line.
-        tensorboard: a SummaryWriter or None.
+        curves: draws, see writers.py; or None.
     """
 
     def __init__(
-        self, name: str, total_iterations: int, batch_size: int, metrics_file: Path | None, tensorboard: Any | None
+        self, name: str, total_iterations: int, batch_size: int, metrics_file: Path | None, curves: Writers | None
     ) -> None:
         self.name = name
         self.total_iterations = total_iterations
         self.batch_size = batch_size
-        self.tensorboard = tensorboard
+        self.curves = curves
         self._metrics_file = None if metrics_file is None else JsonLines(metrics_file)
 
     def report(
@@ -194,10 +182,10 @@ class RunLog:
         record = {"iter": iteration, "epoch": epoch, "lr": rates[0], **losses}
         speed = {"seconds": round(seconds, 4), "data_seconds": round(waited, 4)}
         self._append({**record, **speed, "images_per_second": round(images_per_second, 2), "memory_mib": memory_mib})
-        if self.tensorboard is not None:
+        if self.curves is not None:
             for key, value in losses.items():
-                self.tensorboard.add_scalar(f"losses/{key}", value, iteration)
-            self.tensorboard.add_scalar("lr", rates[0], iteration)
+                self.curves.add_scalar(f"losses/{key}", value, iteration)
+            self.curves.add_scalar("lr", rates[0], iteration)
 
     def record_validation(
         self, iteration: int, dataset: str, metrics: Mapping[str, float], baseline: Mapping[str, Any] | None = None
@@ -215,8 +203,8 @@ class RunLog:
             self._metrics_file.append(jsonable(record))
 
     def close(self) -> None:
-        """Close metrics.jsonl, and flush and close TensorBoard's file."""
+        """Close metrics.jsonl and the curves."""
         if self._metrics_file is not None:
             self._metrics_file.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+        if self.curves is not None:
+            self.curves.close()

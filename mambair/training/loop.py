@@ -180,7 +180,7 @@ class Loop:
             ) from error
 
     def _draw_samples(self, dataset: Any, iteration: int) -> None:
-        """A grid to look at: a file, and pictures for TensorBoard if it is open."""
+        """A grid to look at: a file, and pictures beside the curves."""
         pictures = list(samples(self.model, dataset, PICTURES))
         if not pictures:
             return
@@ -189,16 +189,16 @@ class Loop:
             write_image(path, DecodedImage(grid(pictures)))
         except OSError as error:  # a picture less is no reason to stop a training
             logger.warning("%s: not written (%s)", path, error)
-        if self.run_log.tensorboard is not None:
+        if self.run_log.curves is not None:
             for number, picture in enumerate(pictures):
                 label = f"{dataset.opt['name']}/{number}"
-                self.run_log.tensorboard.add_image(label, picture, iteration, dataformats="HWC")
+                self.run_log.curves.add_image(label, picture, iteration, dataformats="HWC")
 
     def validate(self, iteration: int) -> None:
-        """Validate on every data set; the log, TensorBoard and a grid of pictures tell the outcome."""
+        """Validate on every data set; the log, curves and a grid of pictures tell the outcome."""
         for loader in self.validation_loaders:
             save_images = self.opt["val"].get("save_img", False)
-            self.model.validation(loader, iteration, self.run_log.tensorboard, save_images)
+            self.model.validation(loader, iteration, self.run_log.curves, save_images)
             if not isinstance(self.model, RestorationModel) and self.processes.is_main:
                 report_validation(self.model, loader.dataset.opt["name"], iteration)
             if self.processes.is_main:

@@ -109,6 +109,8 @@ def _try_step(batch: Any, opt: Mapping[str, Any], model: Any) -> None:
     try:
         with made_of("model_type"):
             model.optimize_parameters(1)
+            if before and weight_sums(model) == before:
+                model.optimize_parameters(2)  # SOAP only measures in its first step
     except SettingError as error:
         if not isinstance(error.__cause__, TrainingDiverged):  # the training itself says more of it
             raise SettingError(error.key, f"the first training step fails: {error.reason}") from error

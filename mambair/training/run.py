@@ -32,12 +32,13 @@ from mambair.training.experiment import (
     prepare_folders,
     tensorboard_folder,
 )
-from mambair.training.logs import RunLog, hold_log, open_tensorboard, start_logging, stop_logging
+from mambair.training.logs import RunLog, hold_log, start_logging, stop_logging
 from mambair.training.loop import Loop
 from mambair.training.rehearsal import rehearse
 from mambair.training.report import read_records
 from mambair.training.seeding import seed_everything
 from mambair.training.signals import GracefulShutdown
+from mambair.training.writers import open_writers
 from mambair.weights.checkpoint import CheckpointWriteError
 from mambair.weights.fetch import NamedProgress, locate, silent
 
@@ -199,13 +200,12 @@ def _weights_of(point: ResumePoint | None) -> Iterator[None]:
 
 
 def open_run_log(opt: dict[str, Any], plan: BatchPlan, processes: Processes) -> RunLog:
-    """Where this process's progress goes: the main one writes metrics.jsonl and, if asked to, TensorBoard's files."""
-    total, tensorboard, metrics_file = int(opt["train"]["total_iter"]), None, None
+    """Where this process's progress goes: the main one writes metrics.jsonl and, if asked to, draws curves."""
+    total, curves, metrics_file = int(opt["train"]["total_iter"]), None, None
     if processes.is_main:
         metrics_file = Path(opt["path"]["experiments_root"]) / "metrics.jsonl"
-        if opt["logger"].get("use_tb_logger"):
-            tensorboard = open_tensorboard(tensorboard_folder(opt))
-    return RunLog(opt["name"], total, plan.total, metrics_file, tensorboard)
+        curves = open_writers(opt, tensorboard_folder(opt))
+    return RunLog(opt["name"], total, plan.total, metrics_file, curves)
 
 
 def run_to_exit_code(loop: Loop) -> int:

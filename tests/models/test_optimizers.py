@@ -67,7 +67,7 @@ def test_groups_hold_every_trained_parameter_once(name: str, groups: int) -> Non
 @pytest.mark.parametrize(
     ("opt", "text"),
     [
-        ({"type": "Lion", "lr": 1e-4}, "one of Adam, AdamW, SGD, Muon, found 'Lion'"),
+        ({"type": "Lion", "lr": 1e-4}, "one of Adam, AdamW, SGD, Muon, Adan, SOAP, ScheduleFreeAdamW, found 'Lion'"),
         ({"type": "Adam", "lr": 1e-4, "beta": [0.9, 0.99]}, "has no argument beta; it has lr, betas"),
     ],
     ids=["type", "argument"],

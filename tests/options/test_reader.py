@@ -223,7 +223,6 @@ def test_a_file_in_the_style_of_the_official_ones_is_accepted(write: Write, capl
         "datasets.train.use_shuffle",
         "datasets.train.prefetch_mode",
         "val.pbar",
-        "logger.wandb",
         "dist_params",
     ):
         assert f" {key}" in warnings[0]

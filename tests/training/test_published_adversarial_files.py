@@ -192,7 +192,7 @@ def test_the_whole_file_is_accepted(published: Path, caplog: pytest.LogCaptureFi
     opt = load_options(published, is_train=True)
     assert opt["datasets"]["train"]["total_batch_size"] == 12 * opt["num_gpu"]
     dropped = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
-    assert len(dropped) == 1 and "logger.wandb" in dropped[0] and "network_d" not in dropped[0]
+    assert len(dropped) == 1 and "dist_params" in dropped[0] and "network_d" not in dropped[0]
 
 
 def test_it_is_checked_and_runs_when_it_is_smaller(published: Path) -> None:
