@@ -39,6 +39,16 @@ struct DepthwiseLayers {
   const Linear* linear = nullptr;  // or null
 };
 
+// x * x_scale + y * y_scale, with a scale for each channel of each batch item, and one for each channel.
+struct ScaledSum {
+  int64_t tokens = 0, channels = 0;  // of one batch item, neighbours in memory
+  const float* x = nullptr;
+  const float* x_scale = nullptr;    // [batch, channels]
+  const float* y = nullptr;
+  const float* y_scale = nullptr;    // [channels]
+  float* out = nullptr;
+};
+
 // Lanes of the panels of packed weights: as many full vectors as fit the tile in registers, evenly spread.
 struct Panels {
   int64_t vectors, count;  // of the layer
@@ -48,13 +58,15 @@ struct Panels {
   constexpr int64_t first_vector(int64_t panel) const { return vectors * panel / count; }
 };
 
-// What one instruction set offers for them. Runs cover tokens, or rows of images (batch * height).
+// What one instruction set offers for them. Runs cover tokens (batch * tokens), or rows of images
+// (batch * height).
 struct FusedTable {
   int panel_vectors;
   int64_t (*token_scratch)(const TokenLayers&);  // floats needed by one running thread
   int64_t (*depthwise_scratch)(const DepthwiseLayers&);
   void (*token_layers)(const TokenLayers&, int64_t begin, int64_t end, float* scratch);
   void (*depthwise_layers)(const DepthwiseLayers&, int64_t begin, int64_t end, float* scratch);
+  void (*scaled_sum)(const ScaledSum&, int64_t begin, int64_t end);
 };
 
 }  // namespace mambair

@@ -1,4 +1,4 @@
-// The operators mambair::token_layers and mambair::depthwise_layers: checks, packed weights, outputs, threads.
+// The operators mambair::token_layers, depthwise_layers and scaled_sum: checks, packed weights, outputs, threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/headeronly/util/Exception.h>
 
@@ -134,10 +134,24 @@ std::tuple<Tensor, Tensor> depthwise_layers(const Tensor& x_in, const Tensor& we
   return {y, out};
 }
 
+Tensor scaled_sum(const Tensor& x_in, const Tensor& x_scale_in, const Tensor& y_in, const Tensor& y_scale_in) {
+  STD_TORCH_CHECK(x_in.dim() >= 2, "x must be [B, *, C], found ", x_in.dim(), " axes");
+  const Shape shape = shape_of(x_in);
+  const Numbers x(x_in, "x", shape), x_scale(x_scale_in, "x_scale", {shape.front(), shape.back()});
+  const Numbers y(y_in, "y", shape), y_scale(y_scale_in, "y_scale", {shape.back()});
+  const Tensor out = allocate(shape, ScalarType::Float);
+  const int64_t tokens = x_in.numel() == 0 ? 0 : x_in.numel() / shape.back();
+  const ScaledSum sum{tokens / std::max<int64_t>(shape.front(), 1), shape.back(), x.get(), x_scale.get(), y.get(),
+                      y_scale.get(), floats(out)};
+  run_pieces(tokens, kTokensPerThread, [&](int64_t begin, int64_t end) { kernels().fused.scaled_sum(sum, begin, end); });
+  return out;
+}
+
 }  // namespace
 }  // namespace mambair
 
 STABLE_TORCH_LIBRARY_IMPL(mambair, CPU, library) {
   library.impl("token_layers", TORCH_BOX(&mambair::token_layers));
   library.impl("depthwise_layers", TORCH_BOX(&mambair::depthwise_layers));
+  library.impl("scaled_sum", TORCH_BOX(&mambair::scaled_sum));
 }

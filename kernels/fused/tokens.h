@@ -76,4 +76,18 @@ struct TokenKernel {
   }
 };
 
+template <class V>
+void scaled_sum(const ScaledSum& sum, int64_t begin, int64_t end) {
+  for (int64_t token = begin; token < end; ++token) {
+    const float* x_scale = sum.x_scale + token / sum.tokens * sum.channels;
+    const int64_t first = token * sum.channels;
+    for (int64_t c = 0; c < sum.channels; c += V::lanes) {
+      const int lanes = sum.channels - c < V::lanes ? static_cast<int>(sum.channels - c) : V::lanes;
+      const V scaled = V::load_some(sum.x + first + c, lanes) * V::load_some(x_scale + c, lanes);
+      V::fma(V::load_some(sum.y + first + c, lanes), V::load_some(sum.y_scale + c, lanes), scaled)
+          .store_some(sum.out + first + c, lanes);
+    }
+  }
+}
+
 }  // namespace mambair

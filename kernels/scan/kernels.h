@@ -49,7 +49,7 @@ constexpr KernelTable kernel_table() {
   return {V::name,       V::lanes,         Forward<V>::scratch, Backward<V>::scratch,
           Forward<V>::run, Backward<V>::run, convert<V>,          exponentials<V>,
           {V::tile_vectors, TokenKernel<V>::scratch, DepthwiseKernel<V>::scratch, TokenKernel<V>::run,
-           DepthwiseKernel<V>::run}};
+           DepthwiseKernel<V>::run, scaled_sum<V>}};
 }
 
 }  // namespace mambair

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
+
+from mambair.layers.tokens import as_image, as_tokens
+from mambair.ops import fused as fused_ops
 
 LightCab = Literal["dilated", "depthwise", "legacy"]
 LIGHT_CABS: tuple[str, ...] = get_args(LightCab)
@@ -69,11 +72,29 @@ class CAB(nn.Module):
             convolutions = _dense(num_feat, 6)
         else:
             convolutions = [_depthwise(num_feat)]
+        self.is_dilated = is_light_sr and light_cab == "dilated"
         self.cab = nn.Sequential(*convolutions, ChannelAttention(num_feat, squeeze_factor))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]; quickest in channels-last memory format."""
         return self.cab(x)
+
+    def fused(self, x: Tensor, norm: nn.LayerNorm, skip_scale: Tensor) -> Tensor:
+        """The block of ``norm(x)``, and x * skip_scale added; x [B, H, W, C], see ``layers.fused``."""
+        parts: list[Any] = list(self.cab)
+        if self.is_dilated:
+            reduce, near, _, expand, far, attention = parts
+            y, _ = fused_ops.token_layers(x, reduce, norm=norm)
+            _, y = fused_ops.depthwise_layers(y, near, "gelu", expand.weight.flatten(1), expand.bias, keep=False)
+            y, _ = fused_ops.depthwise_layers(y, far, "none")
+        else:
+            *convolutions, attention = parts
+            y = as_image(norm(x))
+            for convolution in convolutions:
+                y = convolution(y)
+            y = as_tokens(y)
+        scale = attention.attention(as_image(y)).flatten(1)
+        return fused_ops.scaled_sum(y, scale, x, skip_scale)
 
 
 def _dense(num_feat: int, compress_ratio: int) -> list[nn.Module]:

@@ -31,6 +31,6 @@ def _is_plain(part: nn.Module) -> bool:
         return False
     if kind not in _TORCH_MODULES and not kind.__module__.startswith("mambair."):
         return False
-    if kind is nn.LayerNorm and (part.bias is None or len(part.normalized_shape) != 1):
+    if isinstance(part, nn.LayerNorm) and (part.bias is None or len(part.normalized_shape) != 1):
         return False
     return all(weight is None or weight.dtype == torch.float32 for weight in part._parameters.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -133,13 +133,14 @@ class SS2D(DecayingScan):
     def fused(self, x: Tensor, norm: nn.LayerNorm | None = None, skip_scale: Tensor | None = None) -> Tensor:
         """The layer of ``norm(x)``, and x * skip_scale added, in three passes and the scan: see ``layers.fused``."""
         gated = self.gate_act is not None
+        convolution, out_norm = cast("nn.Conv2d", self.conv2d), cast("nn.LayerNorm", self.out_norm)
         inner, gate = fused_ops.token_layers(x, self.in_proj, norm=norm, gated=gated)
-        inner, projection = fused_ops.depthwise_layers(inner, self.conv2d, "silu", self.x_proj_weight.flatten(0, 1))
+        inner, projection = fused_ops.depthwise_layers(inner, convolution, "silu", self.x_proj_weight.flatten(0, 1))
         y = self._scan_along(inner, range(DIRECTIONS), self.directions, projection)
-        del inner, projection
+        del inner, projection  # a third of the pass's memory
         residual = None if skip_scale is None else (x, skip_scale)
         gate = gate if gated else None
-        return fused_ops.token_layers(y, self.out_proj, norm=self.out_norm, gate=gate, residual=residual)[0]
+        return fused_ops.token_layers(y, self.out_proj, norm=out_norm, gate=gate, residual=residual)[0]
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Two products with halves of one weight: each result is contiguous, one product's halves would not be."""
@@ -156,7 +157,7 @@ class SS2D(DecayingScan):
     def _scan_along(
         self, x: Tensor, sets: range, directions: Sequence[int], projection: Tensor | None = None
     ) -> Tensor:
-        """The scan with some of the parameter sets, one after the other in ``directions``; ``projection`` may be given."""
+        """The scan with some of the parameter sets, one after the other in ``directions``."""
         part = slice(sets.start, sets.stop)
         if projection is None:
             projection = F.linear(x, self.x_proj_weight[part].flatten(0, 1))

@@ -59,13 +59,17 @@ class VSSBlock(nn.Module):
         """
         tokens = _as_map(x, x_size)
         y = self._global(tokens)
-        local = as_tokens(self.conv_blk(as_image(self.ln_2(y))))
-        return torch.addcmul(local, y, self.skip_scale2).view(x.shape)
+        return self._local(y).view(x.shape)
 
     def _global(self, x: Tensor) -> Tensor:
         if isinstance(self.ln_1, nn.LayerNorm) and self.self_attention.can_fuse() and fused.runs(self, x):
             return self.self_attention.fused(x, self.ln_1, self.skip_scale)
         return torch.addcmul(self.drop_path(self.self_attention(self.ln_1(x))), x, self.skip_scale)
+
+    def _local(self, x: Tensor) -> Tensor:
+        if fused.runs(self, x):
+            return self.conv_blk.fused(x, self.ln_2, self.skip_scale2)
+        return torch.addcmul(as_tokens(self.conv_blk(as_image(self.ln_2(x)))), x, self.skip_scale2)
 
 
 def _as_map(x: Tensor, x_size: tuple[int, int] | None) -> Tensor:

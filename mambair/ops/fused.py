@@ -24,7 +24,7 @@ def _watched(x: Tensor) -> bool:
 # reason against the fused layers: whether it holds for an input; in this order, so that nothing is loaded in vain
 RULES: dict[str, Callable[[Tensor], bool]] = {
     "torch.compile, torch.export and torch.jit.trace keep the layers' own code": lambda x: (
-        torch.compiler.is_compiling() or torch.jit.is_tracing()
+        torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     ),
     f"{ENVIRONMENT_VARIABLE}=0": lambda x: os.environ.get(ENVIRONMENT_VARIABLE) == "0",
     "they have no gradients": lambda x: torch.is_grad_enabled(),
@@ -47,7 +47,7 @@ def why_not(x: Tensor) -> str | None:
 
 def token_layers(
     x: Tensor,
-    linear: nn.Linear,
+    linear: nn.Linear | nn.Conv2d,
     *,
     norm: nn.LayerNorm | None = None,
     gate: Tensor | None = None,
@@ -58,7 +58,7 @@ def token_layers(
 
     Args:
         x: [..., C].
-        linear: from C to its outputs.
+        linear: from C to its outputs; a 1x1 convolution is one too.
         norm: of C channels, with weight and bias.
         gate: as ``x``.
         residual: a tensor like the output and a scale for each of its channels; not with ``gated``.
@@ -69,11 +69,17 @@ def token_layers(
     """
     scales = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
     added = (None, None) if residual is None else residual
-    return torch.ops.mambair.token_layers(x, *scales, gate, linear.weight, linear.bias, *added, gated)
+    return torch.ops.mambair.token_layers(x, *scales, gate, linear.weight.flatten(1), linear.bias, *added, gated)
 
 
 def depthwise_layers(
-    x: Tensor, convolution: nn.Conv2d, activation: str, weight: Tensor, bias: Tensor | None = None, *, keep: bool = True
+    x: Tensor,
+    convolution: nn.Conv2d,
+    activation: str,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """``y = activation(convolution(x))`` and ``F.linear(y, weight, bias)``, float32, without gradient.
 
@@ -81,13 +87,18 @@ def depthwise_layers(
         x: [B, H, W, C].
         convolution: depthwise 3x3, any dilation, which keeps the size.
         activation: "none", "silu" or "gelu".
-        weight, bias: [outputs, C] and [outputs].
+        weight, bias: [outputs, C] and [outputs], or None for no product.
         keep: whether y is wanted; else an empty tensor stands for it.
 
     Returns:
-        y [B, H, W, C] and the product [B, H, W, outputs].
+        y [B, H, W, C] and the product [B, H, W, outputs]; empty tensors for what is not wanted.
     """
     dilation = int(convolution.dilation[0])
     return torch.ops.mambair.depthwise_layers(
         x, convolution.weight, convolution.bias, dilation, activation, weight, bias, keep
     )
+
+
+def scaled_sum(x: Tensor, x_scale: Tensor, y: Tensor, y_scale: Tensor) -> Tensor:
+    """``x * x_scale + y * y_scale`` in float32, without gradient; x and y [B, ..., C], scales [B, C] and [C]."""
+    return torch.ops.mambair.scaled_sum(x, x_scale, y, y_scale)

@@ -33,6 +33,7 @@ _SCHEMAS = (
     "Tensor? bias, Tensor? residual, Tensor? scale, bool gated) -> (Tensor y, Tensor opened)",
     "depthwise_layers(Tensor x, Tensor weight, Tensor? bias, int dilation, str activation, Tensor? linear_weight, "
     "Tensor? linear_bias, bool keep) -> (Tensor y, Tensor projected)",
+    "scaled_sum(Tensor x, Tensor x_scale, Tensor y, Tensor y_scale) -> Tensor",
 )
 for _schema in _SCHEMAS:
     _LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -85,6 +86,11 @@ def _(x, norm_weight, norm_bias, epsilon, gate, weight, bias, residual, scale, g
 def _(x, weight, bias, dilation, activation, linear_weight, linear_bias, keep):
     projected = (0,) if linear_weight is None else (*x.shape[:-1], linear_weight.shape[0])
     return x.new_empty(x.shape if keep else (0,)), x.new_empty(projected)
+
+
+@torch.library.register_fake("mambair::scaled_sum")
+def _(x, x_scale, y, y_scale):
+    return x.new_empty(x.shape)
 
 
 def _ss2d_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

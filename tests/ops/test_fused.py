@@ -88,6 +88,13 @@ def test_depthwise_layers(isa, threads, shape, activation, dilation) -> None:
     assert nothing.shape == (0,) and torch.equal(alone, y)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5, 60), (3, 300, 18)])
+def test_scaled_sum(isa, threads, shape) -> None:
+    x, y, x_scale, y_scale = numbers(*shape), numbers(*shape) + 1, numbers(shape[0], shape[-1]), numbers(shape[-1])
+    expected = x * x_scale.view(shape[0], *[1] * (len(shape) - 2), shape[-1]) + y * y_scale
+    compare(ops.scaled_sum(x, x_scale, y, y_scale), expected)
+
+
 def test_results_depend_on_no_batch_or_threads(isa) -> None:
     x, weight, taps = numbers(3, 21, 37, 24), numbers(50, 24), numbers(24, 1, 3, 3)
 
@@ -124,6 +131,7 @@ def test_opcheck(gated) -> None:
     arguments = (x, numbers(6), numbers(6), 1e-5, x, weight, None, None, None, gated)
     torch.library.opcheck(ops.token_layers.default, arguments)
     torch.library.opcheck(ops.depthwise_layers.default, (x, taps, None, 2, "silu", weight, None, gated))
+    torch.library.opcheck(ops.scaled_sum.default, (x, numbers(2, 6), x + 1, numbers(6)))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +148,9 @@ def test_opcheck(gated) -> None:
         (lambda x: ops.depthwise_layers(x, numbers(5, 1, 3, 3), None, 1, "none", None, None, True), "weight must have"),
         (lambda x: ops.depthwise_layers(x, numbers(6, 1, 3, 3), None, 0, "none", None, None, True), "at least 1"),
         (lambda x: ops.depthwise_layers(x, numbers(6, 1, 3, 3), None, 1, "none", None, None, False), "nothing to"),
+        (lambda x: ops.scaled_sum(x, numbers(2, 5), x, numbers(6)), "x_scale must have"),
     ],
-    ids=["channels", "norm", "odd", "double", "activation", "taps", "dilation", "nothing"],
+    ids=["channels", "norm", "odd", "double", "activation", "taps", "dilation", "nothing", "scales"],
 )
 def test_wrong_arguments(call, words) -> None:
     if not native.load():
