@@ -94,7 +94,7 @@ def main() -> int:
         options.source, options.target, size=options.size, budget=budget, validation=options.validation
     )
     if not count:
-        parser.error(f"{options.source}: no image of at least {options.size}x{options.size} pixels; nothing to train on")
+        parser.error(f"{options.source}: no image of at least {options.size} x {options.size} pixels")
     print(f"{options.target}: {count} crops, {written / 1e6:.1f} MB")
     return 0
 
