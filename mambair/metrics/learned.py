@@ -15,6 +15,7 @@ import numpy as np
 
 from mambair.metrics.image_pairs import adapt_image, check_pair, peak_value
 from mambair.registry import METRIC_REGISTRY
+from mambair.system.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,15 +26,11 @@ SMALLEST = {"alex": 35, "squeeze": 35, "vgg": 16}
 Backbone = Literal["alex", "squeeze", "vgg"]
 
 
-class PerceptualWeightsError(ValueError):
-    """torchmetrics, torchvision or the weights of a network are missing."""
-
-
 def lpips_network(net: Backbone) -> nn.Module:
     """A module that takes two batches [B, 3, H, W] in [-1, 1] and gives [B, 1, 1, 1]; its weights are frozen.
 
     Raises:
-        PerceptualWeightsError: torchmetrics, torchvision or the weights are missing.
+        RequestError: torchmetrics, torchvision or the weights are missing.
         ValueError: an unknown ``net``.
     """
     if net not in FILES:
@@ -47,7 +44,7 @@ def dists_network() -> nn.Module:
     """A module that takes two batches [B, 3, H, W] in [0, 1] and gives [B]; its weights are frozen.
 
     Raises:
-        PerceptualWeightsError: torchmetrics, torchvision or the weights are missing.
+        RequestError: torchmetrics, torchvision or the weights are missing.
     """
     functional = _torchmetrics("torchmetrics.functional.image.dists")
     _require_weights("vgg")
@@ -59,7 +56,7 @@ def _torchmetrics(module: str) -> Any:
         importlib.import_module("torchvision")
         return importlib.import_module(module)
     except ImportError as error:
-        raise PerceptualWeightsError(
+        raise RequestError(
             f"LPIPS and DISTS need torchmetrics and torchvision ({error}); run: pip install 'mambair[perceptual]'"
         ) from None
 
@@ -69,7 +66,7 @@ def _require_weights(net: Backbone) -> None:
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILES[net]
     if not path.is_file():
-        raise PerceptualWeightsError(
+        raise RequestError(
             f"{path}: no such file; download https://download.pytorch.org/models/{FILES[net]} and put it there"
         )
 

@@ -16,13 +16,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mambair.ops import autotune, chunked, mamba_ssm, operators, triton_scan
+from mambair.system.errors import RequestError
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
 MANY_STATES = 256
-
-
-class BackendError(ValueError):
-    """The backend that ``MAMBAIR_SCAN_BACKEND`` names does not exist or cannot run what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def choose(
     (and ``extra``: what else tells scans apart), and mamba_ssm is chosen if it is clearly faster.
 
     Raises:
-        BackendError: The forced backend does not exist, or why it cannot run this scan.
+        RequestError: The forced backend does not exist, or why it cannot run this scan.
     """
     device = tensors[0].device.type
     if device == "meta":
@@ -160,7 +157,7 @@ def explain(device: str) -> tuple[str, dict[str, str | None]]:
     """The backend chosen for float32 scans on a kind of device, and why each other one declines (None: it would run).
 
     Raises:
-        BackendError: The forced backend does not exist, or why it cannot run there.
+        RequestError: The forced backend does not exist, or why it cannot run there.
     """
     request = Request(device)
     return _search(os.environ.get(ENVIRONMENT_VARIABLE, ""), request), {b.name: b.declines(request) for b in BACKENDS}
@@ -187,10 +184,10 @@ def _search(forced: str, request: Request) -> str:
 
 def _forced(name: str, request: Request) -> str:
     if name not in _BY_NAME:
-        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
+        raise RequestError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
     reason = _BY_NAME[name].declines(replace(request, forced=True))
     if reason is not None:
-        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
+        raise RequestError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
     return name
 
 

@@ -12,6 +12,7 @@ import torch
 
 from mambair.losses import build_loss
 from mambair.metrics import calculate_metric, learned
+from mambair.system.errors import RequestError
 
 pytest.importorskip("torchmetrics")
 models = pytest.importorskip("torchvision.models")
@@ -109,13 +110,13 @@ def test_a_loss_trains_the_picture_and_not_its_network(opt: dict[str, Any]) -> N
 def test_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     text = "squeezenet1_1-b8a52dc0.pth: no such file; download https://download.pytorch.org/models/squeezenet1_1"
-    with pytest.raises(learned.PerceptualWeightsError, match=text):
+    with pytest.raises(RequestError, match=text):
         build_loss({"type": "LPIPSLoss", "net": "squeeze"})
 
 
 def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(learned.PerceptualWeightsError, match=r"pip install 'mambair\[perceptual\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'mambair\[perceptual\]'"):
         build_loss({"type": "LPIPSLoss"})
 
 
