@@ -62,7 +62,7 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: 
         text: a file of weights, an option file, a published network (``MambaIR-light-x2``), a registered class, or the
             address of a file of weights, as `mambair.weights.fetch.locate` takes it.
         kwargs: arguments of the class; for a class only.
-        offline: as of `locate`; published networks are built without their weights.
+        offline: see `locate`; published networks are built without their weights.
 
     Raises:
         RequestError: it means nothing, or ``kwargs`` are given where the network has arguments already.

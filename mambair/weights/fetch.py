@@ -86,10 +86,10 @@ def obtain(
     Args:
         remote: as `resolve` gives it.
         folder: the cache; None for `cache_folder`.
-        offline, progress: as of `locate`.
+        offline, progress: see `locate`.
 
     Raises:
-        FetchError: as of `locate`.
+        FetchError: see `locate`.
     """
     folder = folder or cache_folder()
     known = cached(remote, folder)

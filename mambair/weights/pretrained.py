@@ -94,7 +94,7 @@ def push_to_hub(
     """Upload a network to the Hugging Face hub; needs huggingface_hub (``pip install "mambair[hub]"``).
 
     Args:
-        net, metadata, report: as of `save_pretrained`.
+        net, metadata, report: see `save_pretrained`.
         repository: ``owner/repository``; made where it is missing.
         private: whether a new repository is private; None is the owner's default.
         token: of the hub; None for the one that ``hf auth login`` or ``HF_TOKEN`` left.
