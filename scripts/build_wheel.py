@@ -88,13 +88,14 @@ def main() -> int:
 
     sys.path.insert(0, str(REPOSITORY))
     from mambair.ops import native
+    from mambair.system.errors import RequestError
 
     with tempfile.TemporaryDirectory(prefix="mambair-wheel-") as scratch:
         library = Path(scratch) / native.PREBUILT_NAME
         try:
             native.compile_library(library)
             pure = build_pure_wheel(Path(scratch))
-        except (native.NativeError, subprocess.CalledProcessError) as error:
+        except (RequestError, subprocess.CalledProcessError) as error:
             print(f"build_wheel: {error}", file=sys.stderr)
             return 1
         platform = arguments.platform or platform_tag(library)

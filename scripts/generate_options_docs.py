@@ -19,7 +19,7 @@ SCHEMA = REPOSITORY / "options" / "schema.json"
 
 PUBLISHED_KEYS = """\
 Published option files pass these keys, which have no effect here. They are dropped with one warning, unless the class
-at hand knows them; any other unknown key is a fault. On a folder of clean images (`dataroot_lq` like `dataroot_gt`),
+at hand knows them; any other unknown key is an error. On a folder of clean images (`dataroot_lq` like `dataroot_gt`),
 `task: denoising_color` with `noise` is run as `GaussianDenoisingDataset`; `denoising_gray` and `CAR` read grey images.
 
 """
@@ -49,7 +49,7 @@ processes share it. BasicSR's `batch_size_per_gpu` means that times the file's `
 with `auto`) times `train.accumulation`; the log states the total.
 
 **Editors** with a YAML language server (VS Code with the YAML extension, Neovim, Emacs ...) complete keys, show what
-they mean and underline faults: the first line of a file names [options/schema.json](../options/schema.json), which is
+they mean and underline errors: the first line of a file names [options/schema.json](../options/schema.json), which is
 made from the same source as this page. In files of your own, write `# yaml-language-server: $schema=` and its path.
 
 **Variants.** `base: other.yml` names an option file, relative to the one it stands in, whose keys hold where this file

@@ -49,10 +49,6 @@ def _is_private(name: str) -> bool:
     return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
 
 
-def _is_private(name: str) -> bool:
-    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
-
-
 @pytest.fixture(scope="module")
 def house(repository: Path) -> ImportGraph:
     return ImportGraph(repository / "mambair", "mambair")

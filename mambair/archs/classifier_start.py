@@ -18,17 +18,16 @@ def copy_body(net: nn.Module, weights: Weights, body: re.Pattern[str]) -> None:
     Raises:
         ValueError: one of them is missing or has another shape, then nothing is copied.
     """
-    wanted = {name: tensor for name, tensor in net.state_dict().items() if body.match(name)}
-    faults = [
+    needed = {name: tensor for name, tensor in net.state_dict().items() if body.match(name)}
+    unfit = [
         f"{name} {list(tensor.shape)} (the weights have {list(weights[name].shape) if name in weights else 'none'})"
-        for name, tensor in wanted.items()
+        for name, tensor in needed.items()
         if name not in weights or weights[name].shape != tensor.shape
     ]
-    if faults:
+    if unfit:
         raise ValueError(
-            f"the weights do not have this network's body, {len(faults)} tensors do not fit: "
-            f"{', '.join(faults[:SHOWN])}"
+            f"the weights do not have this network's body, {len(unfit)} tensors do not fit: {', '.join(unfit[:SHOWN])}"
         )
     with torch.no_grad():
-        for name, tensor in wanted.items():
+        for name, tensor in needed.items():
             tensor.copy_(weights[name])

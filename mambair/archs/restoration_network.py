@@ -81,7 +81,7 @@ class RestorationNetwork(nn.Module):
     """The frame; a subclass gives the groups and, where they need more than their input, its own ``forward``.
 
     Attributes:
-        default_tile: the largest side of a tile in input pixels where a ``Restorer`` is told no other.
+        default_tile: the largest side of a tile in input pixels unless the ``Restorer`` is given another.
         tile_multiple: sides of tiles are divisible by it, so that nothing is padded within an image.
 
     Args:

@@ -118,12 +118,13 @@ def import_own_code(parser: argparse.ArgumentParser, options: argparse.Namespace
     """Import what ``--import`` names, and print a line for each; a module that cannot be imported is a usage error."""
     if not options.modules:
         return
-    from mambair.system.own_code import OwnCodeError, import_module  # imports torch
+    from mambair.system.errors import RequestError
+    from mambair.system.own_code import import_module  # imports torch
 
     for name in options.modules:
         try:
             note(import_module(name))
-        except OwnCodeError as error:
+        except RequestError as error:
             parser.error(f"--import {error}")
 
 

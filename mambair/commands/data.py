@@ -106,9 +106,10 @@ def _download(arguments: Sequence[str]) -> int:
         parser.error("name a data set or a suite, or use --list")
     import logging
 
-    from mambair.data_tools.catalogue import DATASETS, SUITES, UnknownDatasetError, datasets_of
+    from mambair.data_tools.catalogue import DATASETS, SUITES, datasets_of
     from mambair.data_tools.dataset_download import DatasetDownloads
     from mambair.system.download import download_bar, no_progress
+    from mambair.system.errors import RequestError
     from mambair.system.lock_file import LockError
 
     log_to_stderr(logging.INFO)
@@ -128,7 +129,7 @@ def _download(arguments: Sequence[str]) -> int:
             attempts=options.attempts,
             progress=(lambda name: no_progress) if options.quiet else download_bar,
         )
-    except (UnknownDatasetError, LockError) as error:
+    except (RequestError, LockError) as error:
         print(printable(str(error)), file=sys.stderr)
         return USAGE_ERROR
     if options.dry_run:

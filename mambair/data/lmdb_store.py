@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from mambair.data.pairing import listed
+from mambair.data.pairing import DatasetError, listed
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_bytes, read_lines
 from mambair.system.cache_folder import is_own_file
@@ -39,10 +39,6 @@ _ADVICE = "pip install 'mambair[train]' brings it"
 
 
 _KEY_RULE = "must be a name in UTF-8, folders parted by /, without empty parts, . and .., backslashes and line ends"
-
-
-class LmdbError(ValueError):
-    """An LMDB that cannot be written or read; the message names the folder and the reason."""
 
 
 class LmdbEntry(NamedTuple):
@@ -71,7 +67,7 @@ class LmdbWriter:
             it is thrown away.
 
     Raises:
-        LmdbError: the folder exists, or the package ``lmdb`` is not installed.
+        DatasetError: the folder exists, or the package ``lmdb`` is not installed.
         OSError: the folder cannot be made (UnsafePathError: a link is in its place).
     """
 
@@ -80,7 +76,7 @@ class LmdbWriter:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(f"{self.folder.name}.partial")
         if self.folder.exists():
-            raise LmdbError(f"{self.folder}: exists already; delete it, or name a new folder")
+            raise DatasetError(f"{self.folder}: exists already; delete it, or name a new folder")
         if self.partial.exists() and not resume:
             shutil.rmtree(self.partial)
         with open_folder(self.folder.parent) as parent, parent.enter(self.partial.name, make=True) as partial:
@@ -106,13 +102,13 @@ class LmdbWriter:
             level: compression level, for ``meta_info.txt``, which readers ignore.
 
         Raises:
-            LmdbError: the key is taken or not possible, or there is nothing to store.
+            DatasetError: the key is taken or not possible, or there is nothing to store.
         """
         self._check_key(key)
         if not encoded:
-            raise LmdbError(f"{self.folder}: {key!r} would be empty (0 bytes)")
+            raise DatasetError(f"{self.folder}: {key!r} would be empty (0 bytes)")
         if re.search(r"[\s/]", suffix) or not suffix.startswith("."):
-            raise LmdbError(f"{self.folder}: the suffix of {key!r} must be one like .png, got {suffix!r}")
+            raise DatasetError(f"{self.folder}: the suffix of {key!r} must be one like .png, got {suffix!r}")
         self._entries[key] = f"{key}{suffix} ({height},{width},{channels}) {level}"
         self._waiting[key] = bytes(encoded)
         self._waiting_bytes += len(encoded)
@@ -132,7 +128,7 @@ class LmdbWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None or not issubclass(kind, LmdbError | OSError):
+            if kind is None or not issubclass(kind, DatasetError | OSError):
                 self._commit()  # of an interrupted run as well: it can be resumed
         finally:
             self._environment.close()
@@ -141,14 +137,14 @@ class LmdbWriter:
 
     def _check_key(self, key: str) -> None:
         if not _is_plain(key):
-            raise LmdbError(f"{self.folder}: the key {_KEY_RULE}, got {key!r}")
+            raise DatasetError(f"{self.folder}: the key {_KEY_RULE}, got {key!r}")
         longest = self._environment.max_key_size()
         if len(key.encode()) > longest:
-            raise LmdbError(
+            raise DatasetError(
                 f"{self.folder}: the key {key!r} has {len(key.encode())} bytes, at most {longest} are possible"
             )
         if key in self._entries:
-            raise LmdbError(f"{self.folder}: the key {key!r} is given twice; keys are names without suffix")
+            raise DatasetError(f"{self.folder}: the key {key!r} is given twice; keys are names without suffix")
 
     def _committed(self) -> dict[str, str]:
         """The lines of the images that an interrupted writer committed, by key."""
@@ -208,25 +204,25 @@ class LmdbReader:
         folder: the database.
 
     Raises:
-        LmdbError: no whole database, or the package ``lmdb`` is not installed.
+        DatasetError: no whole database, or the package ``lmdb`` is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         _package()
         self.folder = Path(folder)
         if not is_lmdb(self.folder):
-            raise LmdbError(f"{self.folder}: is no LMDB: it has no {DATA}")
+            raise DatasetError(f"{self.folder}: is no LMDB: it has no {DATA}")
         try:
             lines = read_lines(self.folder / META_INFO, MOST_META_INFO_BYTES)
         except OSError:
-            raise LmdbError(
+            raise DatasetError(
                 f"{self.folder}: has no {META_INFO}: the database was not finished; make it again"
             ) from None
         except ValueError as error:
-            raise LmdbError(f"{self.folder / META_INFO}: cannot be read: {error}") from None
+            raise DatasetError(f"{self.folder / META_INFO}: cannot be read: {error}") from None
         self._entries = dict(self._parsed(lines))
         if not self._entries:
-            raise LmdbError(f"{self.folder}: {META_INFO} names no image")
+            raise DatasetError(f"{self.folder}: {META_INFO} names no image")
 
     def _parsed(self, lines: list[str]) -> Iterator[tuple[str, LmdbEntry]]:
         right = "'name.png (height,width,channels) level' is right"
@@ -234,11 +230,11 @@ class LmdbReader:
             match = _LINE.fullmatch(line.rstrip())
             if match:
                 if not _is_plain(match["key"]):
-                    raise LmdbError(f"{self.folder / META_INFO}:{number}: the key {_KEY_RULE}, got {match['key']!r}")
+                    raise DatasetError(f"{self.folder / META_INFO}:{number}: the key {_KEY_RULE}, got {match['key']!r}")
                 size = (int(match["height"]), int(match["width"]), int(match["channels"]))
                 yield match["key"], LmdbEntry(match["key"] + (match["suffix"] or ""), *size)
             elif line.strip():
-                raise LmdbError(f"{self.folder / META_INFO}:{number}: found {line[:80]!r}; {right}")
+                raise DatasetError(f"{self.folder / META_INFO}:{number}: found {line[:80]!r}; {right}")
 
     def keys(self) -> list[str]:
         """The keys, in the order of ``meta_info.txt``."""
@@ -248,18 +244,18 @@ class LmdbReader:
         """File name and size of an image, without opening the database.
 
         Raises:
-            LmdbError: there is no such key.
+            DatasetError: there is no such key.
         """
         try:
             return self._entries[key]
         except KeyError:
-            raise LmdbError(f"{self.folder}: has no image {key!r}") from None
+            raise DatasetError(f"{self.folder}: has no image {key!r}") from None
 
     def get(self, key: str) -> bytes:
         """The encoded image.
 
         Raises:
-            LmdbError: there is no such key, the database is damaged, or something else has it open in this process.
+            DatasetError: there is no such key, the database is damaged, or something else has it open in this process.
         """
         lmdb = _package()
         try:
@@ -267,13 +263,13 @@ class LmdbReader:
                 encoded = transaction.get(key.encode())
         except lmdb.Error as error:
             if "already open in this process" in str(error):
-                raise LmdbError(
+                raise DatasetError(
                     f"{self.folder}: is open in this process already, through another reader such as basicsr's; lmdb "
                     "opens a database once in a process: use data sets of one kind for it, or workers for one of them"
                 ) from error
-            raise LmdbError(f"{self.folder}: cannot be read, it may be damaged ({error})") from error
+            raise DatasetError(f"{self.folder}: cannot be read, it may be damaged ({error})") from error
         if encoded is None:
-            raise LmdbError(f"{self.folder}: has no image {key!r}")
+            raise DatasetError(f"{self.folder}: has no image {key!r}")
         return encoded
 
     def close(self) -> None:
@@ -323,12 +319,14 @@ def _opened(folder: Path) -> Any:
 
 
 def _refuse_cut(folder: Path, environment: Any) -> None:
-    """Raise LmdbError if the file ends early: reading what is behind its end would kill this process."""
+    """Raise DatasetError if the file ends early: reading what is behind its end would kill this process."""
     pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
     size = (folder / DATA).stat().st_size
     if size < (pages - _FREE_PAGES) * page:
         environment.close()
-        raise LmdbError(f"{folder}: {DATA} has {size} of {pages * page} bytes: it was cut short; copy or make it again")
+        raise DatasetError(
+            f"{folder}: {DATA} has {size} of {pages * page} bytes: it was cut short; copy or make it again"
+        )
 
 
 def _package() -> Any:
@@ -336,5 +334,7 @@ def _package() -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise LmdbError(f"LMDB data needs the package lmdb, which cannot be imported ({error}); {_ADVICE}") from error
+        raise DatasetError(
+            f"LMDB data needs the package lmdb, which cannot be imported ({error}); {_ADVICE}"
+        ) from error
     return lmdb

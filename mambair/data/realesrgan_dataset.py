@@ -123,7 +123,7 @@ class RealESRGANDataset(RestorationDataset):
 
 @DATASET_REGISTRY.register()
 class RealESRGANPairedDataset(PairedImageDataset):
-    """Pairs as of PairedImageDataset, with Real-ESRGAN's sharpened targets.
+    """Pairs as in PairedImageDataset, with Real-ESRGAN's sharpened targets.
 
     A ``meta_info`` file names a pair in each line, ``<ground truth>, <low quality>``, both below their folders.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambair.data.lmdb_store import LmdbError, LmdbReader, is_lmdb
+from mambair.data.lmdb_store import LmdbReader, is_lmdb
 from mambair.data.pairing import DatasetError, by_name, images_of, listed, names_in, pair_by_name
 from mambair.images.decoded_image import ImageFileError
 from mambair.images.files import EncodedImage, natural_key, read_encoded
@@ -63,7 +63,7 @@ class ImageSource:
         reader, key = self._stores[path]
         try:
             return EncodedImage(path, reader.get(key))
-        except LmdbError as error:
+        except DatasetError as error:
             raise ImageFileError(str(error)) from error
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class ImageSource:
     def _of_database(self, root: Path) -> list[Path]:
         try:
             reader = LmdbReader(root)
-        except LmdbError as error:
+        except DatasetError as error:
             raise DatasetError(f"{self.key}: {error}") from None
         keys = sorted(reader.keys(), key=lambda key: [natural_key(part) for part in reader.entry(key).name.split("/")])
         paths = [root / reader.entry(key).name for key in keys]

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from mambair.data.pairing import DatasetError
 from mambair.images.files import SUFFIXES
 from mambair.system.atomic_file import atomic_path
 
@@ -44,10 +45,6 @@ DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
     *(NotImplementedError, ValueError, OverflowError, RecursionError, MemoryError),
 )
-
-
-class ArchiveError(ValueError):
-    """An archive is damaged, or holds what it should not; nothing or only whole images were written."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
         For each key the number of images that are now in place.
 
     Raises:
-        ArchiveError: it is no archive, is damaged, holds a member with an unsafe path or kind, or is a bomb.
+        DatasetError: it is no archive, is damaged, holds a member with an unsafe path or kind, or is a bomb.
         OSError: the disk is full or not writable.
     """
     counts = dict.fromkeys(placements, 0)
@@ -113,7 +110,7 @@ def _write(archive: Path, member: Member, target: Path) -> None:
         try:
             content = member.open()
         except (*DAMAGE, RuntimeError) as error:  # zipfile's for an encrypted member
-            raise ArchiveError(f"{archive}: {member.path} cannot be unpacked ({error})") from error
+            raise DatasetError(f"{archive}: {member.path} cannot be unpacked ({error})") from error
         with content:
             _copy(archive, member, content, file)
 
@@ -125,7 +122,7 @@ def _copy(archive: Path, member: Member, content: IO[bytes], file: IO[bytes]) ->
         try:
             chunk = content.read(2**18)
         except DAMAGE as error:
-            raise ArchiveError(f"{archive}: {member.path} is damaged ({error})") from error
+            raise DatasetError(f"{archive}: {member.path} is damaged ({error})") from error
         if not chunk:
             break
         copied += len(chunk)
@@ -133,19 +130,19 @@ def _copy(archive: Path, member: Member, content: IO[bytes], file: IO[bytes]) ->
             break
         file.write(chunk)
     if copied != member.size:
-        raise ArchiveError(f"{archive}: {member.path} has not the {member.size} bytes the archive announces")
+        raise DatasetError(f"{archive}: {member.path} has not the {member.size} bytes the archive announces")
 
 
 def _need_room(archive: Path, needed: int) -> None:
     free = shutil.disk_usage(archive.parent).free
     if needed > free:
-        raise ArchiveError(f"{archive}: unpacking needs {needed} bytes, and the disk has {free} free; make room")
+        raise DatasetError(f"{archive}: unpacking needs {needed} bytes, and the disk has {free} free; make room")
 
 
 def _refuse_escape(target: Path, folder: Path) -> None:
     """A link that lies in the folder already must not lead out of it."""
     if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise ArchiveError(f"{target.parent}: is a link that leads out of {folder}; not unpacked there")
+        raise DatasetError(f"{target.parent}: is a link that leads out of {folder}; not unpacked there")
 
 
 @contextmanager
@@ -159,14 +156,14 @@ def _opened(archive: Path) -> Iterator[list[Member]]:
                 members = _of_zip(stack, archive, budget)
             else:
                 members = _of_tar(stack, archive, budget)
-        except UnsafeMember as fault:
-            raise ArchiveError(f"{archive}: {fault}; nothing was unpacked") from None
+        except _UnsafeMember as fault:
+            raise DatasetError(f"{archive}: {fault}; nothing was unpacked") from None
         except DAMAGE as error:
-            raise ArchiveError(f"{archive}: is no zip or tar archive, or is damaged ({error})") from error
+            raise DatasetError(f"{archive}: is no zip or tar archive, or is damaged ({error})") from error
         yield members
 
 
-class UnsafeMember(Exception):
+class _UnsafeMember(Exception):
     """A member that no data set has; `_opened` adds the archive's name."""
 
 
@@ -186,14 +183,14 @@ class _Budget:
         """Count a member of any kind, folders too.
 
         Raises:
-            UnsafeMember: there are too many, or they are too large.
+            _UnsafeMember: there are too many, or they are too large.
         """
         self._members += 1
         self._bytes += size
         if self._members > MAX_MEMBERS:
-            raise UnsafeMember(f"it has more than the {MAX_MEMBERS} files and folders a data set may have")
+            raise _UnsafeMember(f"it has more than the {MAX_MEMBERS} files and folders a data set may have")
         if size < 0 or self._bytes > self.limit:
-            raise UnsafeMember(f"its {self.packed} bytes would unpack to more than {self.limit}")
+            raise _UnsafeMember(f"its {self.packed} bytes would unpack to more than {self.limit}")
 
 
 class _BoundedFile:
@@ -219,12 +216,12 @@ class _BoundedFile:
         content = self._file.read(self.room + 1 if size < 0 else min(size, self.room + 1))
         self.room -= len(content)
         if self.room < 0:
-            raise UnsafeMember("a header of it is longer than any data set has")
+            raise _UnsafeMember("a header of it is longer than any data set has")
         return content
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if offset > self._end:
-            raise UnsafeMember(f"it would unpack to more than {self._end} bytes")
+            raise _UnsafeMember(f"it would unpack to more than {self._end} bytes")
         return self._file.seek(offset, whence)
 
 
@@ -238,9 +235,9 @@ def _of_zip(stack: ExitStack, archive: Path, budget: _Budget) -> list[Member]:
         path = _safe(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UnsafeMember(f"{info.filename!r} is a link or a device")
+            raise _UnsafeMember(f"{info.filename!r} is a link or a device")
         if info.compress_type not in ZIP_METHODS:
-            raise UnsafeMember(f"{info.filename!r} is packed by another method than deflate")
+            raise _UnsafeMember(f"{info.filename!r} is packed by another method than deflate")
         if not info.is_dir():
             members.append(Member(path, info.file_size, lambda info=info: opened.open(info)))
     return members
@@ -257,9 +254,9 @@ def _of_tar(stack: ExitStack, archive: Path, budget: _Budget) -> list[Member]:
         budget.take(info.size)
         path = _safe(info.name)
         if not (info.isreg() or info.isdir()) or info.issparse():
-            raise UnsafeMember(f"{info.name!r} is a link, a device or sparse")
+            raise _UnsafeMember(f"{info.name!r} is a link, a device or sparse")
         if len(opened.pax_headers) > MAX_GLOBAL_RECORDS:
-            raise UnsafeMember(f"it has more than {MAX_GLOBAL_RECORDS} global records")
+            raise _UnsafeMember(f"it has more than {MAX_GLOBAL_RECORDS} global records")
         if info.isreg():
             members.append(Member(path, info.size, lambda info=info: _tar_content(opened, info)))
         info.pax_headers = {}
@@ -279,9 +276,9 @@ def _tar_content(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 def _safe(name: str) -> PurePosixPath:
     """The path of a member, if it stays below the folder it is unpacked to on any system."""
     if len(name) > MAX_NAME:
-        raise UnsafeMember(f"a name of {len(name)} characters, {name[:40]!r} ..., is too long")
+        raise _UnsafeMember(f"a name of {len(name)} characters, {name[:40]!r} ..., is too long")
     path = PurePosixPath(name)
     is_plain = not any(character in "\\:" or ord(character) < 32 for character in name)
     if path.is_absolute() or ".." in path.parts or not is_plain:
-        raise UnsafeMember(f"{name!r} is a path that leads elsewhere")
+        raise _UnsafeMember(f"{name!r} is a path that leads elsewhere")
     return path

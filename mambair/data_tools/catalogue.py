@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mambair.system.errors import RequestError
+
 DIV2K_PAGE = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 DIV2K_CHECKSUMS = "https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/datasets/div2k/checksums.tsv"
 EDSR_PAGE = "https://github.com/limbee/NTIRE2017"
@@ -309,10 +311,6 @@ SUITES: dict[str, tuple[str, ...]] = {
 SUITE_ALIASES = {"sr": "classic-sr", "dn": "color-dn", "car": "gray-car"}
 
 
-class UnknownDatasetError(ValueError):
-    """A name that is neither a data set nor a suite."""
-
-
 def suite_name(name: str) -> str:
     """The name of a suite in full: ``sr`` is ``classic-sr``; capitals do not matter. Other names are returned as is."""
     return SUITE_ALIASES.get(name.lower(), name.lower() if name.lower() in SUITES else name)
@@ -322,7 +320,7 @@ def datasets_of(names: Iterable[str]) -> list[RemoteDataset]:
     """The data sets of names and suites, each once, in the order given; capitals do not matter.
 
     Raises:
-        UnknownDatasetError: naming every unknown one.
+        RequestError: naming every unknown one.
     """
     by_name = {name.lower(): name for name in DATASETS}
     chosen: dict[str, RemoteDataset] = {}
@@ -333,7 +331,7 @@ def datasets_of(names: Iterable[str]) -> list[RemoteDataset]:
             unknown.append(name)
         chosen.update({member: DATASETS[member] for member in members if member})
     if unknown:
-        raise UnknownDatasetError(
+        raise RequestError(
             f"unknown data set {', '.join(unknown)}; there are {', '.join(DATASETS)} and the suites {', '.join(SUITES)}"
         )
     return list(chosen.values())

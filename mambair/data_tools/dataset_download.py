@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mambair.data_tools.archives import ArchiveError, top_folders, unpack
+from mambair.data.pairing import DatasetError
+from mambair.data_tools.archives import top_folders, unpack
 from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
 from mambair.images.files import SUFFIXES
 from mambair.system.download import MOST_BYTES, DownloadError, Progress, download, no_progress
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 DOWNLOADS = ".downloads"  # the folder of archives, below the root
 MOST_IMAGE_BYTES = 2**28  # of a single image whose size no page states
-FAULTS = (ArchiveError, DownloadError, LockError)
+FAULTS = (DatasetError, DownloadError, LockError)
 
 
 @dataclass
@@ -157,7 +158,7 @@ class DatasetDownloads:
         for part in parts:
             found = counts[str(part.prefix)]
             if found != part.images:
-                raise ArchiveError(
+                raise DatasetError(
                     f"{archive}: {found} images in {part.prefix}, expected {part.images}; it holds "
                     f"{', '.join(top_folders(archive))}"
                 )

@@ -20,6 +20,7 @@ import torch
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
+from mambair.system.errors import RequestError
 from mambair.system.exit_codes import ENDING_SIGNALS, of_signal
 
 SETTINGS_NAME = ".prepare_data.json"
@@ -28,10 +29,6 @@ _IN_FLIGHT = 64
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-
-
-class SettingsError(ValueError):
-    """A folder was made with other settings, so that going on would mix two data sets."""
 
 
 @dataclass
@@ -133,7 +130,7 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write down how a folder is made, or compare with what is written there.
 
     Raises:
-        SettingsError: it was made in another way, or holds images and no settings.
+        RequestError: it was made in another way, or holds images and no settings.
     """
     path = folder / SETTINGS_NAME
     wanted = {key: str(value) for key, value in settings.items()}
@@ -148,11 +145,11 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             if found.get(key) != value
         ]
         if different:
-            raise SettingsError(
+            raise RequestError(
                 f"{folder} was made with other settings ({'; '.join(different)}); name another folder or remove it"
             )
         return
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in os.scandir(folder)):
-        raise SettingsError(f"{folder} holds files that were not made by this command; name another folder")
+        raise RequestError(f"{folder} holds files that were not made by this command; name another folder")
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1, allow_nan=False) + "\n", encoding="utf-8")

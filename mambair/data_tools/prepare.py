@@ -47,7 +47,7 @@ def make_sub_images(
 
     Raises:
         DatasetError: a folder is missing or empty, or images have no partner.
-        SettingsError: a target was made in another way.
+        RequestError: a target was made in another way.
     """
     settings = {"source": source.resolve(), "grid": grid}
     images = _flat_images(source)
@@ -130,7 +130,7 @@ def make_reductions(
 
     Raises:
         DatasetError: the source is missing or empty.
-        SettingsError: a target was made in another way.
+        RequestError: a target was made in another way.
     """
     images = _flat_images(source)
     for scale, folder in targets.items():
@@ -168,7 +168,7 @@ def make_lmdb(source: Path, target: Path, *, workers: int = 1, progress: Progres
         workers, progress: as in `make_sub_images`.
 
     Raises:
-        LmdbError: the database exists, two images have one key, or the package lmdb is missing.
+        DatasetError: the database exists, two images have one key, or the package lmdb is missing.
         ImageFileError: the source is no folder.
         UnfinishedError: an image could not be read, or what is stored differs from its file.
     """

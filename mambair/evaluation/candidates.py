@@ -21,12 +21,9 @@ from mambair.images.resize import imresize
 from mambair.inference.restorer import Restorer
 from mambair.inference.tile_runner import TileStats
 from mambair.profiling.counting import count_parameters
+from mambair.system.errors import RequestError
 
 WARM_UP_SIDE = 16
-
-
-class MethodError(ValueError):
-    """Weights or a folder of results that cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +151,15 @@ class NetworkCandidate(Candidate):
         """Refuse a suite of another task or other channels, and note the one level it can be measured at.
 
         Raises:
-            MethodError: the network does not fit the suite.
+            RequestError: the network does not fit the suite.
         """
         if suite.has_ground_truth and (self.upscale == 1) == (suite.task == "sr"):
             expected = "networks that enlarge" if suite.task == "sr" else "networks that keep the size"
-            raise MethodError(
+            raise RequestError(
                 f"{self._path}: {suite.name} is for {expected}, and this one has a factor of {self.upscale}"
             )
         if self.in_chans != suite.channels:
-            raise MethodError(
+            raise RequestError(
                 f"{self._path}: {suite.name} has images of {suite.channels} channels, the network {self.in_chans}"
             )
         self.levels = (self.upscale,) if suite.is_scaled else None
@@ -175,7 +172,7 @@ class NetworkCandidate(Candidate):
         """The network's output.
 
         Raises:
-            MethodError: memory is too short for the tile that was asked for, so the result would be another one.
+            RequestError: memory is too short for the tile that was asked for, so the result would be another one.
             ArithmeticError: the output is not finite.
         """
         stats = TileStats()
@@ -184,7 +181,7 @@ class NetworkCandidate(Candidate):
         if self._restorer.tile != asked:
             size = f"{sample.lq.shape[-1]}x{sample.lq.shape[-2]}"
             whole = "as a whole" if asked == 0 else f"in tiles of {asked}"
-            raise MethodError(f"{self.name}: {size} pixels do not fit into memory {whole}; ask for a smaller tile")
+            raise RequestError(f"{self.name}: {size} pixels do not fit into memory {whole}; ask for a smaller tile")
         return result
 
 
@@ -194,12 +191,12 @@ class FolderCandidate(Candidate):
     A result is found by the name of its ground truth, or one that begins with it and an underscore or ``x<level>``.
 
     Raises:
-        MethodError: there is no such folder.
+        RequestError: there is no such folder.
     """
 
     def __init__(self, name: str, folder: Path, suite: Suite) -> None:
         if not folder.is_dir():
-            raise MethodError(f"{folder}: there is no such folder of results")
+            raise RequestError(f"{folder}: there is no such folder of results")
         self.name, self._folder, self._suite = name, folder, suite
         stamps = [(str(path), path.stat().st_mtime_ns) for path in list_images(folder, recursive=True)]
         self.identity = hashlib.sha256(repr(stamps).encode()).hexdigest()
@@ -208,20 +205,20 @@ class FolderCandidate(Candidate):
         """The result in the channels of the input.
 
         Raises:
-            MethodError: there is none for this image, or several, or one of another size.
+            RequestError: there is none for this image, or several, or one of another size.
             ValueError: it cannot be read.
         """
         home = self._folder / sample.dataset
         deeper = home / self._suite.degree(sample.level).replace(" ", "")
         folder = deeper if deeper.is_dir() else home
         if not folder.is_dir():
-            raise MethodError(f"{self.name}: there is no folder {folder}")
+            raise RequestError(f"{self.name}: there is no folder {folder}")
         path = self._choose(folder, sample)
         color = "rgb" if sample.lq.shape[0] == 3 else "gray"
         result = to_tensor(in_color(read_image(path).pixels, color))
         height, width = (side * self._suite.upscale(sample.level) for side in sample.lq.shape[-2:])
         if not self._suite.has_ground_truth and result.shape[-2:] != (height, width):
-            raise MethodError(
+            raise RequestError(
                 f"{path}: {width} x {height} pixels are expected, it has {result.shape[-1]} x {result.shape[-2]}"
             )
         return result
@@ -233,7 +230,7 @@ class FolderCandidate(Candidate):
         candidates = exact or [path for path in images if path.stem.startswith(begins)]
         if len(candidates) != 1:
             what = "several results" if candidates else "no result"
-            raise MethodError(f"{self.name}: {folder} has {what} for {sample.image}")
+            raise RequestError(f"{self.name}: {folder} has {what} for {sample.image}")
         return candidates[0]
 
 
@@ -267,9 +264,9 @@ def check_names(candidates: Sequence[Candidate]) -> None:
     """Refuse two candidates of one name.
 
     Raises:
-        MethodError: naming it.
+        RequestError: naming it.
     """
     names = [candidate.name for candidate in candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise MethodError(f"several methods are called {', '.join(twice)}; name them: --weights NAME=FILE")
+        raise RequestError(f"several methods are called {', '.join(twice)}; name them: --weights NAME=FILE")

@@ -11,7 +11,8 @@ from mambair.evaluation.evaluate import Storage, measure
 from mambair.evaluation.results import Run, SetResult
 from mambair.evaluation.score_cache import NAME, ScoreCache, key_of
 from mambair.evaluation.suites import TEST_SETS, Suite
-from mambair.evaluation.test_sets import MissingSetError, open_set
+from mambair.evaluation.test_sets import open_set
+from mambair.system.errors import RequestError
 
 PICTURES = "pictures"
 
@@ -43,7 +44,7 @@ def run_suite(run: Run, data: Path, sets: Sequence[str], levels: Sequence[int], 
             try:
                 opened = open_set(data, name, suite, level)
             except (ValueError, OSError) as error:
-                run.missing[name] = str(error) if isinstance(error, MissingSetError) else f"{name}: {error}"
+                run.missing[name] = str(error) if isinstance(error, RequestError) else f"{name}: {error}"
                 continue
             images = TEST_SETS[name].images if name in TEST_SETS else None
             result = SetResult(name, opened.dataset, suite.metrics(level), level, opened.inputs, images)

@@ -11,14 +11,11 @@ import PIL
 from mambair.data import DatasetError, build_dataset
 from mambair.evaluation.suites import NOISE_SEED, TEST_SETS, Suite
 from mambair.images.files import list_images, read_image
+from mambair.system.errors import RequestError
 
 GROUND_TRUTH = ("HR", "HQ", "GT", "original", "original_png", "GTmod12")
 REDUCTIONS = ("LR_bicubic/X{}", "LRbicx{}", "LR_bicubic/x{}", "LRbic/X{}", "LR/X{}")
 TEMPLATES = ("{}x%d", "{}", "{}_LRBI_x%d")
-
-
-class MissingSetError(ValueError):
-    """A test set that is not under the data folder; the message says where it was looked for."""
 
 
 class OpenedSet(NamedTuple):
@@ -40,7 +37,7 @@ def open_set(root: Path, name: str, suite: Suite, level: int) -> OpenedSet:
     """Find a test set under ``root`` and prepare its inputs.
 
     Raises:
-        MissingSetError: it is not there.
+        RequestError: it is not there.
         DatasetError: its files cannot be used; the message lists every fault.
     """
     home = find_folder(root, name)
@@ -50,9 +47,7 @@ def open_set(root: Path, name: str, suite: Suite, level: int) -> OpenedSet:
     folder = next((found for sub in GROUND_TRUTH if (found := _child(home, sub))), home)
     images = list_images(folder)
     if not images:
-        raise MissingSetError(
-            f"{name}: {folder} holds no images, nor does one of its folders {', '.join(GROUND_TRUTH)}"
-        )
+        raise RequestError(f"{name}: {folder} holds no images, nor does one of its folders {', '.join(GROUND_TRUTH)}")
     opt: dict[str, Any] = {"name": name, "phase": "test", "dataroot_gt": str(folder)}
     if suite.task == "denoise":
         opt |= {"type": "GaussianDenoisingDataset", "sigma": float(level), "noise_seed": NOISE_SEED}
@@ -73,14 +68,14 @@ def find_folder(root: Path, name: str) -> Path:
     """The folder of a test set under ``root``, by any of its usual names in any capitals; an unknown set has its own.
 
     Raises:
-        MissingSetError: there is none; the message has the names.
+        RequestError: there is none; the message has the names.
     """
     names = (name, *(TEST_SETS[name].folders if name in TEST_SETS else ()))
     for each in names:
         found = _child(root, each)
         if found:
             return found
-    raise MissingSetError(f"{name}: no folder {' or '.join(names)} in {root}")
+    raise RequestError(f"{name}: no folder {' or '.join(names)} in {root}")
 
 
 def _child(folder: Path, path: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mambair.folders.names import PlanError, file_name, full_stem
+from mambair.folders.names import file_name, full_stem
 from mambair.folders.output_format import fitted
 from mambair.folders.plan import COMPARISON, Job, Plan, real
 from mambair.images.decoded_image import DecodedImage
@@ -21,6 +21,7 @@ from mambair.images.encode import encode
 from mambair.images.files import ImageSpec
 from mambair.system.atomic_file import atomic_stream
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 
 LARGEST = 2048  # pixels a side that are shown; of larger results the middle
 _GAP = 8  # white columns between the two
@@ -69,7 +70,7 @@ def comparisons_of(plan: Plan) -> dict[Job, Path]:
     """The name of each job's comparison without its ending, beside the result.
 
     Raises:
-        PlanError: a comparison would have the name of an input or of another result.
+        RequestError: a comparison would have the name of an input or of another result.
     """
     count = Counter(job.target.with_suffix("") for job in plan.jobs)
     taken = {real(path) for job in plan.jobs for path in (job.source, job.target)}
@@ -79,7 +80,7 @@ def comparisons_of(plan: Plan) -> dict[Job, Path]:
         stem = target.stem if count[target.with_suffix("")] == 1 else full_stem(target)
         picture = target.with_name(file_name(stem, COMPARISON, ".png"))
         if real(picture) in taken:
-            raise PlanError(
+            raise RequestError(
                 f"compare: the comparison of {printable(target)} would be written to {printable(picture)}, which is an "
                 "input or another result; rename that file, or give a --suffix"
             )

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mambair.system.errors import RequestError
 from mambair.system.jsonl import JsonLines
 from mambair.system.path_gate import UnsafePathError
 
 NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
-
-
-class ManifestError(ValueError):
-    """A file that was named as manifest is something else."""
 
 
 class Manifest:
@@ -24,7 +21,7 @@ class Manifest:
         path: it need not be there; what is there is kept, and its last record of each output counts.
 
     Raises:
-        ManifestError: the file is no manifest, and would be spoilt.
+        RequestError: the file is no manifest, and would be spoilt.
         OSError: it cannot be read and written.
 
     A line that a killed process left half written is passed over, and the next record begins on a line of its own.
@@ -38,9 +35,9 @@ class Manifest:
             has_lines = self.refresh()
             is_foreign = self._lines.is_foreign() or (has_lines and not self._last)
         except UnsafePathError as error:
-            raise ManifestError(f"manifest: {error}, or name another file") from None
+            raise RequestError(f"manifest: {error}, or name another file") from None
         if is_foreign:
-            raise ManifestError(f"manifest: {path} holds something else; name another file")
+            raise RequestError(f"manifest: {path} holds something else; name another file")
         self._new.clear()
 
     def refresh(self) -> bool:

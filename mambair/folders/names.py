@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mambair.images.encode import FORMAT_OF_SUFFIX
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 from mambair.system.suggestions import did_you_mean
 
 WITH_QUALITY = ("JPEG", "WEBP", "AVIF")
@@ -22,10 +23,6 @@ _LIKE_AN_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _WEB = ("http", "https", "ftp")
 
 
-class PlanError(ValueError):
-    """Input and output do not make a job; the message says what to change."""
-
-
 def ending_of(format: str | None, source: Path) -> str:
     """The suffix of the result of ``source`` in that format, with its dot; None is the default format.
 
@@ -33,14 +30,16 @@ def ending_of(format: str | None, source: Path) -> str:
     written.
 
     Raises:
-        PlanError: no such format can be written.
+        RequestError: no such format can be written.
     """
     if format is not None and format.lower() == SAME:
         return source.suffix if source.suffix.lower() in FORMAT_OF_SUFFIX else f".{DEFAULT_FORMAT}"
     ending = "." + (DEFAULT_FORMAT if format is None else format).lower().removeprefix(".")
     if ending not in FORMAT_OF_SUFFIX:
         known = [*(each[1:] for each in FORMAT_OF_SUFFIX), SAME]
-        raise PlanError(f"format: must be one of {', '.join(known)}, got {format!r}{did_you_mean(ending[1:], known)}")
+        raise RequestError(
+            f"format: must be one of {', '.join(known)}, got {format!r}{did_you_mean(ending[1:], known)}"
+        )
     return ending
 
 
@@ -48,18 +47,18 @@ def check_quality(quality: int | None, format: str | None) -> None:
     """Check that a quality is from 1 to 100, and given only where the format (``SAME`` may) has one.
 
     Raises:
-        PlanError: it is not.
+        RequestError: it is not.
     """
     if quality is None:
         return
     if not 1 <= quality <= 100:
-        raise PlanError(f"quality: must be from 1 to 100, got {quality}")
+        raise RequestError(f"quality: must be from 1 to 100, got {quality}")
     if format is not None and format.lower() == SAME:
         return
     ending = ending_of(format, Path())
     if FORMAT_OF_SUFFIX[ending] not in WITH_QUALITY:
         endings = [each[1:] for each, format in FORMAT_OF_SUFFIX.items() if format in WITH_QUALITY]
-        raise PlanError(f"quality: {ending[1:]} has none, only {', '.join(endings)} have; leave it out")
+        raise RequestError(f"quality: {ending[1:]} has none, only {', '.join(endings)} have; leave it out")
 
 
 def _address(path: Path) -> str:
@@ -71,47 +70,47 @@ def refuse_addresses(source: Path, output: Path) -> None:
     """Check that the input is there, and that neither is an address or a pattern.
 
     Raises:
-        PlanError: it is not; the message says what the name is, and what to do.
+        RequestError: it is not; the message says what the name is, and what to do.
     """
     scheme = _SCHEME.match(str(output))
     if scheme is not None and not output.exists():
-        raise PlanError(f"output: {_address(output)} is an address; name a folder of this machine and copy it then")
+        raise RequestError(f"output: {_address(output)} is an address; name a folder of this machine and copy it then")
     if source.exists():
         return
     name = printable(source)
     if scheme := _SCHEME.match(str(source)):
         if scheme[1].lower() in _WEB:
-            raise PlanError(f"input: {_address(source)} is an address of the web; download the file and name that")
-        raise PlanError(
+            raise RequestError(f"input: {_address(source)} is an address of the web; download the file and name that")
+        raise RequestError(
             f"input: {_address(source)} is an address ({scheme[1]}:), which is not read; copy the files to this "
             "machine, or mount the storage as a folder, and name that"
         )
     if source.is_symlink():
-        raise PlanError(f"input: {name} is a broken link")
+        raise RequestError(f"input: {name} is a broken link")
     if set(name) & set("*?["):
-        raise PlanError(
+        raise RequestError(
             f"input: there is no file {name}; it looks like a pattern that the shell did not replace. Name the folder, "
             f"and give the pattern as --include {source.name!r}"
         )
-    raise PlanError(f"input: there is no file or folder {name}")
+    raise RequestError(f"input: there is no file or folder {name}")
 
 
 def names_a_file(output: Path, source: Path) -> bool:
     """Return whether the output is the name of one result.
 
     Raises:
-        PlanError: it looks like a file and cannot be one.
+        RequestError: it looks like a file and cannot be one.
     """
     if output.is_dir():
         return False
     is_image = output.suffix.lower() in FORMAT_OF_SUFFIX
     if source.is_dir():
         if is_image and not output.exists():
-            raise PlanError(f"output: {printable(output)} names a file, but the input is a folder; name a folder")
+            raise RequestError(f"output: {printable(output)} names a file, but the input is a folder; name a folder")
         return False
     if not is_image and _LIKE_AN_ENDING.fullmatch(output.suffix) and not output.exists():
         known = list(FORMAT_OF_SUFFIX)
-        raise PlanError(
+        raise RequestError(
             f"output: {printable(output)} looks like a file of an unknown format; known are {', '.join(known)}"
             f"{did_you_mean(output.suffix, known)} (if it is to be a folder, make it first)"
         )

@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from mambair.folders.names import PlanError
 from mambair.folders.plan import Plan
 from mambair.images.encode import FORMAT_OF_SUFFIX, can_write
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 from mambair.system.path_gate import open_folder
 
 _ATTEMPTS = 20
@@ -30,11 +30,11 @@ def checked_output(plan: Plan, manifest: Path | None = None) -> Iterator[list[st
         manifest: a file that is to be written elsewhere.
 
     Raises:
-        PlanError: the folder cannot be made or written in, its disk is full, or this Pillow cannot write the format.
+        RequestError: the folder cannot be made or written in, its disk is full, or this Pillow cannot write the format.
     """
     for ending in {job.target.suffix.lower() for job in plan.jobs}:
         if not can_write(FORMAT_OF_SUFFIX[ending]):
-            raise PlanError(f"format: this installation of Pillow cannot write {ending[1:]}; use png or webp")
+            raise RequestError(f"format: this installation of Pillow cannot write {ending[1:]}; use png or webp")
     folders = {"output": plan.folder} | ({} if manifest is None else {"manifest": manifest.parent})
     missing = [path for folder in folders.values() for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -61,13 +61,13 @@ def _write(name: str, folder: Path) -> None:
             if attempts and isinstance(error, FileNotFoundError):  # another process made the folder, and removed it
                 continue
             reason = _reason(folder, error)
-            raise PlanError(f"{name}: nothing can be written in {printable(folder)}: {reason}") from None
+            raise RequestError(f"{name}: nothing can be written in {printable(folder)}: {reason}") from None
 
 
 def _notes(plan: Plan) -> list[str]:
     free = shutil.disk_usage(plan.folder).free
     if free < _LEAST:
-        raise PlanError(f"output: the disk of {printable(plan.folder)} is full ({free} bytes are free)")
+        raise RequestError(f"output: the disk of {printable(plan.folder)} is full ({free} bytes are free)")
     needed = sum(_size(job.source) for job in plan.jobs)
     if needed <= free:
         return []

@@ -13,7 +13,6 @@ from mambair.folders.manifest import NAME
 from mambair.folders.names import (
     DEFAULT_FORMAT,
     SAME,
-    PlanError,
     check_quality,
     ending_of,
     file_name,
@@ -25,6 +24,7 @@ from mambair.folders.names import (
 from mambair.images.files import SUFFIXES, list_images
 from mambair.images.formats import passed_over_text
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 from mambair.system.path_gate import is_within
 
 _SHOWN = 3  # names in a note
@@ -94,11 +94,11 @@ def plan_jobs(
         exclude: patterns of which it may match none.
 
     Raises:
-        PlanError: nothing there, no image in it, an output that cannot be, or a setting that cannot apply.
+        RequestError: nothing there, no image in it, an output that cannot be, or a setting that cannot apply.
     """
     ending_of(format, source)  # an unknown format is reported first
     if set(suffix) & {"/", os.sep, "\0"}:
-        raise PlanError(f"suffix: becomes part of a file name, so it may have no separator, got {suffix!r}")
+        raise RequestError(f"suffix: becomes part of a file name, so it may have no separator, got {suffix!r}")
     refuse_addresses(source, output)
     notes: list[str] = []
     unreadable: list[tuple[Path, str]] = []
@@ -113,7 +113,7 @@ def plan_jobs(
         return _plan_of_a_file(source, output, format, quality, suffix)
     check_quality(quality, format)
     if output.exists() and not output.is_dir():
-        raise PlanError(f"output: {printable(output)} is a file; name a folder")
+        raise RequestError(f"output: {printable(output)} is a file; name a folder")
     if real(folder) == real(output):
         if not suffix:
             suffix = same_folder_suffix
@@ -122,7 +122,7 @@ def plan_jobs(
             sources = _without_results(sources, suffix)
     if not sources and not unreadable:
         filters = " that --include and --exclude leave" if include or exclude else ""
-        raise PlanError(
+        raise RequestError(
             f"input: no image in {printable(source)}{filters} (looked for {', '.join(SUFFIXES)})"
             + "".join(f"; {note}" for note in notes)
         )
@@ -146,13 +146,13 @@ def plan_beside(
         may_exist: whether a file of that name may be there already.
 
     Raises:
-        PlanError: no such file, a file of that name, or a setting that cannot apply.
+        RequestError: no such file, a file of that name, or a setting that cannot apply.
     """
     refuse_addresses(source, source)
     ending = ending_of(format or SAME, source)
     output = source.with_name(file_name(source.stem, suffix, ending))
     if not may_exist and os.path.lexists(output):
-        raise PlanError(f"output: {printable(output)} is there already: --overwrite replaces it, -o names another")
+        raise RequestError(f"output: {printable(output)} is there already: --overwrite replaces it, -o names another")
     check_quality(quality, format or ending[1:])
     return Plan(
         [Job(source, output, source.name)], output.parent, _changed({source: ending}, format or SAME), names_a_file=True
@@ -162,10 +162,12 @@ def plan_beside(
 def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int | None, suffix: str) -> Plan:
     for name, given in (("format", format), ("suffix", suffix)):
         if given:
-            raise PlanError(f"{name}: {given!r} does not apply, as the output names a file, {printable(output.name)}")
+            raise RequestError(
+                f"{name}: {given!r} does not apply, as the output names a file, {printable(output.name)}"
+            )
     check_quality(quality, output.suffix.lower())
     if real(output) == real(source):
-        raise PlanError(f"output: {printable(output)} is the input itself; choose another name")
+        raise RequestError(f"output: {printable(output)} is the input itself; choose another name")
     return Plan([Job(source, output, source.name)], output.parent, names_a_file=True)
 
 

@@ -47,7 +47,7 @@ class Ledger:
         details: also record host, process and the whole path of each input, and tracebacks of failures.
 
     Raises:
-        ManifestError: the manifest would be something else.
+        RequestError: the manifest would be something else.
         OSError: it cannot be read, or a link leads the claims out of the folder (UnsafePathError).
     """
 

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mambair.system.errors import RequestError
+
 SWITCH = "use_checkpoint"  # the attribute of a group of blocks; also that of the groups in basicsr's networks
-
-
-class RecomputationError(ValueError):
-    """The network has no groups that can be recomputed."""
 
 
 def call_block(block: nn.Module, tokens: Tensor, *context: object, recompute: bool) -> Tensor:
@@ -33,11 +31,11 @@ def recompute_groups(net: nn.Module, count: int) -> int:
         How many do; fewer than ``count`` if the network has fewer.
 
     Raises:
-        RecomputationError: it has none.
+        RequestError: it has none.
     """
     groups = groups_of(net)
     if not groups:
-        raise RecomputationError(
+        raise RequestError(
             f"train: checkpoint_groups: {type(net).__name__} has no group of blocks with a switch {SWITCH}; set it to 0"
         )
     for group in groups[:count]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
-from mambair.ops import fused
+from mambair.ops import fused, torch_private
 
 _TORCH_MODULES = frozenset(
     {nn.Linear, nn.Conv2d, nn.LayerNorm, nn.SiLU, nn.GELU, nn.ReLU, nn.Sigmoid, nn.Identity, nn.Dropout, nn.Sequential}
@@ -20,7 +19,7 @@ def runs(layer: nn.Module, x: Tensor) -> bool:
     Not while it trains, and not where someone listens to a module in it (hooks) or has changed one: a subclass or a
     parametrisation of a torch module, other dtypes, a layer norm without weights.
     """
-    if fused.why_not(x) is not None or torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+    if fused.why_not(x) is not None or torch_private.has_global_hooks():
         return False
     return all(_is_plain(part) for part in layer.modules())
 

@@ -20,6 +20,7 @@ import numpy as np
 from mambair.metrics.image_pairs import adapt_image, check_pair, peak_value
 from mambair.registry import METRIC_REGISTRY
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 from mambair.system.tables import first_line
 
 if TYPE_CHECKING:
@@ -32,15 +33,11 @@ SMALLEST = {"alex": 35, "squeeze": 35, "vgg": 16}
 Backbone = Literal["alex", "squeeze", "vgg"]
 
 
-class PerceptualWeightsError(ValueError):
-    """torchmetrics, torchvision or the weights of a network are missing."""
-
-
 def lpips_network(net: Backbone) -> nn.Module:
     """A module that takes two batches [B, 3, H, W] in [-1, 1] and gives [B, 1, 1, 1]; its weights are frozen.
 
     Raises:
-        PerceptualWeightsError: torchmetrics, torchvision or the weights are missing.
+        RequestError: torchmetrics, torchvision or the weights are missing.
         ValueError: an unknown ``net``.
     """
     if net not in FILES:
@@ -54,7 +51,7 @@ def dists_network() -> nn.Module:
     """A module that takes two batches [B, 3, H, W] in [0, 1] and gives [B]; its weights are frozen.
 
     Raises:
-        PerceptualWeightsError: torchmetrics, torchvision or the weights are missing.
+        RequestError: torchmetrics, torchvision or the weights are missing.
     """
     functional = _torchmetrics("torchmetrics.functional.image.dists")
     with _tensors_only("vgg"):
@@ -66,7 +63,7 @@ def _torchmetrics(module: str) -> Any:
         importlib.import_module("torchvision")
         return importlib.import_module(module)
     except ImportError as error:
-        raise PerceptualWeightsError(
+        raise RequestError(
             f"LPIPS and DISTS need torchmetrics and torchvision ({error}); run: pip install 'mambair[perceptual]'"
         ) from None
 
@@ -78,7 +75,7 @@ def _tensors_only(net: Backbone) -> Iterator[None]:
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILES[net]
     if not path.is_file():
-        raise PerceptualWeightsError(
+        raise RequestError(
             f"{path}: no such file; download https://download.pytorch.org/models/{FILES[net]} and put it there"
         )
     before = os.environ.get(TENSORS_ONLY)
@@ -87,7 +84,7 @@ def _tensors_only(net: Backbone) -> Iterator[None]:
         yield
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = printable(first_line(error))
-        raise PerceptualWeightsError(f"{path} cannot be used ({reason}); delete it and download it again") from error
+        raise RequestError(f"{path} cannot be used ({reason}); delete it and download it again") from error
     finally:
         if before is None:
             del os.environ[TENSORS_ONLY]

@@ -13,6 +13,7 @@ from torch import nn
 from mambair.models.muon import MuonWithAdamW, split_matrices
 from mambair.options.optimizer_library import LIBRARY, library_optimizer
 from mambair.registry import arguments_of
+from mambair.system.errors import RequestError
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "Adam": torch.optim.Adam,
@@ -22,10 +23,6 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 # Muon trains matrices, AdamW the rest: see muon.py
 NAMES = (*OPTIMIZERS, "Muon", *LIBRARY)
 STATE_SPACE_PARAMETERS = frozenset({"A_logs", "A_log", "Ds", "D"})
-
-
-class OptimizerError(ValueError):
-    """An ``optim_g`` block that cannot be used."""
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -68,21 +65,21 @@ def build_optimizer(
         rules: ``train: param_groups``; the parameters of each get groups of their own.
 
     Raises:
-        OptimizerError: an unknown type, an argument it does not have, nothing to train, or a rule for no parameter.
+        RequestError: an unknown type, an argument it does not have, nothing to train, or a rule for no parameter.
         MissingLibraryError: an optimiser of pytorch-optimizer, which is not installed.
     """
     name = opt.get("type")
     if name not in NAMES:
-        raise OptimizerError(f"optimiser type must be one of {', '.join(NAMES)}, found {name!r}")
+        raise RequestError(f"optimiser type must be one of {', '.join(NAMES)}, found {name!r}")
     kind = library_optimizer(name) if name in LIBRARY else OPTIMIZERS.get(name, MuonWithAdamW)
     arguments = arguments_of(opt)
     known = [key for key in list(inspect.signature(kind).parameters)[1:] if key != "kwargs"]
     unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise OptimizerError(f"optimiser {name} has no argument {', '.join(unknown)}; it has {', '.join(known)}")
+        raise RequestError(f"optimiser {name} has no argument {', '.join(unknown)}; it has {', '.join(known)}")
     trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not trained:
-        raise OptimizerError("the network has no parameter with requires_grad=True: nothing to train")
+        raise RequestError("the network has no parameter with requires_grad=True: nothing to train")
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])
     groups: list[dict[str, Any]] = []
@@ -102,7 +99,7 @@ def _by_rule(
         members[next(fitting, len(rules))].append((name, parameter))
     for rule, found in zip(rules, members, strict=False):
         if not found:
-            raise OptimizerError(f"param_groups: no trainable parameter is left for the pattern {rule['pattern']!r}")
+            raise RequestError(f"param_groups: no trainable parameter is left for the pattern {rule['pattern']!r}")
     return [(rule, found) for rule, found in zip((*rules, {}), members, strict=True) if found]
 
 

@@ -14,12 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mambair.registry import arguments_of
+from mambair.system.errors import RequestError
 
 Schedule = Callable[[int, float], float]
-
-
-class ScheduleError(ValueError):
-    """A scheduler block of an option file that cannot be used."""
 
 
 def multi_step(
@@ -30,9 +27,7 @@ def multi_step(
 ) -> Schedule:
     """Multiply the rate by ``gamma`` at each milestone; a restart sets it to base x weight and counts anew."""
     if len(restarts) != len(restart_weights):
-        raise ScheduleError(
-            f"restarts has {len(restarts)} entries and restart_weights {len(restart_weights)}: one each"
-        )
+        raise RequestError(f"restarts has {len(restarts)} entries and restart_weights {len(restart_weights)}: one each")
     steps = sorted(milestones)
     starts = sorted(zip(restarts, restart_weights, strict=True))
 
@@ -53,12 +48,12 @@ def cosine(
     """Half a cosine from base x weight down to ``eta_min`` in each period; afterwards the last ``eta_min``."""
     floors = list(eta_min) if isinstance(eta_min, Sequence) else [eta_min] * len(periods)
     if not len(periods) == len(restart_weights) == len(floors):
-        raise ScheduleError(
+        raise RequestError(
             f"periods, restart_weights and eta_mins need one entry per period, found {len(periods)}, "
             f"{len(restart_weights)} and {len(floors)}"
         )
     if not periods or min(periods) < 1:
-        raise ScheduleError(f"periods must be positive numbers of iterations, found {list(periods)}")
+        raise RequestError(f"periods must be positive numbers of iterations, found {list(periods)}")
     ends = list(itertools.accumulate(periods))
 
     def rate(done: int, base: float) -> float:
@@ -106,20 +101,20 @@ def build_schedule(opt: Mapping[str, Any] | None, total_iter: int) -> Schedule:
         total_iter: length of the training; CosineAnnealingLR's ``T_max`` where that is not given.
 
     Raises:
-        ScheduleError: an unknown type, or arguments that do not fit it.
+        RequestError: an unknown type, or arguments that do not fit it.
     """
     if not opt:
         return constant()
     name = opt.get("type")
     if name not in SCHEDULES:
-        raise ScheduleError(f"scheduler type must be one of {', '.join(SCHEDULES)}, found {name!r}")
+        raise RequestError(f"scheduler type must be one of {', '.join(SCHEDULES)}, found {name!r}")
     arguments = arguments_of(opt)
     if name == "CosineAnnealingLR" and arguments.get("T_max") is None:
         arguments["T_max"] = total_iter
     try:
         inspect.signature(SCHEDULES[name]).bind(**arguments)
     except TypeError as error:
-        raise ScheduleError(f"scheduler {name}: {error}") from None
+        raise RequestError(f"scheduler {name}: {error}") from None
     return SCHEDULES[name](**arguments)
 
 

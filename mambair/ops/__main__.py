@@ -18,8 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     import torch
 
-    from mambair.ops.backends import BackendError
     from mambair.ops.report import TITLES, backend_rows, forced
+    from mambair.system.errors import RequestError
 
     print(f"torch {torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}")
     for name, value in forced().items():
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{title}")
         try:
             rows = backend_rows(device)
-        except BackendError as error:
+        except RequestError as error:
             print(f"  {error}")
             if device == "cpu":
                 return 2

@@ -13,16 +13,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from mambair.ops import autotune, chunked, mamba_ssm, operators, triton_scan
+from mambair.ops import autotune, chunked, mamba_ssm, operators, torch_private, triton_scan
+from mambair.system.errors import RequestError
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_SCAN_BACKEND"
 MANY_STATES = 256
-
-
-class BackendError(ValueError):
-    """The backend that ``MAMBAIR_SCAN_BACKEND`` names does not exist or cannot run what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def choose(
     (and ``extra``: what else tells scans apart), and mamba_ssm is chosen if it is clearly faster.
 
     Raises:
-        BackendError: The forced backend does not exist, or why it cannot run this scan.
+        RequestError: The forced backend does not exist, or why it cannot run this scan.
     """
     device = tensors[0].device.type
     if device == "meta":
@@ -133,7 +129,8 @@ def choose(
     forced = os.environ.get(ENVIRONMENT_VARIABLE, "")
     many_states = True if states > MANY_STATES else False  # noqa: SIM210, a plain bool also of a symbolic number
     compiling = torch.compiler.is_compiling()
-    transformed = not compiling and is_transformed()
+    # an operator would refuse the gradients of torch.func, and silently lose forward-mode ones
+    transformed = not compiling and torch_private.is_transformed()
     name = _choose(forced, device, double, many_states, carries_state, compiling, transformed)
     if name == "triton" and not forced and not compiling and run is not None:
         name = _measured(
@@ -150,17 +147,11 @@ def _measured(
     return autotune.faster(("triton", "mamba_ssm"), lambda name: run(_BY_NAME[name]), tensors, extra)
 
 
-def is_transformed() -> bool:
-    """An operator would refuse torch.func's gradients and silently lose forward-mode ones; torch has no public test."""
-    functorch = torch._C._functorch  # type: ignore[attr-defined]
-    return forward_ad._current_level >= 0 or functorch.peek_interpreter_stack() is not None
-
-
 def explain(device: str) -> tuple[str, dict[str, str | None]]:
     """The backend chosen for float32 scans on a kind of device, and why each other one declines (None: it would run).
 
     Raises:
-        BackendError: The forced backend does not exist, or why it cannot run there.
+        RequestError: The forced backend does not exist, or why it cannot run there.
     """
     request = Request(device)
     return _search(os.environ.get(ENVIRONMENT_VARIABLE, ""), request), {b.name: b.declines(request) for b in BACKENDS}
@@ -170,9 +161,7 @@ def _choose(forced: str, device: str, *flags: bool) -> str:
     return _search(forced, Request(device, *flags))
 
 
-# Dynamo must take the answer as a constant, not trace the search. This is the mark that torch.compiler's
-# assume_constant_result sets; calling that would import the whole compiler with this package.
-_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+torch_private.as_constant_when_compiled(_choose)  # or torch.compile would trace the search
 
 
 @lru_cache(maxsize=256)
@@ -187,10 +176,10 @@ def _search(forced: str, request: Request) -> str:
 
 def _forced(name: str, request: Request) -> str:
     if name not in _BY_NAME:
-        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
+        raise RequestError(f"{ENVIRONMENT_VARIABLE}={name}: there is no such backend; there are {', '.join(_BY_NAME)}")
     reason = _BY_NAME[name].declines(replace(request, forced=True))
     if reason is not None:
-        raise BackendError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
+        raise RequestError(f"{ENVIRONMENT_VARIABLE}={name}: this backend cannot run the scan: {reason}")
     return name
 
 

@@ -12,26 +12,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mambair.ops import backends, native, operators  # noqa: F401, operators defines the schemas
+from mambair.ops import backends, native, operators, torch_private  # noqa: F401, operators defines the schemas
 
 ENVIRONMENT_VARIABLE = "MAMBAIR_FUSED"
-
-
-def _watched(x: Tensor) -> bool:
-    return torch._C._len_torch_dispatch_stack() > 0 or backends.is_transformed()
 
 
 # reason against the fused layers: whether it holds for an input; in this order, so that nothing is loaded in vain
 RULES: dict[str, Callable[[Tensor], bool]] = {
     "torch.compile, torch.export and torch.jit.trace keep the layers' own code": lambda x: (
-        torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        torch.compiler.is_compiling() or torch_private.is_traced()
     ),
     f"{ENVIRONMENT_VARIABLE}=0": lambda x: os.environ.get(ENVIRONMENT_VARIABLE) == "0",
     "they have no gradients": lambda x: torch.is_grad_enabled(),
     "they run on the CPU": lambda x: x.device.type != "cpu",
     "they compute in float32": lambda x: x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"),
     "the tensor is of a class of its own": lambda x: type(x) not in (Tensor, nn.Parameter),
-    "transforms and watchers of torch's operations want those of the layers": _watched,
+    "transforms and watchers of torch's operations want those of the layers": lambda x: (
+        torch_private.is_watched() or torch_private.is_transformed()
+    ),
     f"{backends.ENVIRONMENT_VARIABLE} asks for other code": lambda x: (
         os.environ.get(backends.ENVIRONMENT_VARIABLE, "") not in ("", "native")
     ),

@@ -28,6 +28,7 @@ import torch
 from mambair.system.atomic_file import atomic_path
 from mambair.system.cache_folder import is_own_file, private_folder, temporary_folder
 from mambair.system.console import printable
+from mambair.system.errors import RequestError
 from mambair.system.file_lock import exclusive
 
 logger = logging.getLogger(__name__)
@@ -60,10 +61,6 @@ _HINTS = (
 )
 
 
-class NativeError(ValueError):
-    """``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` asks for something that does not exist here."""
-
-
 class _Unavailable(Exception):
     """Why there is no native library; the text is for the user."""
 
@@ -87,13 +84,13 @@ def load() -> bool:
         :func:`why_not` has the reason of a failure.
 
     Raises:
-        NativeError: ``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` has a value that is unknown or not supported here.
+        RequestError: ``MAMBAIR_NATIVE`` or ``MAMBAIR_ISA`` has a value that is unknown or not supported here.
     """
     with _lock:
         if not _state.tried:
             mode = os.environ.get(MODE_VARIABLE, "auto") or "auto"
             if mode not in MODES:
-                raise NativeError(f"{MODE_VARIABLE}={mode}: must be one of {', '.join(MODES)}")
+                raise RequestError(f"{MODE_VARIABLE}={mode}: must be one of {', '.join(MODES)}")
             try:
                 _state.path = _find_and_load(mode)
                 _state.reason = None
@@ -135,12 +132,12 @@ def use_isa(name: str) -> str:
     """Use another instruction set from now on in this process; an empty name goes back to the default.
 
     Raises:
-        NativeError: The name is unknown, or this processor does not support it.
+        RequestError: The name is unknown, or this processor does not support it.
     """
     try:
         return torch.ops.mambair.native_isa(name)
     except RuntimeError as error:
-        raise NativeError(str(error).splitlines()[0]) from error
+        raise RequestError(str(error).splitlines()[0]) from error
 
 
 def supported_isas() -> list[str]:
@@ -158,18 +155,18 @@ def compile_library(target: Path, compiler: list[str] | None = None) -> None:
     """Compile the sources into the shared library ``target``, files in parallel.
 
     Raises:
-        NativeError: There is no compiler, or it failed; the message has its last lines.
+        RequestError: There is no compiler, or it failed; the message has its last lines.
     """
     try:
         _compile(target, compiler or _find_compiler())
     except _Unavailable as unavailable:
-        raise NativeError(str(unavailable)) from unavailable
+        raise RequestError(str(unavailable)) from unavailable
 
 
 def _check_isa() -> None:
     try:
         use_isa("")
-    except NativeError:
+    except RequestError:
         _state.tried, _state.path = False, None  # a corrected MAMBAIR_ISA may be tried in the same process
         raise
 

@@ -13,7 +13,7 @@ def backend_rows(device: str) -> dict[str, str]:
     """What each backend would do for scans on a kind of device, by its name; of the native one also which library.
 
     Raises:
-        BackendError: the environment forces a backend that does not exist or cannot run there.
+        RequestError: the environment forces a backend that does not exist or cannot run there.
     """
     chosen, reasons = backends.explain(device)
     rows = {

@@ -68,7 +68,7 @@ def selective_scan(
 
     Raises:
         ValueError: A shape, dtype or device does not fit; the message names the argument, the rule and what was found.
-        BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
+        RequestError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
     """
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state, index)
     tensors = tuple(t for t in (u, delta, A, B, C, D, z, delta_bias, initial_state) if t is not None)

@@ -46,7 +46,7 @@ def ss2d_scan(
 
     Raises:
         ValueError: A shape, dtype, device or direction does not fit; the message names the argument, rule and finding.
-        BackendError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
+        RequestError: ``MAMBAIR_SCAN_BACKEND`` names a backend that does not exist or cannot run this.
     """
     directions = [int(d) for d in directions]
     _check(x, projection, dt_weight, dt_bias, A, D, directions)

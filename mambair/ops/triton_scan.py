@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import torch
 
-from mambair.ops import operators
+from mambair.ops import operators, torch_private
 from mambair.system.cache_folder import use_private_compile_caches
 
 OLDEST = (8, 0)  # compute capability; what Triton supports
@@ -57,6 +57,6 @@ def load(device: str) -> None:
 
 def _taken(key: str) -> str | None:
     """An operator has one implementation for a device, so the interpreter and the native library exclude each other."""
-    if key in _implemented or not torch._C._dispatch_has_kernel_for_dispatch_key("mambair::ss2d_scan", key):
+    if key in _implemented or not torch_private.has_kernel("mambair::ss2d_scan", key):
         return None
     return "the native library was loaded before in this process; MAMBAIR_NATIVE=off prevents that"

@@ -73,7 +73,7 @@ def resolve_weights(text: str, key: KeyPath, faults: FaultList, *, check: bool) 
     """The absolute path of a file of weights; or the text itself where it names published weights.
 
     Names and addresses (`mambair.weights.fetch.locate`) are checked here and fetched by who needs the file. Arguments
-    as of `resolve`.
+    as in `resolve`.
     """
     if not text.strip() or "\0" in text:
         return resolve(text, key, faults, check=check)

@@ -25,6 +25,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from mambair.layers.attentive_scan import AttentiveStateSpace
+from mambair.system.errors import RequestError
 from mambair.system.tables import first_line
 
 SCAN = "scan"
@@ -38,10 +39,6 @@ KINDS = {
     "selective_scan": SCAN,
 }
 LAYER_NORM, POOLING = 5, 1  # what the published counts take for each number
-
-
-class CountingError(ValueError):
-    """A network that cannot run on tensors without numbers; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def count_macs(net: nn.Module, shape: Sequence[int]) -> Count:
         shape: of the input, [B, C, H, W].
 
     Raises:
-        CountingError: the network cannot run there, or not on that shape.
+        RequestError: the network cannot run there, or not on that shape.
     """
     scans = _Scans()
     counter = FlopCounterMode(display=False, custom_mapping=scans.formulas())
@@ -89,7 +86,7 @@ def count_macs(net: nn.Module, shape: Sequence[int]) -> Count:
         with torch.no_grad(), _extras(net) as extras, counter:
             functional_call(net, _without_numbers(net), (torch.empty(tuple(shape), device="meta"),))
     except Exception as error:  # the network may be anyone's code
-        raise CountingError(f"{type(net).__name__} cannot be counted on {list(shape)}: {first_line(error)}") from error
+        raise RequestError(f"{type(net).__name__} cannot be counted on {list(shape)}: {first_line(error)}") from error
     flops = counter.get_flop_counts()
     by_kind: defaultdict[str, int] = defaultdict(int)
     for operation, value in flops.get("Global", {}).items():

@@ -82,8 +82,7 @@ def profile(target: Target, size: tuple[int, int], *, of_output: bool = True, de
         depth: how many names of a module its line in the table of modules has at most.
 
     Raises:
-        TargetError: the network cannot be built.
-        CountingError: it cannot run on this size.
+        RequestError: the network cannot be built, or cannot run on this size.
     """
     net = target.build(device="meta")
     upscale, channels = int(getattr(net, "upscale", 1)), int(getattr(net, "in_chans", 3))

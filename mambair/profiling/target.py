@@ -15,17 +15,14 @@ from mambair.options import load_options
 from mambair.options.base_file import read_option_file
 from mambair.registry import ARCH_REGISTRY
 from mambair.system.download import download_bar
+from mambair.system.errors import RequestError
 from mambair.weights.addresses import is_address
-from mambair.weights.catalogue import UnknownNetworkError, find
+from mambair.weights.catalogue import find
 from mambair.weights.checkpoint import read_checkpoint
 from mambair.weights.fetch import locate
 from mambair.weights.recognition import recognise
 
 OPTION_FILES = (".yml", ".yaml")
-
-
-class TargetError(ValueError):
-    """Nothing that can be profiled goes by this name; the message says what can."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,12 @@ class Target:
             device: "meta" for a network without numbers.
 
         Raises:
-            TargetError: the class does not take these arguments.
+            RequestError: the class does not take these arguments.
         """
         try:
             return build(self.arch, self.kwargs, device=device).eval()
         except BuildError as error:
-            raise TargetError(str(error)) from error
+            raise RequestError(str(error)) from error
 
 
 def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: bool | None = None) -> Target:
@@ -65,10 +62,10 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: 
         text: a file of weights, an option file, a published network (``MambaIR-light-x2``), a registered class, or the
             address of a file of weights, as `mambair.weights.fetch.locate` takes it.
         kwargs: arguments of the class; for a class only.
-        offline: as of `locate`; published networks are built without their weights.
+        offline: see `locate`; published networks are built without their weights.
 
     Raises:
-        TargetError: it means nothing, or ``kwargs`` are given where the network has arguments already.
+        RequestError: it means nothing, or ``kwargs`` are given where the network has arguments already.
         ValueError: the file cannot be understood.
         OSError: the file cannot be read.
     """
@@ -76,7 +73,7 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: 
     if kwargs:
         if text not in ARCH_REGISTRY:
             classes = ", ".join(ARCH_REGISTRY.keys())
-            raise TargetError(f"arguments are for a registered class ({classes}), not for {text}")
+            raise RequestError(f"arguments are for a registered class ({classes}), not for {text}")
         return Target(text, text, dict(kwargs))
     if path.is_file():
         return _of_options(path) if path.suffix.lower() in OPTION_FILES else _of_weights(path)
@@ -84,11 +81,11 @@ def find_target(text: str, kwargs: Mapping[str, Any] | None = None, *, offline: 
         return _of_weights(locate(text, offline=offline, progress=download_bar))
     try:
         spec = find(text)
-    except UnknownNetworkError as error:
+    except RequestError as error:
         if text in ARCH_REGISTRY:
             return Target(text, text)
         classes = ", ".join(ARCH_REGISTRY.keys())
-        raise TargetError(f"{text}: there is no such file, and {error}; registered classes: {classes}") from None
+        raise RequestError(f"{text}: there is no such file, and {error}; registered classes: {classes}") from None
     return Target(text, spec.arch, spec.kwargs, spec.family.family if spec.family else None)
 
 
@@ -105,6 +102,6 @@ def _of_options(path: Path) -> Target:
     options = load_options(path, is_train=is_train, check_paths=False)
     network = dict(options.get("network_g") or {})
     if not network:
-        raise TargetError(f"{path}: the option file has no network_g; name its weights instead")
+        raise RequestError(f"{path}: the option file has no network_g; name its weights instead")
     arch = network.pop("type")
     return Target(path.name, arch, network)

@@ -14,9 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-class LaunchError(ValueError):
-    """The environment a launcher left behind does not describe a group of processes."""
+from mambair.system.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,12 @@ def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
     the job's number, so that two jobs on a node do not meet.
 
     Raises:
-        LaunchError: slurm's variables are not there.
+        RequestError: slurm's variables are not there.
     """
     names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
     missing = [name for name in (*names.values(), "SLURM_JOB_ID") if name not in environment]
     if missing:
-        raise LaunchError(f"--launcher slurm: {', '.join(missing)} are not set; start with srun, or use torchrun")
+        raise RequestError(f"--launcher slurm: {', '.join(missing)} are not set; start with srun, or use torchrun")
     nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", "localhost"))
     variables = {name: environment[source] for name, source in names.items()}
     variables["MASTER_ADDR"] = environment.get("MASTER_ADDR", first_node(nodes))
@@ -107,7 +105,7 @@ def first_node(nodes: str) -> str:
     """The first host of a list as slurm writes it: ``node[07-09,12],login1`` -> ``node07``."""
     found = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
     if found is None:
-        raise LaunchError(f"SLURM_STEP_NODELIST holds no host: {nodes!r}; set MASTER_ADDR")
+        raise RequestError(f"SLURM_STEP_NODELIST holds no host: {nodes!r}; set MASTER_ADDR")
     return found[1] + (found[2] or "")
 
 
@@ -119,7 +117,7 @@ def start_processes(use_gpu: bool, *, launcher: str = "none") -> Processes:
         launcher: "slurm" takes slurm's variables in place of torchrun's; all others mean torchrun's.
 
     Raises:
-        LaunchError: WORLD_SIZE > 1 without the other variables, or a value that is no number.
+        RequestError: WORLD_SIZE > 1 without the other variables, or a value that is no number.
     """
     if launcher == "slurm" and "WORLD_SIZE" not in os.environ:
         os.environ.update(slurm_variables(os.environ))
@@ -135,7 +133,7 @@ def processes_of(environment: Mapping[str, str]) -> Processes:
     """This process's place by RANK, WORLD_SIZE and LOCAL_RANK; nobody is joined.
 
     Raises:
-        LaunchError: as `start_processes`.
+        RequestError: as `start_processes`.
     """
     try:
         world_size = int(environment.get("WORLD_SIZE", "1"))
@@ -144,6 +142,6 @@ def processes_of(environment: Mapping[str, str]) -> Processes:
         return Processes(int(environment["RANK"]), world_size, int(environment["LOCAL_RANK"]))
     except KeyError as error:
         name = error.args[0]
-        raise LaunchError(f"WORLD_SIZE is set but {name} is not; start with torchrun, which sets all") from None
+        raise RequestError(f"WORLD_SIZE is set but {name} is not; start with torchrun, which sets all") from None
     except ValueError as error:
-        raise LaunchError(f"RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers: {error}") from None
+        raise RequestError(f"RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers: {error}") from None

@@ -14,12 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mambair.registry import ALL_REGISTRIES
+from mambair.system.errors import RequestError
 
 _imported: list[str] = []
-
-
-class OwnCodeError(ValueError):
-    """A module of the user cannot be imported; the message is one line."""
 
 
 def imported_modules() -> tuple[str, ...]:
@@ -46,7 +43,7 @@ def import_module(name: str) -> str:
         One line on what was imported and what it registered.
 
     Raises:
-        OwnCodeError: there is no such module, it raises while it is imported, or it registers a name that exists.
+        RequestError: there is no such module, it raises while it is imported, or it registers a name that exists.
     """
     before = _registered()  # also fills the registries, so that a name that exists is met in the user's module
     path = Path(name).absolute() if name.endswith(".py") else None
@@ -54,9 +51,9 @@ def import_module(name: str) -> str:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise OwnCodeError(_reason(name, module_name, error)) from error
+        raise RequestError(_reason(name, module_name, error)) from error
     if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):  # a namespace package runs nothing
-        raise OwnCodeError(f"{name}: a folder without __init__.py; name a module in it, such as {name}.my_code")
+        raise RequestError(f"{name}: a folder without __init__.py; name a module in it, such as {name}.my_code")
     identity = name if path is None else str(path)
     if identity not in _imported:
         _imported.append(identity)
@@ -72,19 +69,19 @@ def _prepare_file(path: Path) -> str:
     """Make a file importable under its stem, and return that.
 
     Raises:
-        OwnCodeError: there is no such file, or its stem cannot be a name of its own.
+        RequestError: there is no such file, or its stem cannot be a name of its own.
     """
     if not path.is_file():
-        raise OwnCodeError(f"{path}: no such file")
+        raise RequestError(f"{path}: no such file")
     if not path.stem.isidentifier():
-        raise OwnCodeError(f"{path}: rename the file: {path.stem!r} is not a valid name of a Python module")
+        raise RequestError(f"{path}: rename the file: {path.stem!r} is not a valid name of a Python module")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     loaded = sys.modules.get(path.stem)
     spec = importlib.util.find_spec(path.stem) if loaded is None else None
     other = getattr(loaded, "__file__", None) if spec is None else spec.origin
     if other is None or not Path(other).is_file() or not path.samefile(other):
-        raise OwnCodeError(f"{path}: rename the file: a module {path.stem!r} exists already ({other or 'built in'})")
+        raise RequestError(f"{path}: rename the file: a module {path.stem!r} exists already ({other or 'built in'})")
     return path.stem
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-class BatchError(ValueError):
-    """The batch cannot be shared out evenly."""
+from mambair.system.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,15 @@ def plan_batch(opt: Mapping[str, Any], world_size: int) -> BatchPlan:
         world_size: number of processes.
 
     Raises:
-        BatchError: a batch that processes x accumulation does not divide, or both ways to say the passes.
+        RequestError: a batch that processes x accumulation does not divide, or both ways to say the passes.
     """
     data, train = opt["datasets"]["train"], opt["train"]
     accumulation, at_once = int(train.get("accumulation", 1)), train.get("images_per_pass")
     if at_once and accumulation > 1:
-        raise BatchError("train: accumulation and images_per_pass are both given; keep one, the other follows")
+        raise RequestError("train: accumulation and images_per_pass are both given; keep one, the other follows")
     total = int(data["total_batch_size"])
     if total % (world_size * accumulation):
-        raise BatchError(
+        raise RequestError(
             f"datasets.train: total_batch_size: {total} images cannot be shared out to {world_size} process(es) x "
             f"train: accumulation {accumulation}; choose a multiple of {world_size * accumulation}"
         )

@@ -16,10 +16,6 @@ from mambair.weights.checkpoint import CheckpointError, read_state
 logger = logging.getLogger(__name__)
 
 
-class ResumeError(ValueError):
-    """The state a run should resume from is missing or damaged."""
-
-
 @dataclass(frozen=True)
 class ResumePoint:
     """A loadable pair of training state and network weights.
@@ -71,16 +67,16 @@ def find_resume_point(opt: Mapping[str, Any], *, auto_resume: bool) -> ResumePoi
     A newest state that is damaged, or whose weights are, is passed over with a warning for the one before.
 
     Raises:
-        ResumeError: ``path.resume_state`` cannot be used, or no state of several can be.
+        CheckpointError: ``path.resume_state`` cannot be used, or no state of several can be.
     """
     states = list_states(Path(opt["path"]["training_states"])) if auto_resume else []
     for state in reversed(states):
         try:
             return read_resume_point(state, Path(opt["path"]["models"]))
-        except ResumeError as error:
+        except CheckpointError as error:
             logger.warning("%s; trying the one before", error)
     if states:
-        raise ResumeError(
+        raise CheckpointError(
             f"none of the {len(states)} training states in {states[0].parent} can be loaded; "
             "start without --auto_resume (the folder is archived), or from weights by path.pretrain_network_g"
         )
@@ -104,16 +100,18 @@ def read_resume_point(state_path: Path, models: Path) -> ResumePoint:
     The weights are looked for in ``models`` beside the state's folder, else in ``models`` of this experiment.
 
     Raises:
-        ResumeError: with the file and the reason.
+        CheckpointError: with the file and the reason.
     """
     state = _load(state_path)
     if type(state.get("iter")) is not int or state["iter"] < 0:
-        raise ResumeError(f"{state_path} holds no number of iterations under 'iter': it is not a training state")
+        raise CheckpointError(f"{state_path} holds no number of iterations under 'iter': it is not a training state")
     beside = state_path.parent.parent / "models"
     folder = beside if beside.is_dir() else models
     networks = {path.name.split("_")[1]: path for path in sorted(folder.glob(f"net_*_{state['iter']}.pth"))}
     if not networks:
-        raise ResumeError(f"the weights that belong to {state_path} are missing: {folder}/net_g_{state['iter']}.pth")
+        raise CheckpointError(
+            f"the weights that belong to {state_path} are missing: {folder}/net_g_{state['iter']}.pth"
+        )
     for path in networks.values():
         _load(path)
     return ResumePoint(state["iter"], state, networks, state_path)
@@ -123,9 +121,9 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return read_state(path)
     except FileNotFoundError:
-        raise ResumeError(f"no such file: {path}") from None
+        raise CheckpointError(f"no such file: {path}") from None
     except CheckpointError as error:
-        raise ResumeError(f"the training cannot continue from {error}") from error
+        raise CheckpointError(f"the training cannot continue from {error}") from error
 
 
 def point_to_weights(opt: dict[str, Any], point: ResumePoint) -> None:

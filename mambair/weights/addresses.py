@@ -19,8 +19,8 @@ PRETRAINED_FILE = "model.safetensors"  # of a folder or a repository that holds 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
-class AddressError(ValueError):
-    """Text that is no address of weights."""
+class FetchError(ValueError):
+    """Weights that were named cannot be obtained; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def of_address(text: str) -> RemoteWeights:
             branch on the Hugging Face hub (or at ``HF_ENDPOINT``); ``hub:owner/repository`` for its model.safetensors.
 
     Raises:
-        AddressError: neither of them, an address without encryption, or a file name with other characters than
+        FetchError: neither of them, an address without encryption, or a file name with other characters than
             letters, digits, ``.``, ``_`` and ``-``.
     """
     if text.startswith(HUB_PREFIX):
@@ -110,15 +110,15 @@ def of_address(text: str) -> RemoteWeights:
         if is_repository("/".join(parts)):
             parts.append(PRETRAINED_FILE)
         if len(parts) < 3 or not all(map(_PLAIN_NAME.fullmatch, parts)):
-            raise AddressError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE or hub:OWNER/REPOSITORY")
+            raise FetchError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE or hub:OWNER/REPOSITORY")
         page = f"{HUB}/{parts[0]}/{parts[1]}"
         return RemoteWeights(text, parts[-1], (_at_endpoint(f"{page}/resolve/main/{'/'.join(parts[2:])}"),), page)
     split = urllib.parse.urlsplit(text)
     if split.scheme != "https" or not split.hostname:
-        raise AddressError(f"{text!r}: expected an address that begins with https:// and names a host")
+        raise FetchError(f"{text!r}: expected an address that begins with https:// and names a host")
     file = urllib.parse.unquote(split.path).rpartition("/")[2]
     if not _PLAIN_NAME.fullmatch(file):
-        raise AddressError(f"{text!r}: expected an address that ends in the name of a file")
+        raise FetchError(f"{text!r}: expected an address that ends in the name of a file")
     return RemoteWeights(text, file, (text,), f"{split.scheme}://{split.netloc}")
 
 

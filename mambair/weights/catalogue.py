@@ -10,12 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from mambair.archs.published import PublishedNetwork, networks
+from mambair.system.errors import RequestError
 
 SHOWN = 5  # names in a message
-
-
-class UnknownNetworkError(ValueError):
-    """No published network has this name; the message lists the nearest ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def find(name: str) -> NetworkSpec:
     """Return what a name stands for; upper and lower case are the same.
 
     Raises:
-        UnknownNetworkError: no published network has this name.
+        RequestError: no published network has this name.
     """
     specs = {known.lower(): spec for known, spec in _specs().items()}
     for family in networks().values():
@@ -58,7 +55,7 @@ def find(name: str) -> NetworkSpec:
         near = near or difflib.get_close_matches(name.lower(), specs, n=SHOWN, cutoff=0.5)
         shown = ", ".join(dict.fromkeys(specs[key].name for key in near))
         advice = f"nearest: {shown}" if near else "mambair.list_networks() lists the names"
-        raise UnknownNetworkError(f"no published network is named {name!r}; {advice}")
+        raise RequestError(f"no published network is named {name!r}; {advice}")
     return specs[name.lower()]
 
 

@@ -11,18 +11,19 @@ from pathlib import Path
 
 from mambair.system.cache_folder import private_folder
 from mambair.system.download import DownloadError, Progress, download, no_progress
+from mambair.system.errors import RequestError
 from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
 from mambair.weights.addresses import (
     PRETRAINED_FILE,
-    AddressError,
+    FetchError,
     RemoteWeights,
     is_address,
     names,
     of_address,
     published,
 )
-from mambair.weights.catalogue import UnknownNetworkError, find, list_networks
+from mambair.weights.catalogue import find, list_networks
 from mambair.weights.checkpoint import SUFFIXES, CheckpointError, read_checkpoint
 from mambair.weights.file_format import content_kind
 from mambair.weights.hub import file_in_hub_cache, hub_token
@@ -37,10 +38,6 @@ MOST_BYTES = 2**32  # of a file whose size is not known; the largest published o
 ATTEMPTS = 5  # at the last address of a file that come no further
 
 NamedProgress = Callable[[str], Progress]
-
-
-class FetchError(ValueError):
-    """Weights that were named cannot be had; the message says what to do."""
 
 
 def silent(file: str) -> Progress:
@@ -89,10 +86,10 @@ def obtain(
     Args:
         remote: as `resolve` gives it.
         folder: the cache; None for `cache_folder`.
-        offline, progress: as of `locate`.
+        offline, progress: see `locate`.
 
     Raises:
-        FetchError: as of `locate`.
+        FetchError: see `locate`.
     """
     folder = folder or cache_folder()
     known = cached(remote, folder)
@@ -117,9 +114,7 @@ def resolve(text: str) -> RemoteWeights:
         if is_address(text):
             return of_address(text)
         name = find(text).name
-    except AddressError as error:
-        raise FetchError(str(error)) from None
-    except UnknownNetworkError as error:
+    except RequestError as error:
         if Path(text).suffix.lower() in SUFFIXES or "/" in text or os.sep in text:
             raise FileNotFoundError(f"{text}: there is no such file") from None
         raise FetchError(f"{text}: there is no such file, and {error}") from None

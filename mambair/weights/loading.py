@@ -70,7 +70,7 @@ def create(name: str, *, pretrained: bool = False, **overrides: Any) -> nn.Modul
         overrides: arguments of its class that replace the published ones: ``embed_dim=48``.
 
     Raises:
-        UnknownNetworkError: no published network has this name.
+        RequestError: no published network has this name.
         BuildError: the class refuses the arguments.
         FetchError: pretrained, and no address of weights is known, or they cannot be had.
         CheckpointError: pretrained, and the weights do not fit the network with the overrides.

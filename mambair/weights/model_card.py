@@ -24,7 +24,7 @@ def describe(net: nn.Module, metadata: Mapping[str, str], task: str) -> list[str
 
     Args:
         net: the network that `metadata` belongs to.
-        metadata: as of `mambair.weights.checkpoint.network_metadata`, with ``license`` and ``mambair.training`` (as
+        metadata: see `mambair.weights.checkpoint.network_metadata`, with ``license`` and ``mambair.training`` (as
             scripts/package_weights.py writes them) where they are known.
         task: in words.
     """
@@ -54,7 +54,7 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
     """Return the README.md of a repository on the Hugging Face hub.
 
     Args:
-        net, metadata: as of `describe`.
+        net, metadata: see `describe`.
         address: where the network will be, for the examples.
         report: ``report.md`` of a training, which becomes a chapter; its pictures are to lie beside the card.
     """

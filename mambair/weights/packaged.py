@@ -26,7 +26,7 @@ BETTER: dict[tuple[str, int], str] = {
 
 
 def better_weights(task: str, degree: float) -> str | None:
-    """The name of a published network that is better than the packaged one; arguments as of `default_weights`."""
+    """The name of a published network that is better than the packaged one; arguments as in `default_weights`."""
     return BETTER.get((task, _nearest(task, degree, BETTER)))
 
 

@@ -15,7 +15,7 @@ from mambair.registry import ARCH_REGISTRY
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import parse_json
 from mambair.weights.addresses import HUB_PREFIX, PRETRAINED_FILE, hub_endpoint, is_repository
-from mambair.weights.checkpoint import Checkpoint, network_metadata, write_checkpoint
+from mambair.weights.checkpoint import Checkpoint, CheckpointError, network_metadata, write_checkpoint
 from mambair.weights.fetch import is_offline
 from mambair.weights.hub import hub_installed
 from mambair.weights.loading import load
@@ -23,10 +23,6 @@ from mambair.weights.model_card import hub_card, pictures_of
 from mambair.weights.recognition import recognise
 
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
-
-
-class PretrainedError(ValueError):
-    """A network cannot be saved or uploaded; the message says why."""
 
 
 def save_pretrained(
@@ -54,8 +50,8 @@ def save_pretrained(
         The path of model.safetensors.
 
     Raises:
-        PretrainedError: the network is of no registered class, or its arguments cannot be written as JSON.
-        CheckpointError: the network was not built here, and its weights belong to none of ours.
+        CheckpointError: the network is of no registered class, its arguments cannot be written as JSON, or it was not
+            built here and its weights belong to none of ours.
         OSError: the report cannot be read, or the folder not be written.
         CheckpointWriteError: the weights cannot be written.
     """
@@ -98,7 +94,7 @@ def push_to_hub(
     """Upload a network to the Hugging Face hub; needs huggingface_hub (``pip install "mambair[hub]"``).
 
     Args:
-        net, metadata, report: as of `save_pretrained`.
+        net, metadata, report: see `save_pretrained`.
         repository: ``owner/repository``; made where it is missing.
         private: whether a new repository is private; None is the owner's default.
         token: of the hub; None for the one that ``hf auth login`` or ``HF_TOKEN`` left.
@@ -108,16 +104,16 @@ def push_to_hub(
         The address for `mambair.load` and ``--weights``: ``hub:owner/repository``.
 
     Raises:
-        PretrainedError: huggingface_hub is missing, the network may not be used, ``repository`` is no such name, or as
+        CheckpointError: huggingface_hub is missing, the network may not be used, ``repository`` is no such name, or as
             of `save_pretrained`.
         OSError: the hub refuses the upload, or cannot be reached (errors of huggingface_hub are of this class).
     """
     if not is_repository(repository):
-        raise PretrainedError(f"{repository!r}: expected OWNER/REPOSITORY")
+        raise CheckpointError(f"{repository!r}: expected OWNER/REPOSITORY")
     if is_offline():
-        raise PretrainedError(f"{repository} is not uploaded: MAMBAIR_OFFLINE is set")
+        raise CheckpointError(f"{repository} is not uploaded: MAMBAIR_OFFLINE is set")
     if not hub_installed():
-        raise PretrainedError('uploading needs huggingface_hub: pip install "mambair[hub]"')
+        raise CheckpointError('uploading needs huggingface_hub: pip install "mambair[hub]"')
     from huggingface_hub import HfApi
 
     address = f"{HUB_PREFIX}{repository}"
@@ -134,9 +130,9 @@ def _metadata_of(net: nn.Module, known: Mapping[str, str]) -> dict[str, str]:
     built: tuple[str, dict[str, Any]] | None = getattr(net, "built_from", None)
     arch, kwargs = built or recognise(Checkpoint(net.state_dict(), {}, type(net).__name__))
     if not ARCH_REGISTRY.is_ours(arch):
-        raise PretrainedError(f"{arch} is a class of BasicSR; only networks that mambair.load can build are written")
+        raise CheckpointError(f"{arch} is a class of BasicSR; only networks that mambair.load can build are written")
     task = known.get("mambair.task") or ("sr" if int(getattr(net, "upscale", 1)) > 1 else "restoration")
     try:
         return network_metadata(arch, kwargs, task)
     except TypeError as error:
-        raise PretrainedError(f"the arguments of {arch} cannot be written as JSON: {error}") from error
+        raise CheckpointError(f"the arguments of {arch} cannot be written as JSON: {error}") from error

@@ -248,7 +248,7 @@ ATTACKS: dict[Attack, str] = {
 @pytest.mark.parametrize(("attack", "outcome"), ATTACKS.items(), ids=[each.__name__ for each in ATTACKS])
 def test_archives(attack: Attack, outcome: str, outcome_of: OutcomeOf) -> None:
     text = outcome_of(attack)
-    assert text.startswith("ArchiveError: ") or attack is zip_in_a_zip
+    assert text.startswith("DatasetError: ") or attack is zip_in_a_zip
     assert re.search(outcome, text)
 
 
@@ -256,11 +256,12 @@ MEASURED = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from mambair.data_tools.archives import ArchiveError, unpack
+from mambair.data_tools.archives import unpack
+from mambair.data.pairing import DatasetError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     unpack(Path(sys.argv[1]), {"Set": Path("nowhere")})
-except ArchiveError:
+except DatasetError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

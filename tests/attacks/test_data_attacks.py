@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mambair.commands.data import main
-from mambair.data.lmdb_store import LmdbError, LmdbReader, LmdbWriter
+from mambair.data.lmdb_store import DatasetError, LmdbReader, LmdbWriter
 from mambair.images.files import DecodedImage, write_image
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and names of POSIX")
@@ -188,5 +188,5 @@ def test_a_database_that_was_cut_short_is_an_error(share: float, tmp_path: Path)
             writer.put(f"{number}", bytes(20_000), 1, 1, 1)
     data = tmp_path / "a.lmdb" / "data.mdb"
     os.truncate(data, int(share * data.stat().st_size) // 4096 * 4096)
-    with pytest.raises(LmdbError, match=r"it was cut short|it may be damaged"):
+    with pytest.raises(DatasetError, match=r"it was cut short|it may be damaged"):
         LmdbReader(tmp_path / "a.lmdb").get("19")

@@ -128,12 +128,12 @@ def weights_without_tensors_but_with_an_escape(folder: Path, patch: pytest.Monke
 
 
 ATTACKS: dict[Attack, str] = {
-    settings_nested_deeply: "^SettingsError: .*made with other settings",
-    settings_of_a_list: "^SettingsError: .*made with other settings",
-    lmdb_long_number: r"^LmdbError: .*meta_info\.txt:1: found",
-    lmdb_key_upwards: r"^LmdbError: .*meta_info\.txt:1: the key must be a name",
-    lmdb_absolute_key: r"^LmdbError: .*meta_info\.txt:1: the key must be a name",
-    lmdb_meta_info_of_a_pipe: "^LmdbError: .*it is not a regular file",
+    settings_nested_deeply: "^RequestError: .*made with other settings",
+    settings_of_a_list: "^RequestError: .*made with other settings",
+    lmdb_long_number: r"^DatasetError: .*meta_info\.txt:1: found",
+    lmdb_key_upwards: r"^DatasetError: .*meta_info\.txt:1: the key must be a name",
+    lmdb_absolute_key: r"^DatasetError: .*meta_info\.txt:1: the key must be a name",
+    lmdb_meta_info_of_a_pipe: "^DatasetError: .*it is not a regular file",
     meta_info_of_a_pipe: "^DatasetError: .*it is not a regular file",
     device_without_end: "^ValueError: .*it is not a regular file",
     file_above_the_limit: "^ValueError: .*it has more than 3 bytes",

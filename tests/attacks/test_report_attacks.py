@@ -17,7 +17,7 @@ import yaml
 import mambair
 from mambair.commands.benchmark import main as benchmark
 from mambair.images.files import DecodedImage, write_image
-from mambair.training.experiment import ResumeError, read_resume_point
+from mambair.training.experiment import CheckpointError, read_resume_point
 from mambair.training.report import MOST_PANELS, best_values, draw_curves, panels_of
 from mambair.weights import save_pretrained
 
@@ -147,7 +147,7 @@ def test_a_state_without_a_number_of_iterations(iteration: object, tmp_path: Pat
     torch.save({"params": {"a": torch.zeros(1)}}, tmp_path / "models" / "net_g_5.pth")
     state = tmp_path / "training_states" / "5.state"
     torch.save({"iter": iteration}, state)
-    with pytest.raises(ResumeError, match="holds no number of iterations under 'iter'"):
+    with pytest.raises(CheckpointError, match="holds no number of iterations under 'iter'"):
         read_resume_point(state, tmp_path / "models")
 
 

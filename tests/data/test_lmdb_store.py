@@ -19,7 +19,8 @@ from PIL import Image
 pytest.importorskip("lmdb")
 
 from mambair.data import lmdb_store
-from mambair.data.lmdb_store import LmdbError, LmdbReader, LmdbWriter
+from mambair.data.lmdb_store import LmdbReader, LmdbWriter
+from mambair.data.pairing import DatasetError
 from mambair.registry import basicsr_installed, import_basicsr
 
 needs_basicsr = pytest.mark.skipif(not basicsr_installed(), reason="basicsr is not installed")
@@ -83,22 +84,22 @@ def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keys_that_are_refused(tmp_path: Path, key: str, text: str) -> None:
     with LmdbWriter(tmp_path / "a.lmdb") as writer:
         writer.put("0001", b"x", 1, 1, 1)
-        with pytest.raises(LmdbError, match=text):
+        with pytest.raises(DatasetError, match=text):
             writer.put(key, b"x", 1, 1, 1)
 
 
 def test_values_that_are_refused(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "a.lmdb") as writer:
         writer.put("0001", b"x", 1, 1, 1)
-        with pytest.raises(LmdbError, match="would be empty"):
+        with pytest.raises(DatasetError, match="would be empty"):
             writer.put("a", b"", 1, 1, 1)
-        with pytest.raises(LmdbError, match=r"must be one like \.png"):
+        with pytest.raises(DatasetError, match=r"must be one like \.png"):
             writer.put("a", b"x", 1, 1, 1, suffix="png")
 
 
 def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
     fill(tmp_path / "a.lmdb")
-    with pytest.raises(LmdbError, match="exists already"):
+    with pytest.raises(DatasetError, match="exists already"):
         LmdbWriter(tmp_path / "a.lmdb")
 
 
@@ -111,7 +112,7 @@ def test_an_interrupted_database_has_no_name_and_is_resumed(tmp_path: Path) -> N
     with LmdbWriter(folder, resume=True) as writer:
         assert "a/1" in writer
         assert len(writer) == 1
-        with pytest.raises(LmdbError, match="twice"):
+        with pytest.raises(DatasetError, match="twice"):
             writer.put("a/1", b"one", 1, 2, 3)
         writer.put("b", b"two", 1, 1, 1)
     reader = LmdbReader(folder)
@@ -126,7 +127,7 @@ def test_by_default_the_rest_of_an_interrupted_writer_is_thrown_away(tmp_path: P
         raise ZeroDivisionError
     reader = fill(tmp_path / "a.lmdb", ("new",))
     assert reader.keys() == ["new"]
-    with pytest.raises(LmdbError, match="has no image 'old'"):
+    with pytest.raises(DatasetError, match="has no image 'old'"):
         reader.get("old")
 
 
@@ -185,14 +186,14 @@ def test_what_is_no_whole_database(tmp_path: Path, name: str, content: str | Non
         (tmp_path / "a.lmdb" / name).unlink()
     else:
         (tmp_path / "a.lmdb" / name).write_text(content)
-    with pytest.raises(LmdbError, match=text):
+    with pytest.raises(DatasetError, match=text):
         LmdbReader(tmp_path / "a.lmdb")
 
 
 def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "a.lmdb").close()
     (tmp_path / "a.lmdb" / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(LmdbError, match=r"a\.lmdb: cannot be read"):
+    with pytest.raises(DatasetError, match=r"a\.lmdb: cannot be read"):
         LmdbReader(tmp_path / "a.lmdb").get("0001")
 
 
@@ -222,7 +223,7 @@ def test_a_database_that_another_reader_has_open_is_not_called_damaged(tmp_path:
 
     reader = fill(tmp_path / "a.lmdb")
     words = r"a\.lmdb: is open in this process already, through another reader such as"
-    with lmdb.open(str(tmp_path / "a.lmdb"), readonly=True, lock=False), pytest.raises(LmdbError, match=words):
+    with lmdb.open(str(tmp_path / "a.lmdb"), readonly=True, lock=False), pytest.raises(DatasetError, match=words):
         reader.get("0001")
     assert reader.get("0001") == png(0)
     reader.close()
@@ -333,5 +334,5 @@ def test_ours_reads_basicsr(tmp_path: Path) -> None:
 
 def test_without_the_package_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(LmdbError, match=r"needs the package lmdb.*mambair\[train\]"):
+    with pytest.raises(DatasetError, match=r"needs the package lmdb.*mambair\[train\]"):
         LmdbReader(tmp_path)

@@ -14,16 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mambair.data_tools.catalogue import (
-    DATASETS,
-    SUITES,
-    Part,
-    RemoteDataset,
-    RemoteFile,
-    UnknownDatasetError,
-    datasets_of,
-)
+from mambair.data_tools.catalogue import DATASETS, SUITES, Part, RemoteDataset, RemoteFile, datasets_of
 from mambair.data_tools.dataset_download import DatasetDownloads
+from mambair.system.errors import RequestError
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile
 
 
@@ -206,7 +199,7 @@ def test_names_suites_and_mistakes() -> None:
     expected = ["DIV2K", "CBSD68", "Kodak24", "McMaster", "Urban100"]
     for suite in ("DN", "color-dn", "Color-DN"):
         assert [dataset.name for dataset in datasets_of(["div2k", suite, "Kodak24"])] == expected
-    with pytest.raises(UnknownDatasetError, match="unknown data set Set6, x; there are DIV2K"):
+    with pytest.raises(RequestError, match="unknown data set Set6, x; there are DIV2K"):
         datasets_of(["Set5", "Set6", "x"])
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mambair.data_tools.parallel import SettingsError, keep_settings, results_of, work_through
+from mambair.data_tools.parallel import keep_settings, results_of, work_through
 from mambair.images.resize import imresize
+from mambair.system.errors import RequestError
 
 
 def halve(number: int) -> bool:
@@ -58,11 +59,11 @@ def test_settings_are_kept_and_compared(tmp_path: Path) -> None:
     keep_settings(folder, {"size": 480})
     (folder / "image.png").touch()
     keep_settings(folder, {"size": 480})
-    with pytest.raises(SettingsError, match="size 480, now 240"):
+    with pytest.raises(RequestError, match="size 480, now 240"):
         keep_settings(folder, {"size": 240})
 
 
 def test_a_folder_of_somebody_else_is_not_mixed_with(tmp_path: Path) -> None:
     (tmp_path / "image.png").touch()
-    with pytest.raises(SettingsError, match="not made by this command"):
+    with pytest.raises(RequestError, match="not made by this command"):
         keep_settings(tmp_path, {"size": 480})

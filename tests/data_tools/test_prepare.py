@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mambair.data.pairing import DatasetError, names_in
-from mambair.data_tools.parallel import SettingsError
 from mambair.data_tools.prepare import (
     UnfinishedError,
     make_lmdb,
@@ -19,6 +18,7 @@ from mambair.data_tools.prepare import (
 from mambair.data_tools.sub_images import Grid
 from mambair.images.files import DecodedImage, list_images, read_image, write_image
 from mambair.images.resize import imresize
+from mambair.system.errors import RequestError
 
 
 def picture(height: int, width: int, seed: int = 0, dtype: str = "uint8", channels: int = 3) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_sub_images_resume_and_repair(source: Path, tmp_path: Path) -> None:
     assert (sub / "b_s001.png").stat().st_mtime_ns == kept
     assert make_sub_images(source, sub, Grid(16, 12), verify=True).made == 1  # the one of the right size, too
     assert np.array_equal(read_image(spoilt).pixels, pixels[:16, 24:40])
-    with pytest.raises(SettingsError, match="other settings"):
+    with pytest.raises(RequestError, match="other settings"):
         make_sub_images(source, sub, Grid(16, 8))
 
 

@@ -16,7 +16,6 @@ from mambair.evaluation.candidates import (
     FolderCandidate,
     FunctionCandidate,
     InputCandidate,
-    MethodError,
     NetworkCandidate,
     Sample,
     check_names,
@@ -24,6 +23,7 @@ from mambair.evaluation.candidates import (
 )
 from mambair.evaluation.suites import SUITES
 from mambair.images.resize import imresize
+from mambair.system.errors import RequestError
 
 SR, DN, CAR = SUITES["classic-sr"], SUITES["color-dn"], SUITES["gray-car"]
 
@@ -69,7 +69,7 @@ def test_too_little_memory_for_the_whole_image_is_no_other_result(
     tiles = iter([0, 64])
     monkeypatch.setattr(type(method._restorer), "tile", property(lambda self: next(tiles, 64)))
     with pytest.raises(
-        MethodError, match=r"tiny: 7x9 pixels do not fit into memory as a whole; ask for a smaller tile"
+        RequestError, match=r"tiny: 7x9 pixels do not fit into memory as a whole; ask for a smaller tile"
     ):
         method(sample())
 
@@ -86,7 +86,7 @@ def test_too_little_memory_for_the_whole_image_is_no_other_result(
 )
 def test_networks_that_do_not_fit(weights: Callable[..., Path], suite, kwargs: dict, message: str) -> None:
     candidate = NetworkCandidate("x", weights(**kwargs), device="cpu")
-    with pytest.raises(MethodError, match=message):
+    with pytest.raises(RequestError, match=message):
         candidate.check_fits(suite)
 
 
@@ -131,11 +131,11 @@ def test_results_of_other_programs(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(path)
     method = FolderCandidate("other", tmp_path, SR)
     lq = torch.zeros(3, 2, 2)
-    with pytest.raises(MethodError, match=r"other: .*Set5 has several results for bird"):
+    with pytest.raises(RequestError, match=r"other: .*Set5 has several results for bird"):
         method(Sample(lq, "Set5", "bird", 2))
-    with pytest.raises(MethodError, match=r"other: .*Set5 has no result for bir$"):
+    with pytest.raises(RequestError, match=r"other: .*Set5 has no result for bir$"):
         method(Sample(lq, "Set5", "bir", 2))
-    with pytest.raises(MethodError, match=r"other: there is no folder .*Urban100"):
+    with pytest.raises(RequestError, match=r"other: there is no folder .*Urban100"):
         method(Sample(lq, "Urban100", "bird", 2))
     for dataset, level in (("Set14", 2), ("B100", 4)):
         found = method(Sample(lq, dataset, "bird", level))
@@ -143,11 +143,11 @@ def test_results_of_other_programs(tmp_path: Path) -> None:
     before = method.identity
     Image.fromarray(pixels).save(tmp_path / "Set14/new.png")
     assert FolderCandidate("other", tmp_path, SR).identity != before
-    with pytest.raises(MethodError, match="there is no such folder of results"):
+    with pytest.raises(RequestError, match="there is no such folder of results"):
         FolderCandidate("other", tmp_path / "no", SR)
 
 
 def test_two_methods_of_one_name(enlarging: Path) -> None:
     methods = [InputCandidate("bicubic", is_enlarged=True), NetworkCandidate("bicubic", enlarging, device="cpu")]
-    with pytest.raises(MethodError, match="several methods are called bicubic; name them: --weights NAME=FILE"):
+    with pytest.raises(RequestError, match="several methods are called bicubic; name them: --weights NAME=FILE"):
         check_names(methods)

@@ -14,7 +14,8 @@ from mambair.evaluation.candidates import InputCandidate
 from mambair.evaluation.evaluate import measure
 from mambair.evaluation.results import SetResult
 from mambair.evaluation.suites import SUITES, TEST_SETS
-from mambair.evaluation.test_sets import MissingSetError, find_folder, open_set
+from mambair.evaluation.test_sets import find_folder, open_set
+from mambair.system.errors import RequestError
 
 SR, DN, CAR = SUITES["classic-sr"], SUITES["color-dn"], SUITES["gray-car"]
 
@@ -36,10 +37,10 @@ def test_names_of_folders(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_set_names_the_folders(tmp_path: Path) -> None:
-    with pytest.raises(MissingSetError, match=r"B100: no folder B100 or BSD100 or BSDS100 in "):
+    with pytest.raises(RequestError, match=r"B100: no folder B100 or BSD100 or BSDS100 in "):
         open_set(tmp_path, "B100", SR, 2)
     (tmp_path / "B100").mkdir()
-    with pytest.raises(MissingSetError, match=r"B100: .* holds no images, nor does one of its folders HR, HQ, GT"):
+    with pytest.raises(RequestError, match=r"B100: .* holds no images, nor does one of its folders HR, HQ, GT"):
         open_set(tmp_path, "B100", SR, 2)
 
 

@@ -16,12 +16,13 @@ from PIL import Image
 from mambair.folders import before_after
 from mambair.folders.finish import Finish
 from mambair.folders.pipeline import Report, restore_files
-from mambair.folders.plan import PlanError, plan_jobs
+from mambair.folders.plan import plan_jobs
 from mambair.folders.resume import Ledger
 from mambair.folders.target_size import TargetSize
 from mambair.images.files import DecodedImage, read_image, write_image
 from mambair.images.resize import imresize
 from mambair.inference.restorer import Restorer
+from mambair.system.errors import RequestError
 
 HEIGHT, WIDTH = 90, 70  # several tiles of 32 each way
 
@@ -230,7 +231,7 @@ def test_comparisons_are_no_inputs_of_the_next_run_and_replace_none(tmp_path: Pa
     write_image(tmp_path / "other" / "b.png", picture("RGB", "uint8"))
     write_image(tmp_path / "other" / "b_compare.png", picture("RGB", "uint8"))
     plan = plan_jobs(tmp_path / "other", tmp_path / "out")
-    with pytest.raises(PlanError, match=r"compare: the comparison of .*b\.png would be written to .*b_compare\.png"):
+    with pytest.raises(RequestError, match=r"compare: the comparison of .*b\.png would be written to .*b_compare\.png"):
         before_after.comparisons_of(plan)
 
 

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from mambair.folders import output_check
-from mambair.folders.names import PlanError
 from mambair.folders.output_check import checked_output
 from mambair.folders.pipeline import Report, restore_files
 from mambair.folders.plan import plan_jobs
@@ -26,6 +25,7 @@ from mambair.folders.resume import Ledger
 from mambair.images import encode
 from mambair.images.stream_writers import PngWriter
 from mambair.inference.restorer import Restorer
+from mambair.system.errors import RequestError
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_folders_that_cannot_be_made(many: Path, kind: str, reason: str) -> None
         out.touch()
     folder = Path("/proc/mambair") if kind == "proc" else out / "results"
     with (
-        pytest.raises(PlanError, match=f"output: nothing can be written in {folder}: .*{reason}"),
+        pytest.raises(RequestError, match=f"output: nothing can be written in {folder}: .*{reason}"),
         checked_output(plan_jobs(many, folder)),
     ):
         pytest.fail("nothing is begun")
@@ -180,7 +180,10 @@ def test_a_folder_without_permission(many: Path, monkeypatch: pytest.MonkeyPatch
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(output_check, "open_folder", refuse)  # root, as whom tests may run, is never refused
-    with pytest.raises(PlanError, match="out: Permission denied"), checked_output(plan_jobs(many, many.parent / "out")):
+    with (
+        pytest.raises(RequestError, match="out: Permission denied"),
+        checked_output(plan_jobs(many, many.parent / "out")),
+    ):
         pytest.fail("nothing is begun")
 
 
@@ -191,7 +194,7 @@ def test_a_full_disk_and_one_that_may_be_too_small(many: Path, monkeypatch: pyte
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
         if notes is None:
             with (
-                pytest.raises(PlanError, match=r"the disk of .*out is full \(1048575 bytes are free\)"),
+                pytest.raises(RequestError, match=r"the disk of .*out is full \(1048575 bytes are free\)"),
                 checked_output(plan),
             ):
                 pytest.fail("nothing is begun")
@@ -207,7 +210,7 @@ def test_a_full_disk_and_one_that_may_be_too_small(many: Path, monkeypatch: pyte
 def test_a_format_that_this_pillow_cannot_write(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode.features, "check", lambda name: False)
     with (
-        pytest.raises(PlanError, match="format: this installation of Pillow cannot write avif; use png or webp"),
+        pytest.raises(RequestError, match="format: this installation of Pillow cannot write avif; use png or webp"),
         checked_output(plan_jobs(many, many.parent / "out", format="avif")),
     ):
         pytest.fail("nothing is begun")

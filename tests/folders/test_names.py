@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mambair.folders.names import PlanError, result_stem
+from mambair.folders.names import result_stem
 from mambair.folders.plan import plan_jobs
+from mambair.system.errors import RequestError
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ ERRORS: list[tuple[str, str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("source", "output", "settings", "message"), ERRORS)
 def test_what_cannot_be(here: Path, source: str, output: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(RequestError) as caught:
         plan_jobs(Path(source), Path(output), **settings)
     assert message in str(caught.value)
     assert sorted(path.name for path in here.iterdir()) == ["broken.png", "in", "there.final"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mambair.folders.names import PlanError
 from mambair.folders.plan import Plan, plan_jobs
+from mambair.system.errors import RequestError
 
 
 def picture(path: Path) -> Path:
@@ -79,13 +79,13 @@ def test_files_that_are_passed_over_are_counted_by_ending(tmp_path: Path) -> Non
         "2 files passed over, by ending: 2 .txt"
     ]
     (tmp_path / "in" / "a.png").unlink()
-    with pytest.raises(PlanError, match=r"no image in .*; 4 files passed over, by ending: 2 \.exr \(OpenEXR, not"):
+    with pytest.raises(RequestError, match=r"no image in .*; 4 files passed over, by ending: 2 \.exr \(OpenEXR, not"):
         plan_jobs(tmp_path / "in", tmp_path / "in" / "out")
 
 
 def test_filters_that_leave_nothing(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png")
-    with pytest.raises(PlanError, match=r"no image in .* that --include and --exclude leave"):
+    with pytest.raises(RequestError, match=r"no image in .* that --include and --exclude leave"):
         plan_jobs(tmp_path / "in", tmp_path / "out", exclude=["*"])
 
 
@@ -123,5 +123,5 @@ def test_jobs_that_cannot_be(tmp_path: Path, source: str, output: str, settings:
     picture(tmp_path / "in" / "a.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises(RequestError, match=message):
         plan_jobs(tmp_path / source, tmp_path / output, **settings)

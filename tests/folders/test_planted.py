@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mambair.folders.manifest import Manifest, ManifestError
+from mambair.folders.manifest import Manifest
 from mambair.folders.pipeline import Report, restore_files
 from mambair.folders.plan import plan_jobs
 from mambair.folders.resume import Ledger
 from mambair.images.files import natural_key
 from mambair.inference.restorer import Restorer
+from mambair.system.errors import RequestError
 from mambair.system.path_gate import UnsafePathError
 
 pytestmark = [
@@ -90,23 +91,23 @@ PLANTED: dict[str, tuple[str, Callable[[Path, Path], object], type[Exception] | 
     "manifest: link": (
         "manifest.jsonl",
         lambda path, outside: path.symlink_to(outside / "private"),
-        ManifestError,
+        RequestError,
     ),
     "manifest: dangling link": (
         "manifest.jsonl",
         lambda path, outside: path.symlink_to(outside / "new"),
-        ManifestError,
+        RequestError,
     ),
     "manifest: hard link": (
         "manifest.jsonl",
         lambda path, outside: path.hardlink_to(outside / "private"),
-        ManifestError,
+        RequestError,
     ),
-    "manifest: pipe": ("manifest.jsonl", lambda path, outside: os.mkfifo(path), ManifestError),
-    "manifest: folder": ("manifest.jsonl", lambda path, outside: path.mkdir(), ManifestError),
-    "manifest: device": ("manifest.jsonl", lambda path, outside: path.symlink_to("/dev/zero"), ManifestError),
+    "manifest: pipe": ("manifest.jsonl", lambda path, outside: os.mkfifo(path), RequestError),
+    "manifest: folder": ("manifest.jsonl", lambda path, outside: path.mkdir(), RequestError),
+    "manifest: device": ("manifest.jsonl", lambda path, outside: path.symlink_to("/dev/zero"), RequestError),
     "manifest: nested deeply": ("manifest.jsonl", written(b'{"output": "a.png", "status": "x"}\n' + DEEP), None),
-    "manifest: only nested deeply": ("manifest.jsonl", written(DEEP + b"\n"), ManifestError),
+    "manifest: only nested deeply": ("manifest.jsonl", written(DEEP + b"\n"), RequestError),
     "manifest: strange records": (
         "manifest.jsonl",
         written(

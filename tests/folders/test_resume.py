@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from mambair.folders import file_locks, pipeline
 from mambair.folders.file_locks import try_claim
-from mambair.folders.manifest import Manifest, ManifestError
+from mambair.folders.manifest import Manifest
 from mambair.folders.pipeline import Report, restore_files
 from mambair.folders.plan import Job, plan_jobs
 from mambair.folders.resume import Ledger, State
 from mambair.inference.restorer import Restorer
+from mambair.system.errors import RequestError
 from mambair.system.path_gate import UnsafePathError
 
 SETTINGS = {"weights": "abc", "tile_asked": 32}
@@ -416,7 +417,7 @@ def test_a_file_that_is_no_manifest_is_left_alone(tmp_path: Path, content: str |
         path.mkdir()
     else:
         path.write_text(content)
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(RequestError, match=message):
         Manifest(path)
     assert content is None or path.read_text() == content
 
@@ -433,7 +434,7 @@ def test_links_that_lead_out_of_the_output_folder_are_refused(tmp_path: Path, li
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / link).parent.mkdir(parents=True)
     (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises((ManifestError, UnsafePathError), match=message):
+    with pytest.raises((RequestError, UnsafePathError), match=message):
         Ledger(tmp_path / "out", SETTINGS)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

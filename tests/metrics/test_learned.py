@@ -13,6 +13,7 @@ import torch
 
 from mambair.losses import build_loss
 from mambair.metrics import calculate_metric, learned
+from mambair.system.errors import RequestError
 
 pytest.importorskip("torchmetrics")
 models = pytest.importorskip("torchvision.models")
@@ -110,13 +111,13 @@ def test_a_loss_trains_the_picture_and_not_its_network(opt: dict[str, Any]) -> N
 def test_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     text = "squeezenet1_1-b8a52dc0.pth: no such file; download https://download.pytorch.org/models/squeezenet1_1"
-    with pytest.raises(learned.PerceptualWeightsError, match=text):
+    with pytest.raises(RequestError, match=text):
         build_loss({"type": "LPIPSLoss", "net": "squeeze"})
 
 
 def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(learned.PerceptualWeightsError, match=r"pip install 'mambair\[perceptual\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'mambair\[perceptual\]'"):
         build_loss({"type": "LPIPSLoss"})
 
 
@@ -139,6 +140,6 @@ def test_the_cache_of_torch_is_not_unpickled(tmp_path: Path, monkeypatch: pytest
     file = tmp_path / "hub" / "checkpoints" / learned.FILES["squeeze"]
     file.parent.mkdir(parents=True)
     torch.save({"a": Runs()}, file)
-    with pytest.raises(learned.PerceptualWeightsError, match=r"cannot be used .*delete it and download it again"):
+    with pytest.raises(learned.RequestError, match=r"cannot be used .*delete it and download it again"):
         learned.lpips_network("squeeze")
     assert not (tmp_path / "executed").exists() and learned.TENSORS_ONLY not in os.environ

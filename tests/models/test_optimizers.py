@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from mambair.layers import VSSBlock
-from mambair.models.optimizers import OptimizerError, build_optimizer, decays
+from mambair.models.optimizers import build_optimizer, decays
+from mambair.system.errors import RequestError
 
 
 class Scaled(nn.Module):
@@ -73,10 +74,10 @@ def test_groups_hold_every_trained_parameter_once(name: str, groups: int) -> Non
     ids=["type", "argument"],
 )
 def test_faults(opt: dict, text: str) -> None:
-    with pytest.raises(OptimizerError, match=text):
+    with pytest.raises(RequestError, match=text):
         build_optimizer(opt, nn.Linear(2, 2))
 
 
 def test_nothing_to_train_is_a_fault() -> None:
-    with pytest.raises(OptimizerError, match="nothing to train"):
+    with pytest.raises(RequestError, match="nothing to train"):
         build_optimizer({"type": "Adam"}, nn.Linear(2, 2).requires_grad_(False))

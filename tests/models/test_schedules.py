@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from mambair.models.schedules import ScheduleError, build_schedule, warmed_up
+from mambair.models.schedules import build_schedule, warmed_up
 from mambair.registry import basicsr_installed, import_basicsr
+from mambair.system.errors import RequestError
 
 BASE = 2e-4
 OPTIONS = {
@@ -103,7 +104,7 @@ def test_warm_up_rises_to_the_full_rate_and_not_past_it() -> None:
     ids=["type", "argument", "lengths", "zero period", "restarts"],
 )
 def test_faults(opt: dict, text: str) -> None:
-    with pytest.raises(ScheduleError, match=text):
+    with pytest.raises(RequestError, match=text):
         build_schedule(opt, total_iter=10)
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from mambair.archs import build
 from mambair.models import build_model
 from mambair.models.batch_mixing import AUGMENTATIONS, BatchMixing
-from mambair.models.optimizers import OptimizerError, build_optimizer
+from mambair.models.optimizers import build_optimizer
 from mambair.options.errors import SettingError
+from mambair.system.errors import RequestError
 from mambair.weights.checkpoint import write_checkpoint
 
 TINY = {"upscale": 2, "embed_dim": 8, "depths": [1], "d_state": 2, "mlp_ratio": 1.2, "upsampler": "pixelshuffledirect"}
@@ -109,7 +110,7 @@ def test_rules_change_rate_and_decay(kind: str) -> None:
 
 def test_a_rule_for_nothing_is_refused() -> None:
     text = "no trainable parameter is left for the pattern 'kernels"
-    with pytest.raises(OptimizerError, match=text):
+    with pytest.raises(RequestError, match=text):
         build_optimizer({"type": "Adam"}, Mixed(), [{"pattern": "kernels.*"}])
 
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 
 from mambair.ops import __main__ as command
 from mambair.ops import autotune, backends, mamba_ssm, native, selective_scan, ss2d_scan, triton_scan
-from mambair.ops.backends import BackendError, Request
+from mambair.ops.backends import Request
+from mambair.system.errors import RequestError
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def test_the_order_of_the_table_ends_with_torch() -> None:
 
 def test_an_unknown_name_lists_the_names(monkeypatch, ss2d_inputs) -> None:
     monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", "cuda")
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(RequestError) as caught:
         ss2d_scan(**ss2d_inputs())
     assert str(caught.value) == (
         "MAMBAIR_SCAN_BACKEND=cuda: there is no such backend; there are native, triton, mamba_ssm, torch"
@@ -58,14 +59,14 @@ def test_an_unknown_name_lists_the_names(monkeypatch, ss2d_inputs) -> None:
 )
 def test_a_forced_backend_that_cannot_run_raises(name, dtype, reason, monkeypatch, selective_inputs) -> None:
     monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", name)
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(RequestError) as caught:
         selective_scan(**selective_inputs(dtype=dtype))
     assert str(caught.value) == f"MAMBAIR_SCAN_BACKEND={name}: this backend cannot run the scan: {reason}"
 
 
 def test_a_forced_native_that_is_missing_says_why(without_native, monkeypatch, selective_inputs) -> None:
     monkeypatch.setenv("MAMBAIR_SCAN_BACKEND", "native")
-    with pytest.raises(BackendError, match=r"cannot run the scan: no C\+\+ compiler was found; install g\+\+"):
+    with pytest.raises(RequestError, match=r"cannot run the scan: no C\+\+ compiler was found; install g\+\+"):
         selective_scan(**selective_inputs())
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mambair.ops import native
 from mambair.system.cache_folder import private_folder
+from mambair.system.errors import RequestError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the stand-in compiler is a shell script")
 
@@ -109,7 +110,7 @@ def test_switched_off(fresh, monkeypatch) -> None:
 
 def test_unknown_mode(fresh, monkeypatch) -> None:
     monkeypatch.setenv(native.MODE_VARIABLE, "fast")
-    with pytest.raises(native.NativeError, match="MAMBAIR_NATIVE=fast: must be one of auto, prebuilt, off"):
+    with pytest.raises(RequestError, match="MAMBAIR_NATIVE=fast: must be one of auto, prebuilt, off"):
         native.load()
 
 
@@ -355,7 +356,7 @@ def test_threads_at_once_make_one_build(fresh, monkeypatch) -> None:
 def test_unknown_instruction_set_is_an_error(isa, message, loaded, monkeypatch) -> None:
     monkeypatch.setenv("MAMBAIR_ISA", isa)
     # The library reads the process's environment, which monkeypatch changes through os.environ.
-    with pytest.raises(native.NativeError, match=message):
+    with pytest.raises(RequestError, match=message):
         native.use_isa("")
     monkeypatch.delenv("MAMBAIR_ISA")
     native.use_isa("")

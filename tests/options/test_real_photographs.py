@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,49 +20,21 @@ Refused = Callable[..., list[str]]
 PAIRS = "type: PairedImageDataset\n    dataroot_gt: gt\n    dataroot_lq: lq"
 SEED = "manual_seed: 1\n"
 
-# the second half of the recipe, at the top level, as Real-ESRGAN's files have it
-TOP_LEVEL = """\
+RECIPE = Path(__file__).resolve().parents[1] / "golden" / "realesrgan"
+# the degradations of the published option files: the first half stands in the data set, the second at the top level
+FIRST_HALF = textwrap.indent((RECIPE / "first_half.yml").read_text(encoding="utf-8"), "    ")
+SECOND_HALF = (RECIPE / "second_half.yml").read_text(encoding="utf-8")
+TOP_LEVEL = f"""\
 manual_seed: 1
 gt_usm: True
-resize_prob: [0.2, 0.7, 0.1]
-resize_range: [0.15, 1.5]
-gaussian_noise_prob: 0.5
-noise_range: [1, 30]
-poisson_scale_range: [0.05, 3]
-gray_noise_prob: 0.4
-jpeg_range: [30, 95]
-second_blur_prob: 0.8
-resize_prob2: [0.3, 0.4, 0.3]
-resize_range2: [0.3, 1.2]
-gaussian_noise_prob2: 0.5
-noise_range2: [1, 25]
-poisson_scale_range2: [0.05, 2.5]
-gray_noise_prob2: 0.4
-jpeg_range2: [30, 95]
-gt_size: 16
+{SECOND_HALF}gt_size: 16
 queue_size: 180
 """
-# the first half, in the data set
-SYNTHETIC = """\
+SYNTHETIC = f"""\
 type: RealESRGANDataset
     dataroot_gt: gt
     meta_info: names.txt
-    blur_kernel_size: 21
-    kernel_list: ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
-    kernel_prob: [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
-    sinc_prob: 0.1
-    blur_sigma: [0.2, 3]
-    betag_range: [0.5, 4]
-    betap_range: [1, 2]
-    blur_kernel_size2: 21
-    kernel_list2: ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
-    kernel_prob2: [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
-    sinc_prob2: 0.1
-    blur_sigma2: [0.2, 1.5]
-    betag_range2: [0.5, 4]
-    betap_range2: [1, 2]
-    final_sinc_prob: 0.8
-    use_hflip: True
+{FIRST_HALF}    use_hflip: True
     use_rot: False"""
 FULL = ((SEED, TOP_LEVEL), (PAIRS, SYNTHETIC))
 

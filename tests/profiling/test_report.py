@@ -10,7 +10,8 @@ import pytest
 from mambair.profiling.counting import count_parameters
 from mambair.profiling.forward_pass import ForwardPass, Settings
 from mambair.profiling.report import Profile, as_json, as_text, input_size, profile
-from mambair.profiling.target import Target, TargetError, find_target
+from mambair.profiling.target import Target, find_target
+from mambair.system.errors import RequestError
 
 SMALL = Target("small", "MambaIR", {"embed_dim": 12, "depths": [2, 1], "upsampler": "pixelshuffledirect", "upscale": 2})
 SMALL_V2 = Target("v2", "MambaIRv2", {"embed_dim": 12, "depths": [1], "num_heads": [2]})
@@ -98,12 +99,12 @@ def test_targets(repository: Path) -> None:
     ids=["factor", "file", "arguments"],
 )
 def test_targets_that_mean_nothing(text: str, kwargs: dict[str, object], message: str) -> None:
-    with pytest.raises(TargetError, match="(?s)" + message.replace("(", r"\(")):
+    with pytest.raises(RequestError, match="(?s)" + message.replace("(", r"\(")):
         find_target(text, kwargs)
 
 
 def test_arguments_a_class_does_not_take() -> None:
-    with pytest.raises(TargetError, match=r"MambaIR\(embed_dims=12\) cannot be built"):
+    with pytest.raises(RequestError, match=r"MambaIR\(embed_dims=12\) cannot be built"):
         find_target("MambaIR", {"embed_dims": 12}).build()
 
 

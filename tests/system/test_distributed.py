@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mambair.system.distributed import LaunchError, Processes, first_node, processes_of, slurm_variables
+from mambair.system.distributed import Processes, first_node, processes_of, slurm_variables
+from mambair.system.errors import RequestError
 
 WORKER = """
 import sys
@@ -170,7 +171,7 @@ def test_alone(environment: dict[str, str]) -> None:
     ids=["incomplete", "no number"],
 )
 def test_faults(environment: dict[str, str], text: str) -> None:
-    with pytest.raises(LaunchError, match=text):
+    with pytest.raises(RequestError, match=text):
         processes_of(environment)
 
 
@@ -191,7 +192,7 @@ def test_slurm_s_own_variables() -> None:
 
 
 def test_slurm_without_srun_is_explained() -> None:
-    with pytest.raises(LaunchError, match="SLURM_PROCID are not set; start with srun"):
+    with pytest.raises(RequestError, match="SLURM_PROCID are not set; start with srun"):
         slurm_variables({name: value for name, value in SLURM.items() if name != "SLURM_PROCID"})
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mambair.training.batch_plan import BatchError, BatchPlan, plan_batch
+from mambair.system.errors import RequestError
+from mambair.training.batch_plan import BatchPlan, plan_batch
 
 
 def options(data: dict, accumulation: int = 1, images_per_pass: int | None = None) -> dict:
@@ -31,7 +32,7 @@ def test_plan_says_what_it_means() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out() -> None:
-    with pytest.raises(BatchError, match=r"cannot be shared out to 4 process.* multiple of 4"):
+    with pytest.raises(RequestError, match=r"cannot be shared out to 4 process.* multiple of 4"):
         plan_batch(options({"total_batch_size": 6}), 4)
 
 
@@ -47,5 +48,5 @@ def test_accumulation_follows_from_the_processes(total: int, world_size: int, at
 
 
 def test_both_ways_to_say_the_passes() -> None:
-    with pytest.raises(BatchError, match="keep one"):
+    with pytest.raises(RequestError, match="keep one"):
         plan_batch(options({"total_batch_size": 8}, 2, 4), 1)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mambair.training.experiment import (
-    ResumeError,
     find_resume_point,
     list_states,
     point_to_weights,
@@ -17,6 +16,7 @@ from mambair.training.experiment import (
     prune_checkpoints,
     tensorboard_folder,
 )
+from mambair.weights.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_damaged_newest_falls_back(opt: dict, damage: str, caplog: pytest.LogC
 def test_nothing_loadable_is_a_fault_not_a_fresh_start(opt: dict) -> None:
     write_checkpoint(opt, 5)
     (Path(opt["path"]["training_states"]) / "5.state").write_bytes(b"")
-    with pytest.raises(ResumeError, match="none of the 1 training states"):
+    with pytest.raises(CheckpointError, match="none of the 1 training states"):
         find_resume_point(opt, auto_resume=True)
 
 
@@ -111,14 +111,14 @@ def test_named_state_is_never_replaced_by_another(opt: dict) -> None:
     point = find_resume_point(opt, auto_resume=False)
     assert point is not None and point.iteration == 5
     named.write_bytes(b"")
-    with pytest.raises(ResumeError, match=r"cannot continue from .*5\.state: not a whole checkpoint \(EOFError"):
+    with pytest.raises(CheckpointError, match=r"cannot continue from .*5\.state: not a whole checkpoint \(EOFError"):
         find_resume_point(opt, auto_resume=False)
 
 
 def test_a_state_that_would_run_code_is_refused(opt: dict) -> None:
     write_checkpoint(opt, 5)
     torch.save({"iter": 5, "trap": Path("x")}, Path(opt["path"]["training_states"]) / "5.state")
-    with pytest.raises(ResumeError):
+    with pytest.raises(CheckpointError):
         find_resume_point(opt, auto_resume=True)
 
 

@@ -6,6 +6,7 @@ package and comes in by ``--import``, is replaced.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -20,47 +21,21 @@ from mambair.train import main
 
 pytestmark = pytest.mark.usefixtures("with_vgg19")
 
-SECOND_STAGE = """\
-resize_prob: [0.2, 0.7, 0.1]
-resize_range: [0.15, 1.5]
-gaussian_noise_prob: 0.5
-noise_range: [1, 30]
-poisson_scale_range: [0.05, 3]
-gray_noise_prob: 0.4
-jpeg_range: [30, 95]
-second_blur_prob: 0.8
-resize_prob2: [0.3, 0.4, 0.3]
-resize_range2: [0.3, 1.2]
-gaussian_noise_prob2: 0.5
-noise_range2: [1, 25]
-poisson_scale_range2: [0.05, 2.5]
-gray_noise_prob2: 0.4
-jpeg_range2: [30, 95]
-gt_size: 256
+RECIPE = Path(__file__).resolve().parents[1] / "golden" / "realesrgan"
+# the degradations of the published option files: the first half stands in the data set, the second at the top level
+FIRST_HALF = textwrap.indent((RECIPE / "first_half.yml").read_text(encoding="utf-8"), "    ")
+SECOND_HALF = (RECIPE / "second_half.yml").read_text(encoding="utf-8")
+SECOND_STAGE = f"""\
+{SECOND_HALF}gt_size: 256
 queue_size: 180
 """
-SYNTHETIC = """\
+SYNTHETIC = f"""\
     type: RealESRGANDataset
     dataroot_gt: GT
     meta_info: GT/names.txt
     io_backend:
       type: disk
-    blur_kernel_size: 21
-    kernel_list: ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
-    kernel_prob: [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
-    sinc_prob: 0.1
-    blur_sigma: [0.2, 3]
-    betag_range: [0.5, 4]
-    betap_range: [1, 2]
-    blur_kernel_size2: 21
-    kernel_list2: ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
-    kernel_prob2: [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
-    sinc_prob2: 0.1
-    blur_sigma2: [0.2, 1.5]
-    betag_range2: [0.5, 4]
-    betap_range2: [1, 2]
-    final_sinc_prob: 0.8
-    gt_size: 256
+{FIRST_HALF}    gt_size: 256
     use_hflip: True
     use_rot: False
 """

@@ -13,7 +13,8 @@ import torch
 import mambair
 from mambair.archs import BuildError
 from mambair.archs.published import family_with, networks
-from mambair.weights.catalogue import UnknownNetworkError, find
+from mambair.system.errors import RequestError
+from mambair.weights.catalogue import find
 
 SIZES = [
     *[
@@ -118,11 +119,11 @@ def test_overrides_replace_published_arguments() -> None:
         (
             "MambaIR-light-x8",
             {},
-            UnknownNetworkError,
+            RequestError,
             r"no published network is named 'MambaIR-light-x8'; nearest: MambaIR-light",
         ),
-        ("vmamba_tiny", {}, UnknownNetworkError, r"nearest: vanilla_vmamba_tiny, vmamba_tiny_s2l5, vmamba_tiny_s1l8$"),
-        ("?", {}, UnknownNetworkError, r"named '\?'; mambair\.list_networks\(\) lists the names$"),
+        ("vmamba_tiny", {}, RequestError, r"nearest: vanilla_vmamba_tiny, vmamba_tiny_s2l5, vmamba_tiny_s1l8$"),
+        ("?", {}, RequestError, r"named '\?'; mambair\.list_networks\(\) lists the names$"),
         ("MambaIR-light-x4", {"depth": 2}, BuildError, r"^MambaIR\(.*depth=2\) cannot be built: .* mean 'depths'\?$"),
         ("MambaIR-light-x4", {"embed_dim": 1.5}, BuildError, r"cannot be built: embed_dim must be int, got 1\.5$"),
     ],

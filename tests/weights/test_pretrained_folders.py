@@ -19,7 +19,6 @@ from mambair.registry import basicsr_installed
 from mambair.weights import from_pretrained, push_to_hub, read, save_pretrained
 from mambair.weights.checkpoint import CheckpointError
 from mambair.weights.fetch import FetchError, locate
-from mambair.weights.pretrained import PretrainedError
 
 SMALL = {"embed_dim": 12, "depths": [1], "d_state": 2}
 NAMES = ["README.md", "config.json", "model.safetensors"]
@@ -78,7 +77,7 @@ def test_a_network_that_was_not_built_by_name(tmp_path: Path) -> None:
     ("make", "error", "message"),
     [
         (lambda: torch.nn.Linear(2, 2), CheckpointError, "^Linear: these weights belong to none of"),
-        (lambda: mambair.archs.build("basicsr/SRVGGNetCompact"), PretrainedError, "is a class of BasicSR"),  # type: ignore
+        (lambda: mambair.archs.build("basicsr/SRVGGNetCompact"), CheckpointError, "is a class of BasicSR"),  # type: ignore
     ],
 )
 def test_what_is_not_saved(make: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
@@ -180,13 +179,13 @@ def test_upload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_what_is_not_uploaded(monkeypatch: pytest.MonkeyPatch) -> None:
     net = mambair.create("MambaIR-light-x2", **SMALL)
     monkeypatch.delenv("MAMBAIR_OFFLINE", raising=False)
-    with pytest.raises(PretrainedError, match=r"^'small': expected OWNER/REPOSITORY$"):
+    with pytest.raises(CheckpointError, match=r"^'small': expected OWNER/REPOSITORY$"):
         push_to_hub(net, "small")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(PretrainedError, match=r'^uploading needs huggingface_hub: pip install "mambair\[hub\]"$'):
+    with pytest.raises(CheckpointError, match=r'^uploading needs huggingface_hub: pip install "mambair\[hub\]"$'):
         push_to_hub(net, "me/small")
     monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
-    with pytest.raises(PretrainedError, match=r"^me/small is not uploaded: MAMBAIR_OFFLINE is set$"):
+    with pytest.raises(CheckpointError, match=r"^me/small is not uploaded: MAMBAIR_OFFLINE is set$"):
         push_to_hub(net, "me/small")
 
 
@@ -194,5 +193,5 @@ def test_huggingface_hub_is_imported_where_it_is_used(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     save_pretrained(mambair.create("MambaIR-light-x2", **SMALL), tmp_path)
     assert from_pretrained(tmp_path).upscale == 2
-    with pytest.raises(PretrainedError, match="uploading needs huggingface_hub"):
+    with pytest.raises(CheckpointError, match="uploading needs huggingface_hub"):
         push_to_hub(from_pretrained(tmp_path), "me/small")

@@ -103,7 +103,7 @@ def compress(images: Tensor, steps: Sequence[Compression]) -> Tensor:
 def compress_on_device(images: Tensor, steps: Sequence[Compression]) -> Tensor:
     """Compress each image on its device: JPEG by `jpeg_arithmetic`, other codecs as `compress` does.
 
-    Arguments and result as of `compress`; all ``steps`` have one subsampling.
+    Arguments and result as in `compress`; all ``steps`` have one subsampling.
     """
     result = torch.empty_like(images)
     for is_jpeg in (True, False):

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from mambair.ops import torch_private
 from mambair.ops.operators import STATE_CHUNK
 from mambair.ops.triton_kernels import launch
 from mambair.ops.triton_kernels.launch import Inputs, Sizes
@@ -134,9 +135,8 @@ def _sequence_inputs(
     z = None if z is None else launch.dense_rows(z)
     if index is not None:
         low, high = torch.aminmax(index)
-        torch.ops.aten._assert_async.msg(
-            (low >= 0) & (high < length), "index must hold every number from 0 to L - 1 once"
-        )
+        message = "index must hold every number from 0 to L - 1 once"
+        torch_private.assert_on_device((low >= 0) & (high < length), message)
         index = index.contiguous()
     packed = launch.pack(sizes, [(B, _of_groups(B)), (C, _of_groups(C))], index)
     bias, skip = (None if t is None else t.float().contiguous() for t in (delta_bias, D))
