@@ -174,6 +174,10 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
+    if (options.include or options.exclude) and options.input.is_file():
+        parser.error(f"--include and --exclude choose files of a folder, and the input is one file, {options.input}")
+    if options.tile == 0 and options.overlap is not None:
+        parser.error("--overlap is of tiles and --tile 0 makes none: give one of them")
     if options.open and options.dry_run:
         parser.error("--open shows a result and --dry-run makes none: give one of them")
     options.size = _size(parser, options)

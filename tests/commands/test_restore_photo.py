@@ -66,12 +66,15 @@ PHOTOS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize(("arguments", "result", "size"), PHOTOS.values(), ids=PHOTOS)
-def test_one_photograph(arguments: list[str], result: str, size: tuple[int, int], here: Path) -> None:
+def test_one_photograph(
+    arguments: list[str], result: str, size: tuple[int, int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = names(here)
     assert restore.main([*arguments, "--dry-run"]) == 0
     assert names(here) == before
     assert restore.main(arguments) == 0
     assert names(here) - before == {result}
+    assert capsys.readouterr().out.endswith(f"megapixels/s): {result}\n")
     assert read_size(here / result) == size
 
 
