@@ -161,7 +161,9 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         name for name, value in (("-i/--input", options.input), ("-o/--output", options.output)) if value is None
     ]
     if missing and not is_photo:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+        has_photo = options.input is not None and options.input.is_file() and parser.prog == "mambair restore"
+        hint = f" (for a result beside the image: mambair restore {options.input})" if has_photo else ""
+        parser.error(f"the following arguments are required: {', '.join(missing)}{hint}")
     if options.task is None:
         options.task = AUTO if is_photo and not options.weights else "sr"
     if options.task == AUTO and options.weights:
