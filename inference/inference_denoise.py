@@ -8,6 +8,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
 
 from mambair.commands.restore import main  # noqa: E402
+from mambair.system.exit_codes import leave  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(task="denoise"))
+    leave(main(task="denoise"))

@@ -1,7 +1,5 @@
 """``python -m mambair`` is the installed command ``mambair``."""
 
-import sys
+from mambair.cli import run
 
-from mambair.cli import main
-
-sys.exit(main())
+run()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import mambair
-from mambair.system.exit_codes import DONE, USAGE_ERROR, ends_in_order
+from mambair.system.exit_codes import DONE, USAGE_ERROR, ends_in_order, leave
 from mambair.system.suggestions import did_you_mean
 
 
@@ -53,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{usage()}\nmambair: no command {name!r}{did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return USAGE_ERROR
     return importlib.import_module(COMMANDS[name].module).main(rest)
+
+
+def run() -> NoReturn:
+    """The installed command."""
+    leave(main())
 
 
 def usage() -> str:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from mambair.system.console import log_to_stderr, note, printable_lines
 from mambair.system.devices import AUTO, DTYPES, choose_device
-from mambair.system.exit_codes import EXPLANATION
+from mambair.system.exit_codes import EXPLANATION, USAGE_ERROR
 from mambair.system.suggestions import did_you_mean
 
 AddArgument = Callable[..., argparse.Action]
@@ -24,12 +24,15 @@ class CommandParser(argparse.ArgumentParser):
     """A parser, also of sub-commands, whose errors are printable and name the nearest flag or choice."""
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, and leave by SystemExit(2)."""
+        """Print where help is, and the message, and leave by SystemExit(2)."""
         if flag := re.search(r"unrecognized arguments: (--[\w-]+)", message):
             message += did_you_mean(flag[1], re.findall(r"--[\w-]+", self.format_help()))
         elif choice := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)$", message):
             message += did_you_mean(choice[1], choice[2].replace("'", "").split(", "))
-        super().error(printable_lines(message))
+        if (name := message.partition("unrecognized arguments: ")[2]) and Path(name).exists():
+            message += f"; a file whose name begins with a dash is written ./{name}"
+        usage = f"usage: {self.prog} ... ('{self.prog} --help' shows all arguments)"
+        self.exit(USAGE_ERROR, printable_lines(f"{usage}\n{self.prog}: error: {message}\n"))
 
 
 def command_parser(prog: str | None, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
@@ -161,6 +164,8 @@ def path_name(text: str) -> Path:
     """The type of an argument that names a file or a folder; an empty text would name the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("must not be empty (. is the current folder)")
+    if text == "-":
+        raise argparse.ArgumentTypeError("- would be a standard stream, which is not used; name a file (./- is one)")
     return Path(text)
 
 

@@ -145,10 +145,15 @@ def _run_part(
     if options.dry_run:
         return _show(plan, ledger, options.skip_existing)
     report = _restore(options, finish, restorer, plan, ledger)
-    say(f"{report.summary()}: {printable(plan.folder if options.output is None else options.output)}")
+    say(f"{report.summary()}: {printable(_where(plan))}")
     if report.interrupted:
         raise KeyboardInterrupt
     return DONE if report.complete else SOME_FAILED
+
+
+def _where(plan: Plan) -> Path:
+    """What the results are found by: the one file, or the folder."""
+    return plan.jobs[0].target if plan.names_a_file else plan.folder
 
 
 def _resampling(options: argparse.Namespace, scale: int) -> list[str]:
@@ -260,6 +265,8 @@ def _manifest(options: argparse.Namespace, plan: Plan) -> Manifest | None:
     from mambair.folders.manifest import NAME, Manifest
 
     if options.manifest is None and plan.names_a_file:
+        if options.manifest_details:
+            raise ValueError("manifest-details: no manifest is written for a single result; --manifest names one")
         return None
     return Manifest(plan.folder / NAME if options.manifest is None else options.manifest)
 

@@ -161,7 +161,9 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         name for name, value in (("-i/--input", options.input), ("-o/--output", options.output)) if value is None
     ]
     if missing and not is_photo:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+        has_photo = options.input is not None and options.input.is_file() and parser.prog == "mambair restore"
+        hint = f" (for a result beside the image: mambair restore {options.input})" if has_photo else ""
+        parser.error(f"the following arguments are required: {', '.join(missing)}{hint}")
     if options.task is None:
         options.task = AUTO if is_photo and not options.weights else "sr"
     if options.task == AUTO and options.weights:
@@ -174,6 +176,10 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             parser.error(f"--{degree} chooses among the packaged weights and --weights names a file: give one of them")
     if options.skip_existing and options.overwrite:
         parser.error("--skip-existing and --overwrite contradict each other: give one of them")
+    if (options.include or options.exclude) and options.input.is_file():
+        parser.error(f"--include and --exclude choose files of a folder, and the input is one file, {options.input}")
+    if options.tile == 0 and options.overlap is not None:
+        parser.error("--overlap is of tiles and --tile 0 makes none: give one of them")
     if options.open and options.dry_run:
         parser.error("--open shows a result and --dry-run makes none: give one of them")
     options.size = _size(parser, options)

@@ -324,9 +324,7 @@ def _refuse_cut(folder: Path, environment: Any) -> None:
     size = (folder / DATA).stat().st_size
     if size < (pages - _FREE_PAGES) * page:
         environment.close()
-        raise DatasetError(
-            f"{folder}: {DATA} has {size} of {pages * page} bytes: it was cut short; copy or make it again"
-        )
+        raise DatasetError(f"{folder}: {DATA} has {size} of {pages * page} bytes: it was cut short; make it again")
 
 
 def _package() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mambair.images.encode import FORMAT_OF_SUFFIX
@@ -43,22 +44,21 @@ def ending_of(format: str | None, source: Path) -> str:
     return ending
 
 
-def check_quality(quality: int | None, format: str | None) -> None:
-    """Check that a quality is from 1 to 100, and given only where the format (``SAME`` may) has one.
+def check_quality(quality: int | None, endings: Iterable[str]) -> None:
+    """Check that a quality is from 1 to 100, and that one of the results, of these endings, has one.
 
     Raises:
-        RequestError: it is not.
+        RequestError: it is not, or none has.
     """
     if quality is None:
         return
     if not 1 <= quality <= 100:
         raise RequestError(f"quality: must be from 1 to 100, got {quality}")
-    if format is not None and format.lower() == SAME:
-        return
-    ending = ending_of(format, Path())
-    if FORMAT_OF_SUFFIX[ending] not in WITH_QUALITY:
-        endings = [each[1:] for each, format in FORMAT_OF_SUFFIX.items() if format in WITH_QUALITY]
-        raise RequestError(f"quality: {ending[1:]} has none, only {', '.join(endings)} have; leave it out")
+    written = sorted({ending.lower()[1:] for ending in endings})
+    able = [ending[1:] for ending, format in FORMAT_OF_SUFFIX.items() if format in WITH_QUALITY]
+    if written and not set(written) & set(able):
+        have = "has" if len(written) == 1 else "have"
+        raise RequestError(f"quality: {', '.join(written)} {have} none, only {', '.join(able)} have; leave it out")
 
 
 def _address(path: Path) -> str:

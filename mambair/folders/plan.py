@@ -111,7 +111,6 @@ def plan_jobs(
         folder, sources = source.parent, [source]
     if names_a_file(output, source):
         return _plan_of_a_file(source, output, format, quality, suffix)
-    check_quality(quality, format)
     if output.exists() and not output.is_dir():
         raise RequestError(f"output: {printable(output)} is a file; name a folder")
     if real(folder) == real(output):
@@ -127,6 +126,7 @@ def plan_jobs(
             + "".join(f"; {note}" for note in notes)
         )
     endings = {path: ending_of(format, path) for path in sources}
+    check_quality(quality, endings.values())
     targets, renamed = _targets(sources, folder, output, suffix, endings)
     names = [path.relative_to(folder).as_posix() for path in sources]
     jobs = [Job(*each) for each in zip(sources, targets, names, strict=True)]
@@ -153,7 +153,7 @@ def plan_beside(
     output = source.with_name(file_name(source.stem, suffix, ending))
     if not may_exist and os.path.lexists(output):
         raise RequestError(f"output: {printable(output)} is there already: --overwrite replaces it, -o names another")
-    check_quality(quality, format or ending[1:])
+    check_quality(quality, [ending])
     return Plan(
         [Job(source, output, source.name)], output.parent, _changed({source: ending}, format or SAME), names_a_file=True
     )
@@ -165,7 +165,7 @@ def _plan_of_a_file(source: Path, output: Path, format: str | None, quality: int
             raise RequestError(
                 f"{name}: {given!r} does not apply, as the output names a file, {printable(output.name)}"
             )
-    check_quality(quality, output.suffix.lower())
+    check_quality(quality, [output.suffix])
     if real(output) == real(source):
         raise RequestError(f"output: {printable(output)} is the input itself; choose another name")
     return Plan([Job(source, output, source.name)], output.parent, names_a_file=True)

@@ -3,9 +3,9 @@
 Read: the formats of ``formats.SUFFIXES`` (HEIF and JPEG XL with our extras); the content decides, not the name, except
 for TGA. Kept: 8 and 16 bits exactly (PNG, TIFF, PPM/PGM), float32 (TIFF), grey or colour, alpha, ICC profile, EXIF and
 XMP. Changed: palettes become RGB or RGBA, one-bit becomes grey, CMYK becomes sRGB (through its profile if it has one),
-other depths become the next larger of 8 and 16 bits, AVIF and HEIF become 8 bits, with a note; colours multiplied by
-alpha are divided by it; EXIF orientation is applied to the pixels and then reset. Of animations and several pages the
-first picture is read. A truncated file is an error, unless the caller takes what there is.
+other depths become the next larger of 8 and 16 bits; colours multiplied by alpha are divided by it; EXIF orientation
+is applied to the pixels and then reset. Of animations and several pages the first picture is read, with a note. A
+truncated file is an error, unless the caller takes what there is.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 
 from mambair.images import jpeg, metadata
 from mambair.images.chatter import pillow_settings
+from mambair.images.deep_avif_heif import deep_channels
 from mambair.images.opened import SEVERAL, Channels, OpenedFile, Request, as_uint16
 from mambair.images.reasons import DECODING_FAULTS, TruncatedError, UnsupportedKindError
 
@@ -43,14 +44,18 @@ def opened_by_pillow(request: Request, format: str) -> OpenedFile:
     name = {"MPO": "JPEG", "DIB": "BMP"}.get(picture.format or format, picture.format or format)
 
     bits = _bits_stated(request.data) if format in ("AVIF", "HEIF") else 0
-    if bits > _BITS:  # Pillow gives no more
-        request.notes.append(f"its {bits} bits were read as {_BITS}")
     if format in _OF_SEVERAL and _holds_several(picture, request.data):
         request.notes.append(SEVERAL)
 
     def channels() -> Channels:
         load(picture, request)
-        return channels_of(picture)
+        read = channels_of(picture)
+        if bits <= _BITS:
+            return read
+        deep = deep_channels(request.data, format, bits, read)
+        if deep is None:
+            request.notes.append(f"its {bits} bits were read as {_BITS}")
+        return deep or read
 
     return OpenedFile(name, picture.mode, picture.width, picture.height, described, channels)
 

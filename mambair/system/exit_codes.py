@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 from mambair.system.console import note, safe_streams
 
@@ -34,6 +35,13 @@ def of_signal(number: int) -> int:
 def is_ignored(number: int) -> bool:
     """Return whether the process was told to ignore a signal, as ``nohup`` does with SIGHUP."""
     return signal.getsignal(number) == signal.SIG_IGN
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; a Ctrl-C that comes now ends it at once, and not in tracebacks of whatever else is closed."""
+    if not is_ignored(signal.SIGINT):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, int]]:

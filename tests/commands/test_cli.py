@@ -84,4 +84,4 @@ def test_the_package_runs_as_a_module_and_shows_every_help_without_torch(reposit
 
 def test_the_installed_command_is_this_one(repository: Path) -> None:
     project = (repository / "pyproject.toml").read_text(encoding="utf-8")
-    assert '[project.scripts]\nmambair = "mambair.cli:main"\n' in project
+    assert '[project.scripts]\nmambair = "mambair.cli:run"\n' in project

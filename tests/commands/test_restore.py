@@ -91,6 +91,17 @@ EARLY: dict[str, tuple[list[str], str]] = {
     "format": (["--format", "jpge"], "did you mean 'jpeg'?"),
     "quality of png": (["--quality", "90"], "quality: png has none"),
     "quality out of range": (["--quality", "0", "--format", "jpg"], "quality: must be from 1 to 100, got 0"),
+    "quality of no input": (["--quality", "90", "--format", "same"], "quality: png has none, only jpg, jpeg, webp"),
+    "a standard stream": (["-i", "-"], "argument -i/--input: - would be a standard stream, which is not used"),
+    "filter of a file": (
+        ["-i", "in/a.png", "--include", "*"],
+        "choose files of a folder, and the input is one file",
+    ),
+    "overlap without tiles": (["--tile", "0", "--overlap", "9"], "--overlap is of tiles and --tile 0 makes none"),
+    "details of no manifest": (
+        ["-i", "in/a.png", "-o", "big.png", "--manifest-details"],
+        "manifest-details: no manifest is written for a single result; --manifest names one",
+    ),
     "max-pixels": (["--max-pixels", "many"], "must be a number of pixels such as 200M or 1e9, or 0, got 'many'"),
     "output below a file": (
         ["-o", "in/a.png/out"],
@@ -121,6 +132,16 @@ def test_what_is_said_before_weights_are_read(
     shown = capsys.readouterr().err
     assert stopped.value.code == 2 and message in shown, shown
     assert names(here) == before and not (here / "out").exists()
+
+
+def test_a_name_that_begins_with_a_dash(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "in" / "a.png").rename(here / "-a.png")
+    with pytest.raises(SystemExit):
+        restore.main(["-a.png"])
+    expected = "unrecognized arguments: -a.png; a file whose name begins with a dash is written ./-a.png\n"
+    usage = "usage: mambair restore ... ('mambair restore --help' shows all arguments)\n"
+    assert capsys.readouterr().err == f"{usage}mambair restore: error: {expected}"
+    assert restore.main(["./-a.png", "--dry-run"]) == restore.main(["--dry-run", "--", "-a.png"]) == 0
 
 
 def test_weights_that_cannot_be_read_leave_no_folder(here: Path) -> None:

@@ -66,12 +66,15 @@ PHOTOS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize(("arguments", "result", "size"), PHOTOS.values(), ids=PHOTOS)
-def test_one_photograph(arguments: list[str], result: str, size: tuple[int, int], here: Path) -> None:
+def test_one_photograph(
+    arguments: list[str], result: str, size: tuple[int, int], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = names(here)
     assert restore.main([*arguments, "--dry-run"]) == 0
     assert names(here) == before
     assert restore.main(arguments) == 0
     assert names(here) - before == {result}
+    assert capsys.readouterr().out.endswith(f"megapixels/s): {result}\n")
     assert read_size(here / result) == size
 
 
@@ -171,7 +174,11 @@ def test_a_result_that_is_there_is_not_replaced(here: Path, capsys: pytest.Captu
 
 WRONG: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "the following arguments are required: -i/--input, -o/--output"),
-    "no output": (["-i", "clean.jpg"], "the following arguments are required: -o/--output"),
+    "no output": (
+        ["-i", "clean.jpg"],
+        "the following arguments are required: -o/--output (for a result beside the image: mambair restore clean.jpg)",
+    ),
+    "no output for a folder": (["-i", "."], "the following arguments are required: -o/--output\n"),
     "two photographs": (["clean.jpg", "web.jpg"], "one PHOTO is taken at a time, got 2; for many: -i FOLDER -o FOLDER"),
     "photo and input": (["clean.jpg", "-i", "web.jpg"], "give PHOTO or -i, not both: got clean.jpg and -i web.jpg"),
     "a folder": (["."], ". is a folder; name one for the results as well: -i . -o FOLDER"),

@@ -128,24 +128,64 @@ def test_wide_jpeg_2000(tmp_path: Path, depth: int, codec: str, channels: int) -
     assert read_size(tmp_path / "a.jp2") == (24, 16)
 
 
+def deep_values(depth: int, channels: int) -> np.ndarray:
+    """Ramps that fill the range, of which lossless codecs keep every value."""
+    ramp = np.linspace(0, 2**depth - 1, 16 * 24).reshape(16, 24, 1)
+    return np.rint(np.repeat(ramp, channels, 2)).astype(np.uint16 if depth > 8 else np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("depth", [8, 10, 12])
-def test_a_wide_avif_becomes_8_bits_and_says_so(tmp_path: Path, depth: int) -> None:
+def test_an_avif_keeps_its_depth(tmp_path: Path, depth: int, channels: int) -> None:
     if not (features.check("avif") and imagecodecs.AVIF.available):
         pytest.skip("no AVIF here")
-    values = np.full((16, 24, 3), (2**depth - 1, 0, 2 ** (depth - 1)), np.uint16 if depth > 8 else np.uint8)
-    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(values, level=100, bitspersample=depth))
+    values = deep_values(depth, channels)
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(values.squeeze(), level=100, bitspersample=depth))
     read = read_image(tmp_path / "a.avif")
-    assert read.pixels.dtype == np.uint8 and np.array_equal(read.pixels[0, 0], (255, 0, 128))
-    assert read.notes == (() if depth == 8 else (f"its {depth} bits were read as 8",))
+    white = 2**depth - 1
+    expected = values if depth == 8 else np.floor(values.astype(np.float64) * 65535 / white + 0.5)
+    assert read.notes == () and read.pixels.dtype == values.dtype
+    assert np.array_equal(read.interleaved(), expected)
+    assert read_size(tmp_path / "a.avif") == (16, 24)
 
 
-def test_a_wide_heif_becomes_8_bits_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["L;16", "RGB;16", "RGBA;16"])
+@pytest.mark.parametrize("is_12", [False, True])
+def test_a_heif_keeps_its_depth(tmp_path: Path, mode: str, is_12: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     package = pytest.importorskip("pillow_heif")
-    values = np.full((16, 16, 3), 2**15, np.uint16)
-    package.from_bytes("RGB;16", (16, 16), values.tobytes()).save(tmp_path / "a.heic", quality=-1)
+    monkeypatch.setattr(package.options, "SAVE_HDR_TO_12_BIT", is_12)
+    depth, channels = 12 if is_12 else 10, len(mode.removesuffix(";16"))
+    values = deep_values(depth, channels)
+    package.from_bytes(mode, (24, 16), (values << (16 - depth)).tobytes()).save(tmp_path / "a.heic", quality=-1)
     read = read_image(tmp_path / "a.heic")
-    assert read.pixels.dtype == np.uint8 and len(read.notes) == 1
-    assert read.notes[0] in ("its 10 bits were read as 8", "its 12 bits were read as 8")
+    assert read.notes == () and read.pixels.dtype == np.uint16
+    # x265 has no lossless RGB: its YCbCr of that depth loses less than 2 steps
+    difference = np.abs(read.interleaved() / 65535 * (2**depth - 1) - values)
+    assert difference.max() <= (0.5 if channels == 1 else 2)
+
+
+@pytest.mark.parametrize("other", [None, "fails", "8 bits", "other pixels", "another size"])
+def test_a_deep_avif_that_only_pillow_reads_becomes_8_bits(
+    tmp_path: Path, other: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (features.check("avif") and imagecodecs.AVIF.available):
+        pytest.skip("no AVIF here")
+    values = deep_values(10, 3)
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(values, level=100, bitspersample=10))
+
+    def decode(data: bytes, index: int) -> np.ndarray:
+        if other == "fails":
+            raise RuntimeError("no")
+        changed = {"8 bits": (values >> 2).astype(np.uint8), "other pixels": values[::-1], "another size": values[:9]}
+        return changed.get(str(other), values)
+
+    monkeypatch.setattr(imagecodecs, "avif_decode", decode)
+    read = read_image(tmp_path / "a.avif")
+    if other is None:
+        assert read.notes == () and read.pixels.dtype == np.uint16
+    else:
+        assert read.notes == ("its 10 bits were read as 8",) and read.pixels.dtype == np.uint8
+        assert np.abs(read.pixels - values / 1023 * 255).max() <= 1
 
 
 @pytest.mark.parametrize("white", [1023, 65535])

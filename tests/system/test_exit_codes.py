@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -114,3 +116,28 @@ def test_in_another_thread_nothing_is_installed() -> None:
     thread.start()
     thread.join()
     assert results == [5]
+
+
+LEAVING = """
+import signal, sys, threading, time
+from mambair.system.exit_codes import leave
+signal.signal(signal.SIGINT, signal.{handler})  # as at the start of the interpreter, or of a background job
+threading.Thread(target=lambda: time.sleep({seconds})).start()  # is waited for when the interpreter ends
+threading.Thread(target=lambda: (time.sleep(0.2), print(flush=True)), daemon=True).start()
+leave(3)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("handler", "seconds", "code"), [("default_int_handler", 60, -signal.SIGINT), ("SIG_IGN", 2, 3)]
+)
+def test_an_interrupt_after_the_end_leaves_no_traceback(
+    handler: str, seconds: int, code: int, repository: Path
+) -> None:
+    program = [sys.executable, "-c", LEAVING.format(handler=handler, seconds=seconds)]
+    with subprocess.Popen(program, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=50)[1] == b""
+    assert process.returncode == code
