@@ -40,9 +40,7 @@ class Fingerprint:
 
 def fingerprint(pixels: NDArray[np.generic]) -> Fingerprint:
     """Of an image [H, W, 1 or 3] of any image dtype; of a side from 4,096 every second pixel counts, and so on."""
-    rows, columns = (
-        max(1, side // _LONGEST_SIDE) for side in pixels.shape[:2]
-    )  # else a line of pixels takes gigabytes
+    rows, columns = (max(1, side // _LONGEST_SIDE) for side in pixels.shape[:2])
     # without that a line of pixels takes gigabytes
     grey = to_float(in_color(pixels[::rows, ::columns], "gray"))
     small = imresize(grey, size=(SIDE, SIDE))[:, :, 0].astype(np.float64)

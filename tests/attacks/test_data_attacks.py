@@ -101,6 +101,28 @@ def test_one_hostile_file_is_one_line(
     assert all(each.isprintable() for each in (output + errors).split("\n"))
 
 
+TEMPLATES = [
+    "x",
+    "{}{}",
+    "{}{x}",
+    "{}{",
+    "{:>99999999999}{}",
+    "{0.__class__}",
+    "../{}",
+    "{}/../../x",
+    "/x/{}",
+    r"..\\{}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("command", [["lint", "--gt", "in"], COMMANDS["reductions"][0], COMMANDS["sub-images"][0]])
+def test_templates_of_names(command: list[str], template: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--filename-tmpl", template])
+    assert "expected a name with {}, once, for that of the ground truth, got" in capsys.readouterr().err
+
+
 def data_link(folder: Path) -> None:
     (folder / "out.lmdb.partial").mkdir()
     (folder / "out.lmdb.partial" / "data.mdb").symlink_to(folder / "private.txt")
