@@ -176,10 +176,17 @@ def _prepare_parser() -> argparse.ArgumentParser:
     cut.add_argument("--lq", type=Path, metavar="DIR", help="low-quality images, cut at the same places")
     cut.add_argument("--lq-output", type=Path, metavar="DIR", help="folder of their sub-images")
     cut.add_argument("--scale", type=int, default=1, help="of the pairs (default 1)")
-    cut.add_argument("--filename-tmpl", default="{}", help="name of a partner, {} being that of its ground truth")
+    cut.add_argument(
+        "--filename-tmpl", type=_template, default="{}", help="name of a partner, {} being that of its ground truth"
+    )
     reduce = kinds.add_parser("lr", parents=[shared], help="reductions as MATLAB's imresize makes them")
     reduce.add_argument("--scale", type=int, nargs="+", default=[4], help="one folder OUTPUT/X<scale> each (default 4)")
-    reduce.add_argument("--filename-tmpl", default="{}x{scale}", help="name of a reduction (default {}x{scale})")
+    reduce.add_argument(
+        "--filename-tmpl",
+        type=_template_of_scale,
+        default="{}x{scale}",
+        help="name of a reduction (default {}x{scale})",
+    )
     for kind in (cut, reduce):
         kind.add_argument("--verify", action="store_true", help="compare what is there already pixel by pixel")
     kinds.add_parser("lmdb", parents=[shared], help="one database; keys are names below SOURCE without suffix")
@@ -258,7 +265,12 @@ def _lint_parser() -> argparse.ArgumentParser:
     add("--gt", required=True, type=Path, metavar="DIR", help="ground truth")
     add("--lq", type=Path, metavar="DIR", help="its low-quality partners")
     add("--scale", type=at_least(1), default=1, help="size of the ground truth over that of its partner (default 1)")
-    add("--filename-tmpl", default="{}", help="name of a partner, {} being that of its ground truth (default {})")
+    add(
+        "--filename-tmpl",
+        type=_template,
+        default="{}",
+        help="name of a partner, {} being that of its ground truth (default {})",
+    )
     add(
         "--gt-size",
         type=at_least(0),
@@ -278,8 +290,6 @@ def _lint_parser() -> argparse.ArgumentParser:
 def _lint(arguments: Sequence[str]) -> int:
     parser = _lint_parser()
     options = parser.parse_args(arguments)
-    if "{}" not in options.filename_tmpl:
-        parser.error("--filename-tmpl must contain {}, which stands for the name of the ground truth")
     if options.test and options.no_duplicates:
         parser.error("--test looks for duplicates: leave --no-duplicates out")
     from mambair.data_tools.lint import Lint
@@ -306,6 +316,18 @@ def _lint(arguments: Sequence[str]) -> int:
     kinds = Counter(finding.kind for finding in findings)
     print(", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "nothing found")
     return SOME_FAILED if any(finding.is_fault for finding in findings) else DONE
+
+
+def _template(text: str) -> str:
+    """A name with {} in it; what it leads to stays below its folder."""
+    if text.count("{}") != 1 or set("{}\\") & set(text.replace("{}", "")) or {"", ".."} & set(text.split("/")):
+        raise argparse.ArgumentTypeError(f"expected a name with {{}}, once, for that of the ground truth, got {text!r}")
+    return text
+
+
+def _template_of_scale(text: str) -> str:
+    _template(text.replace("{scale}", ""))
+    return text
 
 
 def _add_workers(add: AddArgument) -> None:

@@ -23,6 +23,7 @@ MIN_CORRELATION = 0.93
 """Of the thumbnails of one picture, after their means are taken away. Photographs of one scene reach 0.98 after 4 x
 reduction, JPEG of quality 10 or noise of sigma 50; among 489 different ones of BSDS500 and T91 no pair reached 0.85."""
 _TURNS = 8
+_LONGEST_SIDE = 2**11
 _PAIRS = 2**22  # compared at once, whatever the size of the sets
 
 _ANGLES = np.pi / SIDE * np.outer(np.arange(1, _FREQUENCIES + 1), np.arange(SIDE) + 0.5)
@@ -38,8 +39,10 @@ class Fingerprint:
 
 
 def fingerprint(pixels: NDArray[np.generic]) -> Fingerprint:
-    """Of an image [H, W, 1 or 3] of any image dtype."""
-    grey = to_float(in_color(pixels, "gray"))
+    """Of an image [H, W, 1 or 3] of any image dtype; of a side from 4,096 every second pixel counts, and so on."""
+    rows, columns = (max(1, side // _LONGEST_SIDE) for side in pixels.shape[:2])
+    # without that a line of pixels takes gigabytes
+    grey = to_float(in_color(pixels[::rows, ::columns], "gray"))
     small = imresize(grey, size=(SIDE, SIDE))[:, :, 0].astype(np.float64)
     thumbnail = small - small.mean()
     norm = np.linalg.norm(thumbnail)

@@ -16,6 +16,7 @@ from mambair.data.loader import TrainingBatches, build_test_loader, build_train_
 from mambair.images.files import DecodedImage, write_image
 from mambair.images.lazy_image import to_uint8
 from mambair.system.atomic_file import atomic_path
+from mambair.system.console import printable
 
 PAIRS_IN_A_ROW = 4
 LARGEST_SIDE = 256  # of a shown picture; of larger ones the middle is shown
@@ -45,7 +46,8 @@ def show_data(opt: Mapping[str, Any], sheet: Path, *, label: str = "train", coun
     samples = list(itertools.islice(_samples(opt["datasets"][label], opt["manual_seed"]), count))
     pictures = [_pair(number, sample) for number, sample in enumerate(samples)]
     lines = [
-        f"{number}: {_of(sample, 'gt_path')}: {_of(sample, 'degradation')}" for number, sample in enumerate(samples)
+        printable(f"{number}: {_of(sample, 'gt_path')}: {_of(sample, 'degradation')}")
+        for number, sample in enumerate(samples)
     ]
     write_image(sheet, DecodedImage(_sheet(pictures)))
     text = sheet.with_suffix(".txt")

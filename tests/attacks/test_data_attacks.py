@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from mambair.commands.data import main
 from mambair.data.lmdb_store import DatasetError, LmdbReader, LmdbWriter
+from mambair.data_tools.perceptual_hash import fingerprint
 from mambair.images.files import DecodedImage, write_image
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and names of POSIX")
@@ -99,6 +101,28 @@ def test_one_hostile_file_is_one_line(
     assert all(each.isprintable() for each in (output + errors).split("\n"))
 
 
+TEMPLATES = [
+    "x",
+    "{}{}",
+    "{}{x}",
+    "{}{",
+    "{:>99999999999}{}",
+    "{0.__class__}",
+    "../{}",
+    "{}/../../x",
+    "/x/{}",
+    r"..\\{}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("command", [["lint", "--gt", "in"], COMMANDS["reductions"][0], COMMANDS["sub-images"][0]])
+def test_templates_of_names(command: list[str], template: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--filename-tmpl", template])
+    assert "expected a name with {}, once, for that of the ground truth, got" in capsys.readouterr().err
+
+
 def data_link(folder: Path) -> None:
     (folder / "out.lmdb.partial").mkdir()
     (folder / "out.lmdb.partial" / "data.mdb").symlink_to(folder / "private.txt")
@@ -179,6 +203,17 @@ def test_what_is_planted_where_prepare_writes(
     main([*COMMANDS[command][0], "--workers", "1", "--quiet"])
     assert outcome in "".join(capsys.readouterr())
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 2**24, 1), (2**24, 1, 1), (2**13, 2**11, 3)])
+def test_a_line_of_pixels_takes_little_memory_to_compare(shape: tuple[int, int, int]) -> None:
+    pixels = np.zeros(shape, dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        fingerprint(pixels)
+        assert tracemalloc.get_traced_memory()[1] < 16 * pixels[..., 0].size
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.8])

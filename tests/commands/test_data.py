@@ -43,7 +43,7 @@ def source(repository: Path, tmp_path: Path) -> Path:
         (["prepare", "lmdb", "HR", "set.lmdb", "--workers", 0], "--workers: must be an integer from 1, got '0'"),
         (["lint", "--gt", "nowhere"], "no such folder"),
         (["lint", "--gt", "HR", "--scale", "x"], "--scale: must be an integer from 1, got 'x'"),
-        (["lint", "--gt", "HR", "--filename-tmpl", "x4"], "--filename-tmpl must contain {}"),
+        (["lint", "--gt", "HR", "--filename-tmpl", "x4"], "--filename-tmpl: expected a name with {}, once"),
         (["lint", "--gt", "HR", "--test", "a", "--no-duplicates"], "leave --no-duplicates out"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
