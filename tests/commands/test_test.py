@@ -194,14 +194,16 @@ def test_precision(run_test: Callable[..., int], options: dict[str, Any], tmp_pa
 
 
 @pytest.mark.skipif(not basicsr_installed(), reason="basicsr is not installed")
+@pytest.mark.parametrize(("model_type", "lines"), [("RestorationModel", 0), ("basicsr/SRModel", 1)])
 def test_which_names_are_basicsr_s_is_said_with_its_models_only(
-    run_test: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture
+    options: dict[str, Any], tmp_path: Path, repository: Path, model_type: str, lines: int
 ) -> None:
-    del options["datasets"]["test_2"]
-    for model_type, lines in (("RestorationModel", 0), ("basicsr/SRModel", 1)):
-        options["model_type"] = model_type
-        run_test()
-        assert capsys.readouterr().err.count("basicsr keeps its own ") == lines
+    options |= {"model_type": model_type, "path": {}}
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(options), encoding="utf-8")
+    command = [sys.executable, str(repository / "mambair" / "test.py"), "-opt", "tiny.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.count("basicsr keeps its own ") == lines, done.stderr
+    assert done.returncode == 0
 
 
 def test_tiles_are_cut_once(

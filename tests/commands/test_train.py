@@ -174,7 +174,19 @@ def test_device_and_precision_of_the_command_line(option_file: Path, capsys: pyt
             main([*arguments, "--device", device])
         message = capsys.readouterr().err.splitlines()[-1]
         assert stopped.value.code == 2
-        assert message == f"train.py: error: --device: {text}; this machine has {', '.join(available_devices())}"
+        assert message == f"mambair train: error: --device: {text}; this machine has {', '.join(available_devices())}"
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["training", "check"])
+def test_a_rate_that_overflows_later_is_no_success(
+    option_file: Path, capsys: pytest.CaptureFixture[str], mode: list[str]
+) -> None:
+    """The weights stay finite, and no step is refused by its loss: only the output tells."""
+    schedule = "train:scheduler={type: MultiStepLR, milestones: [2], gamma: 1e+30}"
+    changes = ["train:total_iter=3", schedule, "val:val_freq=3"]
+    assert main(["-opt", str(option_file), *mode, "--force_yml", *changes]) == 1
+    assert "the output of the trained network is not finite; lower the learning rate" in capsys.readouterr().out
+    assert not list(option_file.parent.rglob("net_g_latest.pth"))
 
 
 def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
