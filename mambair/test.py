@@ -18,9 +18,17 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
     sys.path.insert(0, str(HERE.parent))
 
-from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.commands.arguments import (
+    add_device,
+    add_import,
+    add_offline,
+    command_parser,
+    device_in_options,
+    import_own_code,
+)
 from mambair.commands.recipes import OPTION_FILE_HELP, option_file
 from mambair.system.console import log_to_stderr, note, say
+from mambair.system.devices import DTYPES
 from mambair.system.exit_codes import DONE, SOME_FAILED, USAGE_ERROR, ends_in_order
 
 if TYPE_CHECKING:
@@ -51,7 +59,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="change values of the option file, e.g. val:save_img=false; values are YAML",
     )
     add_device(parser.add_argument)
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="fp32", help="mixed precision; scans and metrics stay in fp32 (default fp32)"
+    )
     parser.add_argument("--tile", type=int, metavar="N", help="largest side of a tile, in place of val.tile; 0: whole")
+    add_offline(parser.add_argument)
     add_import(parser.add_argument)
     return parser
 
@@ -71,15 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch and everything above it only now: --help answers at once
     import_own_code(parser, arguments)
     from mambair.options import OptionsError, SettingError, load_options, with_place
-    from mambair.registry import basicsr_installed, connect_basicsr
+    from mambair.registry import MODEL_REGISTRY, basicsr_installed, connect_basicsr
     from mambair.system.process_memory import keep_freed_memory
 
-    log_to_stderr(logging.INFO)
     if basicsr_installed():
         try:
             connect_basicsr()
         except ImportError as error:
-            logger.warning("basicsr is installed but cannot be imported (%s); going on without it", error)
+            note(f"basicsr is installed but cannot be imported ({error}); going on without it")
+    log_to_stderr(logging.INFO)
     tile = [] if arguments.tile is None else [f"val:tile={arguments.tile}"]
     arguments.force_yml = [*arguments.force_yml, *device_in_options(parser, arguments.device), *tile]
     try:
@@ -87,9 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionsError as error:
         note(str(error))
         return USAGE_ERROR
+    if not MODEL_REGISTRY.is_ours(opt["model_type"]):
+        connect_basicsr()  # says which names mean basicsr's parts in its own models
     keep_freed_memory()
     try:
-        measured = run(opt)
+        measured = run(opt, dtype=DTYPES[arguments.dtype], offline=arguments.offline)
     except SettingError as error:
         note(with_place(error, arguments.opt, arguments.force_yml))
         return USAGE_ERROR
@@ -102,10 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE if measured.is_complete else SOME_FAILED
 
 
-def run(opt: dict[str, Any]) -> Run:
+def run(opt: dict[str, Any], *, dtype: str = "float32", offline: bool = False) -> Run:
     """Measure every test set of checked options, each beside its unrestored input.
 
     A set or an image that cannot be read or measured does not keep the others from being done.
+
+    Args:
+        dtype: float32, or bfloat16 / float16 for autocast.
+        offline: take weights that are given by name from the cache only.
 
     Raises:
         SettingError: the images of a set do not suit the network or the metrics; nothing was measured.
@@ -123,13 +141,14 @@ def run(opt: dict[str, Any]) -> Run:
     opt = {**opt, "path": dict(opt["path"])}
     if opt["path"].get("pretrain_network_g"):
         with made_of("path", "pretrain_network_g"):
-            opt["path"]["pretrain_network_g"] = str(locate(opt["path"]["pretrain_network_g"], progress=download_bar))
-    candidate = build_candidate(opt)
+            weights = locate(opt["path"]["pretrain_network_g"], offline=offline or None, progress=download_bar)
+        opt["path"]["pretrain_network_g"] = str(weights)
+    candidate = build_candidate(opt, dtype)
     tests = {label: options for label, options in opt["datasets"].items() if label.startswith("test")}
     baselines = {options["name"]: input_of(options["type"], opt["scale"]) for options in tests.values()}
     by_name = {each.name: each for each in baselines.values()}
     folder = Path(opt["path"]["results_root"])
-    measured = Run(opt["name"], [*by_name.values(), candidate], folder, conditions(opt))
+    measured = Run(opt["name"], [*by_name.values(), candidate], folder, conditions(opt, dtype))
     datasets: dict[str, Any] = {}
     for label, options in tests.items():
         try:
@@ -170,22 +189,24 @@ def measure_set(
     return measure(result, candidates, storage=Storage(folder, picture_name, cache), progress=name)
 
 
-def build_candidate(opt: dict[str, Any]) -> Candidate:
+def build_candidate(opt: dict[str, Any], dtype: str = "float32") -> Candidate:
     """What is measured, under the name of the experiment.
 
     With ``network_g`` the model type of the file builds it and loads ``path.pretrain_network_g``; without, the weights
     tell which network they belong to. In tiles of ``val.tile`` input pixels, if that is set.
     """
+    import torch
+
     from mambair.evaluation.candidates import FunctionCandidate, NetworkCandidate, input_of
 
     weights, val = opt["path"].get("pretrain_network_g"), opt["val"]
     baselines = [input_of(options["type"], opt["scale"]).name for options in opt["datasets"].values()]
     name = f"{opt['name']} (network)" if opt["name"] in baselines else opt["name"]
     if opt.get("network_g"):
-        restore, net = _model_restoration(opt)
+        restore, net = _model_restoration(opt, dtype)
         if weights is None:
             logger.warning("path.pretrain_network_g is empty: an untrained network is measured")
-        return FunctionCandidate(name, restore, identity=_identity(opt), net=net)
+        return FunctionCandidate(name, restore, identity=_identity(opt, dtype), net=net)
     if weights is None:
         raise ValueError("nothing to test: give network_g, or path.pretrain_network_g to take the network from")
     candidate = NetworkCandidate(
@@ -195,6 +216,7 @@ def build_candidate(opt: dict[str, Any]) -> Candidate:
         tile=val.get("tile") or 0,
         overlap=val.get("overlap"),
         device=None if opt["num_gpu"] else "cpu",
+        dtype=getattr(torch, dtype),
     )
     if candidate.upscale != opt["scale"]:
         raise ValueError(
@@ -203,8 +225,10 @@ def build_candidate(opt: dict[str, Any]) -> Candidate:
     return candidate
 
 
-def _model_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], nn.Module | None]:
+def _model_restoration(opt: dict[str, Any], dtype: str) -> tuple[Callable[[Tensor], Tensor], nn.Module | None]:
     """Through the protocol every model type of ours and of BasicSR speaks; and the network inside."""
+    import torch
+
     from mambair.inference.tiling import default_overlap, tiled_forward
     from mambair.models import RestorationModel, build_model
 
@@ -214,8 +238,9 @@ def _model_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor],
 
     def restore(lq: Tensor) -> Tensor:
         model.feed_data({"lq": lq})
-        model.test()
-        return model.get_current_visuals()["result"]
+        with torch.autocast(model.device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+            model.test()
+        return model.get_current_visuals()["result"].float()
 
     tile, overlap = opt["val"].get("tile") or 0, opt["val"].get("overlap")
     if isinstance(model, RestorationModel) or not tile:
@@ -229,7 +254,7 @@ def _model_restoration(opt: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor],
     return partial(tiled_forward, restore, **grid), net
 
 
-def _identity(opt: dict[str, Any]) -> str | None:
+def _identity(opt: dict[str, Any], dtype: str) -> str | None:
     """All that scores depend on beside the images and the metrics; None for random weights."""
     from mambair import __version__
 
@@ -239,10 +264,10 @@ def _identity(opt: dict[str, Any]) -> str | None:
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     settings = [opt.get("network_g"), opt.get("model_type"), opt["path"].get("param_key_g")]
     tiles = [opt["val"].get("tile"), opt["val"].get("overlap")]
-    return str([__version__, digest, *settings, *tiles])
+    return str([__version__, digest, *settings, *tiles, dtype])
 
 
-def conditions(opt: dict[str, Any]) -> dict[str, str]:
+def conditions(opt: dict[str, Any], dtype: str = "float32") -> dict[str, str]:
     """What holds for all sets and stands beside the figures."""
     import torch
 
@@ -256,6 +281,7 @@ def conditions(opt: dict[str, Any]) -> dict[str, str]:
         "weights": Path(weights).name if weights else "none (untrained)",
         "scale": str(opt["scale"]),
         "tiles": f"{tile} input pixels, overlap {overlap}" if tile else "none (whole images)",
+        "precision": dtype,
         "made with": f"mambair {__version__}, torch {torch.__version__}",
     }
 

@@ -13,7 +13,14 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != HERE]
     sys.path.insert(0, str(HERE.parent))
 
-from mambair.commands.arguments import add_device, add_import, command_parser, device_in_options, import_own_code
+from mambair.commands.arguments import (
+    add_device,
+    add_import,
+    add_offline,
+    command_parser,
+    device_in_options,
+    import_own_code,
+)
 from mambair.commands.recipes import OPTION_FILE_HELP, option_file
 from mambair.system.console import note
 from mambair.system.devices import DTYPES
@@ -61,6 +68,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         choices=DTYPES,
         help="mixed precision in place of train.amp of the file; scans, losses and weights stay in fp32",
     )
+    add_offline(parser.add_argument)
     add_import(parser.add_argument)
     return parser
 
@@ -103,8 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.check:
             return check(opt)
-        launcher = arguments.launcher
-        return train(opt, option_file=arguments.opt, auto_resume=arguments.auto_resume, launcher=launcher)
+        return train(
+            opt,
+            option_file=arguments.opt,
+            auto_resume=arguments.auto_resume,
+            launcher=arguments.launcher,
+            offline=arguments.offline,
+        )
     except SettingError as error:
         note(with_place(error, arguments.opt, arguments.force_yml))
         return USAGE_ERROR

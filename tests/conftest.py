@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,24 @@ def development_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"MAMBAIR_TEST_DATA={folder} is not a folder"
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kill what a test started and did not wait for: a test that fails or is interrupted leaves no training behind."""
+    started: list[subprocess.Popen] = []
+    begin = subprocess.Popen.__init__
+
+    def noted(process: subprocess.Popen, *arguments: Any, **options: Any) -> None:
+        begin(process, *arguments, **options)
+        started.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    yield
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture

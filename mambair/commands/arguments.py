@@ -69,12 +69,17 @@ def add_network_group(parser: argparse.ArgumentParser, *, default_tile: str | No
         metavar=f"{{{','.join(DTYPES)}}}",
         help="bf16 and fp16 are faster on GPUs; scans stay in fp32 (default fp32)",
     )
-    add("--offline", action="store_true", help="do not use the network to fetch weights that are given by name")
+    add_offline(add)
     if default_tile is not None:
         add("--tile", type=int, metavar="N", help=f"largest side of a tile, input pixels (default: {default_tile})")
         add("--overlap", type=int, metavar="N", help="smallest overlap of tiles, input pixels (default 32)")
         add("--self-ensemble", action="store_true", help="mean over 8 flipped and turned views: 8 times the work")
     return add
+
+
+def add_offline(add: AddArgument) -> None:
+    """Add ``--offline``."""
+    add("--offline", action="store_true", help="do not use the network to fetch weights that are given by name")
 
 
 def add_device(add: AddArgument) -> None:

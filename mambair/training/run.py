@@ -50,7 +50,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def train(
-    opt: dict[str, Any], *, option_file: Path | None = None, auto_resume: bool = False, launcher: str = "none"
+    opt: dict[str, Any],
+    *,
+    option_file: Path | None = None,
+    auto_resume: bool = False,
+    launcher: str = "none",
+    offline: bool = False,
 ) -> int:
     """Run (or go on with) the training that ``opt`` describes.
 
@@ -59,6 +64,7 @@ def train(
         option_file: copied into the experiment's folder.
         auto_resume: go on from the newest loadable state of this experiment, if there is one.
         launcher: "slurm" reads the group of processes from slurm's variables, otherwise torchrun's count.
+        offline: take weights that are given by name from the cache only.
 
     Returns:
         The exit code: 0 finished, 1 stopped by a failure that the log explains, 129, 130 or 143 ended by a signal.
@@ -85,7 +91,8 @@ def train(
         describe_processes(opt, processes, use_gpu)
         point = resume_point(opt, auto_resume=auto_resume)
         if point is None:  # which brings its own weights
-            fetch_weights(opt, progress=download_bar if processes.is_main else silent)
+            progress = download_bar if processes.is_main else silent
+            fetch_weights(opt, offline=offline or None, progress=progress)
         loop = build_loop(opt, processes, point, begin_writing)
         try:
             return run_to_exit_code(loop)

@@ -179,6 +179,33 @@ def test_tiles(run_test: Callable[..., int], options: dict[str, Any], tmp_path: 
     assert means(tmp_path) == tiled, "the network of the weights is cut into the same tiles"
 
 
+@pytest.mark.parametrize("of_weights", [False, True], ids=["network_g", "of the weights"])
+def test_precision(run_test: Callable[..., int], options: dict[str, Any], tmp_path: Path, of_weights: bool) -> None:
+    """bf16 has 8 bits of a number, so that values change, and PSNR by less than a tenth of a decibel."""
+    del options["datasets"]["test_2"]
+    if of_weights:
+        del options["network_g"]
+    found = {}
+    for name, full in (("fp32", "float32"), ("bf16", "bfloat16"), ("fp32", "float32")):
+        assert run_test("--dtype", name) == 0
+        assert results(tmp_path)["conditions"]["precision"] == full
+        assert found.setdefault(name, means(tmp_path)["One"]["psnr"]) == means(tmp_path)["One"]["psnr"]
+    assert found["bf16"] != found["fp32"] and found["bf16"] == pytest.approx(found["fp32"], abs=0.1)
+
+
+@pytest.mark.skipif(not basicsr_installed(), reason="basicsr is not installed")
+@pytest.mark.parametrize(("model_type", "lines"), [("RestorationModel", 0), ("basicsr/SRModel", 1)])
+def test_which_names_are_basicsr_s_is_said_with_its_models_only(
+    options: dict[str, Any], tmp_path: Path, repository: Path, model_type: str, lines: int
+) -> None:
+    options |= {"model_type": model_type, "path": {}}
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(options), encoding="utf-8")
+    command = [sys.executable, str(repository / "mambair" / "test.py"), "-opt", "tiny.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.count("basicsr keeps its own ") == lines, done.stderr
+    assert done.returncode == 0
+
+
 def test_tiles_are_cut_once(
     run_test: Callable[..., int], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import torch
 
 from mambair.images.files import read_size
 from mambair.options import load_options
+from mambair.system.devices import available_devices
 from mambair.train import main
 from mambair.training.experiment import list_states
 from mambair.training.run import train
@@ -164,10 +166,27 @@ def test_device_and_precision_of_the_command_line(option_file: Path, capsys: pyt
     assert main([*arguments, "--device", "cpu", "--dtype", "bf16", "--force_yml", "num_gpu=1"]) == 0
     assert "parameters on cpu" in capsys.readouterr().out
     assert main([*arguments, "--force_yml", "num_gpu=0"]) == 0, "arguments do not leak into the next call"
-    for device, text in (("gpu", "must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"), ("cuda:7", "is not available")):
+    for device, text in (
+        ("gpu", "must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
+        ("cuda:7", "cuda:7 is not available"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main([*arguments, "--device", device])
-        assert stopped.value.code == 2 and f"--device: {text}".split(":")[0] in capsys.readouterr().err
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert stopped.value.code == 2
+        assert message == f"mambair train: error: --device: {text}; this machine has {', '.join(available_devices())}"
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["training", "check"])
+def test_a_rate_that_overflows_later_is_no_success(
+    option_file: Path, capsys: pytest.CaptureFixture[str], mode: list[str]
+) -> None:
+    """The weights stay finite, and no step is refused by its loss: only the output tells."""
+    schedule = "train:scheduler={type: MultiStepLR, milestones: [2], gamma: 1e+30}"
+    changes = ["train:total_iter=3", schedule, "val:val_freq=3"]
+    assert main(["-opt", str(option_file), *mode, "--force_yml", *changes]) == 1
+    assert "the output of the trained network is not finite; lower the learning rate" in capsys.readouterr().out
+    assert not list(option_file.parent.rglob("net_g_latest.pth"))
 
 
 def test_debug_has_a_name_of_its_own(option_file: Path) -> None:
@@ -306,12 +325,18 @@ def test_faults_of_the_options_exit_with_2(
     assert text in capsys.readouterr().err
 
 
+def end_with_parent() -> None:
+    """Let this process be killed when the one that started it ends, however it does (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def start(option_file: Path, *arguments: str, repository: Path) -> subprocess.Popen[str]:
     """A training process that leads a process group of its own."""
     command = [sys.executable, str(repository / "mambair" / "train.py"), "-opt", str(option_file), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_parent, **pipes)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:

@@ -57,6 +57,11 @@ MAPPINGS = [{}, {"a": 1}, {"type": "L1Loss"}, {"type": 5}, {"type": "Adam", "lr"
 VALUES: list[Any] = [None, True, False, *NUMBERS, *TEXTS, *LISTS, *MAPPINGS]
 
 
+# a step with these may work and a later one not, as a rate is lowered or a moment has grown only then
+MAY_DIVERGE: set[Key] = {("train", "scheduler", "gamma")}
+MAY_DIVERGE |= {("train", "optim_g", name) for name in ("lr", "eps", "weight_decay", "betas")}
+
+
 def keys() -> list[Key]:
     """Every key of the schema that a training file may have, in the parts that the small file uses."""
     sections: dict[Key, list[str]] = {
@@ -135,10 +140,11 @@ def test_a_random_change_works_or_is_refused(
         if code == 0 and not mode:
             (metrics,) = [path for path in written if path.name == "metrics.jsonl"]
             assert learned(metrics.parent), described
-        elif code == 1:  # only what a file cannot say: the steps themselves failed
-            assert "not finite" in told.out or "steps were skipped" in told.out, f"{described}: {told.out}"
-        elif code == 2:
-            assert told.err.strip() and not written, f"{described}: {told.err} {written}"
+        elif code == 1:  # only what shows after steps that worked: they went on to numbers that are not finite
+            assert key in MAY_DIVERGE and "not finite" in told.out, f"{described}: {told.out}"
+        else:
+            assert code in (0, 2), f"{described}: exit code {code}"
+            assert code == 0 or (told.err.strip() and not written), f"{described}: {told.err} {written}"
         for made in written:
             if made.is_dir():
                 shutil.rmtree(made, ignore_errors=True)

@@ -140,10 +140,14 @@ def test_a_folder_of_results_is_in_nobodys_way(options: Any, server: Any, tmp_pa
         load_options(options("mine", is_train=False), is_train=False)
 
 
-def test_offline(options: Any, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setenv("MAMBAIR_OFFLINE", "1")
-    assert test_command.main(["-opt", str(options(HUB_FILE, is_train=False))]) == 2
-    assert "the network may not be used" in capsys.readouterr().err
+@pytest.mark.parametrize("command", [train_command, test_command], ids=["train", "test"])
+def test_offline(options: Any, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, command: Any) -> None:
+    file = str(options(HUB_FILE, is_train=command is train_command))
+    for variable, flag in (("1", []), ("0", ["--offline"])):
+        monkeypatch.setenv("MAMBAIR_OFFLINE", variable)
+        assert command.main(["-opt", file, *flag]) == 2
+        told = capsys.readouterr().err
+        assert "path.pretrain_network_g: " in told and "the network may not be used" in told
     assert server.asked == []
 
 
