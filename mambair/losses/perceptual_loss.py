@@ -11,10 +11,16 @@ from torch import Tensor, nn
 
 from mambair.registry import LOSS_REGISTRY
 from mambair.weights.checkpoint import CheckpointError, read_checkpoint
+from mambair.weights.fetch import cache_folder
 
 # convolutions of VGG19 in its five blocks; between blocks stands a 2 x 2 max pooling (Simonyan & Zisserman, 2015)
 VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
+VGG19_NAME = "vgg19"
+HOW_TO_GET = (
+    "PerceptualLoss needs VGG19's weights in torchvision's form: download "
+    f"https://download.pytorch.org/models/{VGG19_FILE} and put it there, or write weights: and its path"
+)
 CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().mean(),
     "l2": lambda difference: difference.square().mean(),
@@ -62,6 +68,19 @@ class VGGFeatures(nn.Module):
         return found
 
 
+def find_vgg19() -> Path:
+    """VGG19's weights in torch's cache, where any program that uses torchvision's has put them, or in our own.
+
+    Raises:
+        CheckpointError: they are in neither; the message says how to get them.
+    """
+    folders = (Path(torch.hub.get_dir()) / "checkpoints", cache_folder())
+    found = next((folder / VGG19_FILE for folder in folders if (folder / VGG19_FILE).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{folders[0] / VGG19_FILE}: no such file, nor in {folders[1]}; {HOW_TO_GET}")
+    return found
+
+
 @LOSS_REGISTRY.register()
 class PerceptualLoss(nn.Module):
     """L1 distance of VGG19 features and, with ``style_weight``, of their Gram matrices.
@@ -70,8 +89,8 @@ class PerceptualLoss(nn.Module):
 
     Args:
         layer_weights: {"conv5_4": 1.0, ...}.
-        weights: path of VGG19's weights as torchvision publishes them (``features.0.weight`` ...); by default the file
-            that torchvision keeps in torch's cache, where it was downloaded by any program.
+        weights: path of VGG19's weights as torchvision publishes them (``features.0.weight`` ...); "vgg19" and the
+            default find them, see `find_vgg19`.
         perceptual_weight: factor of the features' distance.
         style_weight: factor of the Gram matrices' distance.
         use_input_norm: shift and scale by ImageNet's mean and standard deviation.
@@ -118,12 +137,9 @@ class PerceptualLoss(nn.Module):
         self.std: Tensor
 
     def _load(self, weights: str | Path | None) -> None:
-        weights = weights or Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
-        if not Path(weights).is_file():
-            raise CheckpointError(
-                f"{weights}: no such file; PerceptualLoss needs VGG19's weights in torchvision's form. Download "
-                f"https://download.pytorch.org/models/{VGG19_FILE} and put it there, or name it as weights"
-            )
+        weights = find_vgg19() if weights in (None, VGG19_NAME) else Path(str(weights))
+        if not weights.is_file():
+            raise CheckpointError(f"{weights}: no such file; {HOW_TO_GET}")
         found, own = read_checkpoint(weights).state_dict, self.vgg.state_dict()
         wrong = [name for name, value in own.items() if name not in found or found[name].shape != value.shape]
         if wrong:

@@ -40,14 +40,14 @@ _OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "Adam": ("lr", "betas", "eps", "weight_decay", "amsgrad"),
     "AdamW": ("lr", "betas", "eps", "weight_decay", "amsgrad"),
     "SGD": ("lr", "momentum", "dampening", "weight_decay", "nesterov"),
-    "Adan": ("lr", "betas", "eps", "weight_decay", "weight_decouple", "max_grad_norm"),
+    "Adan": ("lr", "eps", "weight_decay", "weight_decouple", "max_grad_norm"),
     "SOAP": ("lr", "betas", "eps", "weight_decay", "shampoo_beta", "precondition_frequency", "max_precondition_dim"),
     "ScheduleFreeAdamW": ("lr", "betas", "eps", "weight_decay", "r", "weight_lr_power"),
 }
 _BASE = "An option file, relative to this one, whose keys hold where this file does not state them."
-_BETAS: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
+_PAIR: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _FLAG: JSON = {"type": "boolean"}
-_OPTIMIZER_TYPES: JSON = {"betas": _BETAS, "amsgrad": _FLAG, "nesterov": _FLAG, "weight_decouple": _FLAG}
+_OPTIMIZER_TYPES: JSON = {"betas": _PAIR, "amsgrad": _FLAG, "nesterov": _FLAG, "weight_decouple": _FLAG}
 
 
 def option_file_schema() -> JSON:

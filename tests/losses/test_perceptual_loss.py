@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mambair.losses import build_loss
-from mambair.losses.perceptual_loss import VGGFeatures, gram_matrix
+from mambair.losses.perceptual_loss import VGG19_FILE, VGGFeatures, gram_matrix
 from mambair.weights.checkpoint import CheckpointError
 
 LAYERS = {"conv1_2": 0.5, "conv2_1": 2.0}
@@ -68,6 +68,22 @@ def test_weights_in_torch_s_cache_are_found() -> None:
     opt = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 1.0}}
     images_ = images()
     assert build_loss(opt)(*images_) > 0
+
+
+@pytest.mark.parametrize("named", [{}, {"weights": "vgg19"}], ids=["default", "by name"])
+def test_weights_in_our_own_cache_are_found(
+    named: dict[str, str], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("MAMBAIR_HOME", str(tmp_path / "home"))
+    opt = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 1.0}, **named}
+    with pytest.raises(CheckpointError) as refused:
+        build_loss(opt)
+    for expected in (str(tmp_path / "torch"), str(tmp_path / "home"), "download.pytorch.org/models/vgg19-dcbb9e9d.pth"):
+        assert expected in str(refused.value)
+    (tmp_path / "home/weights").mkdir(parents=True)
+    weights.rename(tmp_path / "home/weights" / VGG19_FILE)
+    build_loss(opt)
 
 
 def test_the_gradient_reaches_the_picture_and_not_the_features(weights: Path) -> None:

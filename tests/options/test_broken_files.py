@@ -221,9 +221,9 @@ BROKEN: dict[str, tuple[Changes, list[str]]] = {
         ],
     ),
     "optimiser type": (
-        [("type: Adam", "type: Adan")],
+        [("type: Adam", "type: Adem")],
         [
-            "28: train.optim_g.type: no optimiser named 'Adan'; did you mean Adam",
+            "28: train.optim_g.type: no optimiser named 'Adem'; did you mean Adam",
         ],
     ),
     "schedule type": (

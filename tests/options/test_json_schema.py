@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], Any]] = {
     "type of an argument": (("network_g", "depths"), 6),
     "argument of a loss": (("train", "pixel_opt", "los_weight"), 1),
     "argument of a schedule": (("train", "scheduler", "milestone"), [5]),
-    "optimiser": (("train", "optim_g", "type"), "Adan"),
+    "optimiser": (("train", "optim_g", "type"), "Lookahead"),
     "precision": (("train", "amp"), "fp8"),
     "metric": (("val", "metrics", "psnr", "crop_boarder"), 4),
     "better": (("val", "metrics", "psnr", "better"), "more"),

@@ -41,6 +41,7 @@ def test_a_training_file_is_completed_as_basicsr_does(write: Write, workspace: P
         "save_checkpoint_freq": 5000,
         "keep_checkpoints": None,
         "use_tb_logger": False,
+        "wandb": None,
     }
     train, val = opt["datasets"]["train"], opt["datasets"]["val"]
     assert (train["phase"], train["scale"], train["name"]) == ("train", 4, "train")
