@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from mambair.ops import backends, native
+import torch
+
+from mambair.ops import backends, fused, native
 
 TITLES = {"cpu": "CPU", "cuda": "GPU (CUDA)"}
 
@@ -22,10 +24,13 @@ def backend_rows(device: str) -> dict[str, str]:
     }
     if chosen == "native":
         rows["native library"] = f"{native.library_path()}, instruction set {native.isa()}"
+        with torch.no_grad():
+            reason = fused.why_not(torch.empty(0))
+        rows["fused layers"] = "used for inference in float32" if reason is None else f"not used: {reason}"
     return rows
 
 
 def forced() -> dict[str, str]:
     """The environment variables that are set and change what runs."""
-    names = (backends.ENVIRONMENT_VARIABLE, native.MODE_VARIABLE, "MAMBAIR_ISA")
+    names = (backends.ENVIRONMENT_VARIABLE, native.MODE_VARIABLE, fused.ENVIRONMENT_VARIABLE, "MAMBAIR_ISA")
     return {name: os.environ[name] for name in names if os.environ.get(name)}
