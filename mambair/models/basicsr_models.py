@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mambair.models.start_weights import read_start_weights
 from mambair.options.errors import SettingError
 from mambair.registry import BASICSR_PREFIX
+from mambair.weights.file_format import weights_format
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +22,10 @@ def prepared(opt: dict[str, Any]) -> dict[str, Any]:
     """Options as BasicSR's classes read them: its registries know their names without ``basicsr/``.
 
     Raises:
-        SettingError: start weights that cannot be read; a schedule that BasicSR does not have.
+        SettingError: start weights that cannot be read, also by BasicSR alone; a schedule that it does not have.
     """
     param_key = opt["path"].get("param_key_g")
+    _require_pickles(opt["path"])
     read_start_weights(opt, param_key if str(opt["path"].get("pretrain_network_g")).endswith(".pth") else None)
     if opt["is_train"]:
         found = (opt["train"].get("scheduler") or {}).get("type")
@@ -30,6 +33,14 @@ def prepared(opt: dict[str, Any]) -> dict[str, Any]:
             text = f"found {found or 'none'}; models of basicsr need one of {', '.join(SCHEDULES)}"
             raise SettingError(("train", "scheduler"), text)
     return _without_prefix(opt)
+
+
+def _require_pickles(paths: Mapping[str, Any]) -> None:
+    for key in ("pretrain_network_g", "pretrain_network_d"):
+        path = paths.get(key)
+        if path and Path(path).is_file() and weights_format(Path(path)) == "safetensors":
+            text = f"{path} is a safetensors file; models of basicsr read .pth files: run scripts/convert_checkpoint.py"
+            raise SettingError(("path", key), text)
 
 
 def _without_prefix(value: Any) -> Any:

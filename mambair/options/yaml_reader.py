@@ -23,6 +23,7 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 30
 MAX_DIGITS = 18
+_MERGE = "<<"  # YAML's key for the keys of another mapping
 
 Place = Callable[[int], str]  # a line number -> what a message starts with
 
@@ -196,6 +197,7 @@ class _Reader:
         self._places = places
         self._faults = faults
         self._values = 0
+        self._merges = 0  # that are in one another, now
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         place = self._place(node.start_mark.line + 1)
@@ -218,17 +220,38 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.value == _MERGE and key_node.tag == _PLAIN:
+                merged |= self._merged(value_node, path, self._place(key_node.start_mark.line + 1))
         for key_node, value_node in node.value:
             place = self._place(key_node.start_mark.line + 1)
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in (_PLAIN, f"{_TAG}str"):
                 self._faults.add(path, "a key that is not a plain word; write 'key: value'", place)
+            elif key == _MERGE and key_node.tag == _PLAIN:
+                continue
             elif key in result:
                 first = self._places[(*path, key)].rpartition(":")[2]
                 self._faults.add((*path, key), f"written twice (first in line {first}); keep one of the two", place)
             else:
                 self._places[(*path, key)] = place
                 result[key] = self.value(value_node, (*path, key))
+        return {**merged, **result}
+
+    def _merged(self, node: yaml.Node, path: KeyPath, place: str) -> dict[str, Any]:
+        """The keys that ``<<: *name`` or ``<<: [*one, *two]`` brings into the mapping at ``path``; the first wins."""
+        self._merges += 1
+        if self._merges > MAX_DEPTH:
+            raise OptionsError([f"{place}: {_MERGE} more than {MAX_DEPTH} times in one another; does it name itself?"])
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        result: dict[str, Any] = {}
+        for source in reversed(sources):
+            if isinstance(source, yaml.MappingNode):
+                result |= self.value(source, path)
+            else:
+                self._faults.add(path, f"{_MERGE}: expected a mapping (*name), or a list of mappings", place)
+        self._merges -= 1
         return result
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:

@@ -79,6 +79,30 @@ def test_aliases_stand_for_their_value(tmp_path: Path) -> None:
     assert data["a"] is not data["b"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: &a {type: X, n: 1}\nb:\n  <<: *a\n  n: 2\n", {"type": "X", "n": 2}),
+        ("a: &a {type: X, n: 1}\nb:\n  n: 2\n  <<: *a\n", {"type": "X", "n": 2}),
+        ("a: &a {n: 1, m: 1}\nc: &c {n: 2, k: 3}\nb: {<<: [*a, *c]}\n", {"n": 1, "m": 1, "k": 3}),
+        ("a: &a {n: 1}\nc: &c {<<: *a, k: 3}\nb: {<<: *c, k: 4}\n", {"n": 1, "k": 4}),
+        ("b: {<<: {n: 1}}\n", {"n": 1}),
+        ('b: {"<<": 1}\n', {"<<": 1}),
+    ],
+)
+def test_merge_keys_bring_in_the_keys_of_another_mapping(text: str, expected: dict, tmp_path: Path) -> None:
+    path = tmp_path / "file.yml"
+    path.write_text(text, encoding="utf-8")
+    assert read_yaml_file(path).data["b"] == expected
+
+
+def test_a_merged_key_has_its_place_where_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file.yml"
+    path.write_text("a: &a {type: X,\n  n: 1}\nb:\n  <<: *a\n  type: Y\n", encoding="utf-8")
+    file = read_yaml_file(path)
+    assert [file.places["b", key].rpartition(":")[2] for key in ("n", "type")] == ["2", "5"]
+
+
 @pytest.mark.parametrize("start", ["\ufeff", ""], ids=["byte order mark", "none"])
 def test_line_ends_of_windows_and_a_byte_order_mark_do_not_matter(tmp_path: Path, start: str) -> None:
     path = tmp_path / "file.yml"
@@ -112,6 +136,8 @@ BROKEN = {
     "wrong tag": ("a: !!int x\n", 1, "a: found !!int x; leave the tag out"),
     "alias bomb": (BOMB, 1, "expands to more than 20,000 values; remove the aliases"),
     "alias of itself": ("a: &a [*a]\n", 1, "does an alias (*name) contain itself?"),
+    "merge of a value": ("a: &a 1\nb: {<<: *a}\n", 2, "b: <<: expected a mapping (*name), or a list of mappings"),
+    "merge of itself": ("a: &a {<<: *a}\n", 1, "<< more than 30 times in one another; does it name itself?"),
     "unknown alias": ("a: *b\n", 1, "found undefined alias 'b'; write the value itself"),
     "brackets without end": ("a: [1, 2\nb: 3\n", 2, "check brackets, quotes and the indentation"),
     "quote without end": ("a: 'x\n", 2, "check brackets, quotes and the indentation"),

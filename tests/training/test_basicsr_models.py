@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -102,6 +103,19 @@ def test_their_model_trains_validates_and_resumes(
     records = [json.loads(line) for line in lines]
     assert [record["iter"] for record in records if record.get("validation") == "few"] == [3, 6]
     assert all("l_pix" in record or "psnr" in record for record in records)
+
+
+@pytest.mark.parametrize("name", ["start.safetensors", "start.pth"], ids=["by name", "by the first bytes"])
+def test_start_weights_that_they_cannot_read_are_named_beforehand(
+    tmp_path: Path, option_file: Callable[[str], Path], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    safetensors.torch.save_file({"weight": torch.ones(1)}, tmp_path / name)
+    changes = [f"path:pretrain_network_g={name}"]
+    assert main(["-opt", str(option_file(EDSR)), "--force_yml", *changes]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    reason = "is a safetensors file; models of basicsr read .pth files: run scripts/convert_checkpoint.py"
+    assert said == f"--force_yml {changes[0]}: path.pretrain_network_g: {tmp_path / name} {reason}"
+    assert not (tmp_path / "experiments").exists()
 
 
 THEIRS = {
