@@ -26,7 +26,7 @@ def option_file(given: str) -> Path:
 
     Args:
         given: a path, or the name of a recipe with or without ``.yml``. A file of that name in the working folder
-            comes first.
+            comes first; a name with ``.yml`` of no recipe stays a path, which the reader of option files refuses.
 
     Raises:
         ArgumentTypeError: there is no such file, and no such recipe; the message names the nearest recipes.
@@ -38,6 +38,8 @@ def option_file(given: str) -> Path:
     known = recipes()
     if name in known:
         return known[name]
+    if path.suffix in (".yml", ".yaml"):
+        return path
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; the nearest recipes: {', '.join(near)}" if near else ""
     raise argparse.ArgumentTypeError(f"{given}: no such file, and no recipe of that name in {recipe_folder()}{hint}")

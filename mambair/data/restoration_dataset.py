@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -69,8 +70,11 @@ class RestorationDataset(Dataset[Sample]):
 
     def sizes(self) -> dict[int, tuple[int, int]]:
         """{number: (height, width)} of the ground truth, by the headers; without images that cannot be read."""
-        source, found = self._source("dataroot_gt"), {}
-        for index, path in enumerate(self.gt_paths):
+        return self._sizes_in("dataroot_gt", self.gt_paths)
+
+    def _sizes_in(self, root: str, paths: Sequence[Path]) -> dict[int, tuple[int, int]]:
+        source, found = self._source(root), {}
+        for index, path in enumerate(paths):
             with contextlib.suppress(ImageFileError):
                 found[index] = source.read(path).size()
         return found

@@ -29,6 +29,10 @@ class SingleImageDataset(RestorationDataset):
     def __len__(self) -> int:
         return len(self.lq_paths)
 
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """{number: (height, width)} by the headers; without images that cannot be read."""
+        return self._sizes_in("dataroot_lq", self.lq_paths)
+
     def sample(self, index: int, rng: np.random.Generator, *, gt_size: int | None = None) -> Sample:
         """``lq`` [C, h, w], float32 RGB (or one channel) in [0, 1], and ``lq_path``.
 

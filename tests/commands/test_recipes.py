@@ -26,7 +26,9 @@ def test_recipes_are_found_by_name(given: str, expected: str, repository: Path, 
     assert option_file(given) == Path(given)  # a file in the working folder comes first
 
 
-@pytest.mark.parametrize("given", ["mine/train_SR_x4.yml", "/absent/train_SR_x4", "../train_SR_x4", "", "."])
+@pytest.mark.parametrize(
+    "given", ["mine/train_SR_x4.yml", "/absent/train_SR_x4", "../train_SR_x4", "absent.yml", "", "."]
+)
 def test_paths_stay_paths(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert option_file(given) == Path(given)

@@ -69,7 +69,11 @@ def test_validation(write, tmp_path: Path) -> None:
     ("metrics", "own", "message"),
     [
         (METRICS, ", metrics: {p: {type: calculate_psnr, crop_border: 0}}", "calculate_psnr needs a ground truth"),
-        ("niqe: {type: calculate_niqe, crop_border: 50}", "", "val.metrics.niqe: img: must keep at least 96x96"),
+        (
+            "niqe: {type: calculate_niqe, crop_border: 50}",
+            "",
+            "niqe: gt.png: img: must keep at least 96x96",
+        ),
     ],
     ids=["a metric of its own", "too small"],
 )
