@@ -154,6 +154,12 @@ def _connection(watched: Any, places: _Places, req: urllib.request.Request) -> A
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        fp.close()  # unread: the content of a redirection may have no end, and urllib would hold it in memory
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
         if after not in ("http", "https") or (before == "https" and after == "http"):

@@ -32,9 +32,13 @@ OutcomeOf = Callable[[Attack], str]
 class Server:
     """Answers every request with given bytes, then hangs up."""
 
-    def __init__(self, answer: bytes, host: str = "127.0.0.1", *, dripping: int | None = None) -> None:
+    def __init__(
+        self, answer: bytes, host: str = "127.0.0.1", *, dripping: int | None = None, for_ever: bytes = b""
+    ) -> None:
         self.answer = answer
         self._dripping = dripping  # from this byte on, one at a time
+        self._for_ever = for_ever * (2**16 // len(for_ever) if for_ever else 0)  # sent again and again after the answer
+        self.most_sent = 0  # of that, in answer to one request; at 64 MiB the client did not have enough
         self.asked: list[bytes] = []
         self._socket = socket.create_server((host, 0))
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/set.zip"
@@ -50,14 +54,23 @@ class Server:
                     for byte in () if self._dripping is None else self.answer[self._dripping :]:
                         connection.sendall(bytes([byte]))
                         time.sleep(0.01)
+                    sent = 0
+                    while self._for_ever and sent < 2**26:
+                        connection.sendall(self._for_ever)
+                        sent += len(self._for_ever)
+                        self.most_sent = max(self.most_sent, sent)
 
 
-def fetched(folder: Path, answer: bytes, *, dripping: int | None = None, **arguments: object) -> str:
+def fetched(
+    folder: Path, answer: bytes, *, dripping: int | None = None, for_ever: bytes = b"", **arguments: object
+) -> str:
     target = folder / "downloads" / "set.zip"
     given = {"attempts": 2, "pause": 0.0, "timeout": 5.0, **arguments}
+    server = Server(answer, dripping=dripping, for_ever=for_ever)
     try:
-        download(Server(answer, dripping=dripping).url, target, **given)  # type: ignore[arg-type]
+        download(server.url, target, **given)  # type: ignore[arg-type]
     finally:
+        assert server.most_sent < 2**26
         assert not target.exists()
         assert not list(target.parent.glob("*.part")) or target.with_name("set.zip.part").stat().st_size <= 2**20
     return "fetched"
@@ -121,6 +134,10 @@ def chunks_that_drip(folder: Path, patch: pytest.MonkeyPatch) -> str:
 def redirection_that_drips(folder: Path, patch: pytest.MonkeyPatch) -> str:
     _within_a_moment(patch)
     return fetched(folder, answer_with(b"", "Location: /other", "X: " + "x" * 900, status="302 Found"), dripping=0)
+
+
+def redirection_with_a_body_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(b"", "Location: /other", status="302 Found"), for_ever=b"x")
 
 
 def a_drop_at_each_attempt(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -282,6 +299,7 @@ ATTACKS: dict[Attack, str] = {
     body_that_drips_after_a_while: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
     chunks_that_drip: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
     redirection_that_drips: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
+    redirection_with_a_body_without_end: r"the server answers 302 .*infinite loop",
     a_drop_at_each_attempt: r"gave up after 3 attempts\. 3 bytes are kept",
     length_of_5000_digits: "ended at byte 100 of 1000",
     range_of_5000_digits: "sends another part than was asked for",
