@@ -1,6 +1,6 @@
 """Connections of downloads: redirections stay on the web, on https once there, and out of private networks.
 
-An answer that drips, header or content, is an error of the connection.
+An answer that drips, header or content, is an error of the connection; so is one of headers or trailers without end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 PRIVATE_VARIABLE = "MAMBAIR_PRIVATE_ADDRESSES"
 LEAST_BYTES, WITHIN = 6000, 60.0
 """An answer of fewer bytes in so many seconds, once it has begun, is given up."""
+MOST_AROUND = 2**20
+"""An answer is given up once its bytes besides the content are more than this plus twice the content."""
 
 
 class UnsafeAddressError(RuntimeError):
@@ -67,13 +69,20 @@ def is_private(address: str) -> bool:
 
 
 class _Flowing(io.RawIOBase):
-    """The bytes of an answer; a `TimeoutError` where they drip. The socket's own limit is on the time without any."""
+    """The bytes of an answer. The socket's own limit is on the time without any.
+
+    Raises:
+        TimeoutError: they drip.
+        http.client.HTTPException: too many of them are headers, interim answers, marks of chunks or trailers.
+    """
 
     def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__()
         self._raw = raw
         self._begin: float | None = None
         self._bytes = 0
+        self._all_bytes = 0
+        self.content = 0  # bytes handed on so far
 
     def readable(self) -> bool:
         return True
@@ -83,6 +92,11 @@ class _Flowing(io.RawIOBase):
         now = time.monotonic()
         self._begin = now if self._begin is None else self._begin
         self._bytes += count or 0
+        self._all_bytes += count or 0
+        if self._all_bytes > MOST_AROUND + 3 * self.content:
+            raise http.client.HTTPException(
+                f"the server sent {self._all_bytes} bytes for {self.content} bytes of content, which is too many"
+            )
         if count and now - self._begin > WITHIN:
             if self._bytes < LEAST_BYTES:
                 raise TimeoutError(
@@ -99,7 +113,13 @@ class _Flowing(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fp = io.BufferedReader(_Flowing(self.fp.detach()))  # type: ignore[attr-defined]
+        self._flowing = _Flowing(self.fp.detach())  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(self._flowing)
+
+    def read(self, amt: int | None = None) -> bytes:
+        content = super().read(amt)
+        self._flowing.content += len(content)
+        return content
 
 
 class _Watched:

@@ -140,6 +140,19 @@ def redirection_with_a_body_without_end(folder: Path, patch: pytest.MonkeyPatch)
     return fetched(folder, answer_with(b"", "Location: /other", status="302 Found"), for_ever=b"x")
 
 
+def interim_answers_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, b"", for_ever=answer_with(b"", status="100 Continue"))
+
+
+def trailers_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return fetched(folder, answer_with(b"5\r\nhello\r\n0\r\n", "Transfer-Encoding: chunked"), for_ever=b"X: y\r\n")
+
+
+def chunks_of_extensions_without_end(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    chunk = b"1;" + b"e" * 1000 + b"\r\nx\r\n"
+    return fetched(folder, answer_with(b"", "Transfer-Encoding: chunked"), for_ever=chunk)
+
+
 def a_drop_at_each_attempt(folder: Path, patch: pytest.MonkeyPatch) -> str:
     """Each attempt comes one byte further than the one before."""
     server = Server(b"")
@@ -300,6 +313,9 @@ ATTACKS: dict[Attack, str] = {
     chunks_that_drip: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
     redirection_that_drips: r"the server sent \d+ bytes in 0 s, which is too slow.*after 2 attempts",
     redirection_with_a_body_without_end: r"the server answers 302 .*infinite loop",
+    interim_answers_without_end: r"the server sent \d+ bytes for 0 bytes of content, which is too many",
+    trailers_without_end: r"the server sent \d+ bytes for 0 bytes of content, which is too many",
+    chunks_of_extensions_without_end: r"the server sent \d+ bytes for 0 bytes of content, which is too many",
     a_drop_at_each_attempt: r"gave up after 3 attempts\. 3 bytes are kept",
     length_of_5000_digits: "ended at byte 100 of 1000",
     range_of_5000_digits: "sends another part than was asked for",
