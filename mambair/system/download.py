@@ -176,10 +176,11 @@ def download(
         raise DownloadError(f"{url}: only http and https can be fetched")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile(target, url)
+    web = opener()
     fruitless, furthest = 0, partial.bytes
     while True:
         try:
-            _receive(partial, size, most, verified_later, token, timeout, progress)
+            _receive(web, partial, size, most, verified_later, token, timeout, progress)
             break
         except _Interrupted as interruption:
             fruitless = 0 if partial.bytes - furthest >= web_connections.LEAST_BYTES else fruitless + 1
@@ -203,6 +204,7 @@ def download(
 
 
 def _receive(
+    web: urllib.request.OpenerDirector,
     partial: PartialFile,
     size: int | None,
     most: int,
@@ -225,7 +227,7 @@ def _receive(
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        response = opener().open(request, timeout=timeout)
+        response = web.open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if _is_whole(error, done, size):
             return

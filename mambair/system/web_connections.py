@@ -27,22 +27,22 @@ class UnsafeAddressError(RuntimeError):
 
 
 def opener() -> urllib.request.OpenerDirector:
-    """Return an opener for one request and its redirections.
+    """Return an opener for one download: its attempts and their redirections.
 
-    The host of the request may be anywhere, as the user chose it. A redirection may lead to another host of a private
-    network (this machine, 10/8, 169.254/16, fe80::/10, ...) only if all hosts before were in one, or if
-    ``MAMBAIR_PRIVATE_ADDRESSES=1``. Addresses are checked on the open connection, whatever names lead to it. A proxy
-    resolves names itself; behind one, only hosts that are numbers are checked.
+    The first connection may lead anywhere, as the user chose its host. Later ones may lead into a private network (this
+    machine, 10/8, 169.254/16, fe80::/10, ...) only if all before did, if they lead back to the first host and that was
+    in such a network, or if ``MAMBAIR_PRIVATE_ADDRESSES=1``. Addresses are checked on the open connection, whatever
+    names lead to it. A proxy resolves names itself; behind one, only hosts that are numbers are checked.
     """
     places = _Places()
     return urllib.request.build_opener(_Redirects, _Http(places), _Https(places))
 
 
 class _Places:
-    """Where the connections of one request went."""
+    """Where the connections of one download went."""
 
     def __init__(self) -> None:
-        self.first: str | None = None
+        self.private_host: str | None = None  # that the user chose; empty if it is of the internet
         self.was_public = False
 
     def visit(self, host: str, address: str | None) -> None:
@@ -51,21 +51,36 @@ class _Places:
         Raises:
             UnsafeAddressError: it leads from a public host into a private network.
         """
-        self.first = self.first or host
-        if address is None or not is_private(address):
+        is_public = address is None or not is_private(address)
+        if self.private_host is None:
+            self.private_host = "" if is_public else host
+        if is_public:
             self.was_public = True
-        elif self.was_public and host != self.first and os.environ.get(PRIVATE_VARIABLE, "") in ("", "0"):
+        elif self.was_public and host != self.private_host and os.environ.get(PRIVATE_VARIABLE, "") in ("", "0"):
             raise UnsafeAddressError(
-                f"the server redirects to {host}, an address of a private network ({address}), which is not followed; "
+                f"the server leads to {host}, an address of a private network ({address}), which is not followed; "
                 f"if you trust that, set {PRIVATE_VARIABLE}=1"
             )
+
+
+_WITH_IPV4 = {
+    ipaddress.IPv6Network("::/96"): 0,  # IPv4-compatible
+    ipaddress.IPv6Network("::ffff:0:0/96"): 0,  # IPv4-mapped
+    ipaddress.IPv6Network("::ffff:0:0:0/96"): 0,  # IPv4-translated
+    ipaddress.IPv6Network("64:ff9b::/96"): 0,  # NAT64
+    ipaddress.IPv6Network("2002::/16"): 80,  # 6to4
+}
+"""Networks whose addresses hold one of IPv4, and how many bits come after it."""
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 
 
 def is_private(address: str) -> bool:
     """Return whether an IP address belongs to this machine or to a network that is not the internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    return not ip.is_global or ip.is_multicast
+    for network, bits_after in _WITH_IPV4.items():
+        if ip in network:
+            ip = ipaddress.IPv4Address(int(ip) >> bits_after & 0xFFFFFFFF)
+    return not ip.is_global or ip.is_multicast or (ip.version == 6 and ip not in _PUBLIC_IPV6)
 
 
 class _Flowing(io.RawIOBase):

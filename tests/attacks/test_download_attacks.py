@@ -300,6 +300,33 @@ def redirection_behind_a_proxy(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return "fetched"
 
 
+def _rebound(folder: Path, patch: pytest.MonkeyPatch, first: bytes) -> str:
+    """A download from a name of the internet that answers ``first``, and belongs to this machine from then on."""
+    public, private = Server(first, "127.0.0.2"), Server(answer_with(b"secret", "Content-Length: 6"))
+    addresses = [public.url.split("/")[2].split(":"), private.url.split("/")[2].split(":")]
+
+    def resolve(host: str, port: int, *arguments: object, **more: object) -> list:
+        assert host == "rebound.test"
+        address, port_there = addresses[min(1, len(public.asked))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port_there)))]
+
+    patch.setattr(web_connections, "is_private", lambda address: address != "127.0.0.2")
+    patch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        download("http://rebound.test/set.zip", folder / "downloads" / "set.zip", pause=0.0, timeout=5.0)
+    finally:
+        assert public.asked and not any(private.asked)
+    return "fetched"
+
+
+def name_that_moves_to_this_machine(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _rebound(folder, patch, answer_with(b"", "Location: /metadata", status="302 Found"))
+
+
+def name_that_moves_to_this_machine_between_attempts(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return _rebound(folder, patch, answer_with(b"", status="503 Soon"))
+
+
 FETCHED = r"^\['set\.zip'\] b'GET (?!.*(Evil|Range))"
 
 
@@ -328,9 +355,9 @@ ATTACKS: dict[Attack, str] = {
     notes_nested_deeply: FETCHED,
     header_in_the_notes: FETCHED,
     list_in_the_notes: FETCHED,
-    redirection_to_this_machine: r"redirects to 127\.0\.0\.1, an address of a private network .*; if you trust",
-    redirection_to_this_machine_by_name: r"redirects to localhost, an address of a private network \(127\.0\.0\.1\)",
-    redirection_to_this_machine_by_a_number: r"redirects to 2130706433, an address of a private network",
+    redirection_to_this_machine: r"leads to 127\.0\.0\.1, an address of a private network .*; if you trust",
+    redirection_to_this_machine_by_name: r"leads to localhost, an address of a private network \(127\.0\.0\.1\)",
+    redirection_to_this_machine_by_a_number: r"leads to 2130706433, an address of a private network",
     redirection_to_a_file: r"302 Found - Redirection to url 'file:///.*' is not allowed",
     redirection_to_another_protocol: r"redirects to ftp://127\.0\.0\.1:\d+/a, which is not safe to follow",
     redirection_with_an_escape: r"302 Found - Redirection to url 'gopher://a\\x1bb/' is not allowed",
@@ -339,7 +366,9 @@ ATTACKS: dict[Attack, str] = {
     redirection_without_end: r"the server answers 302 .*infinite loop",
     redirection_within_a_private_network: r"^fetched b'secret'$",
     redirection_that_the_user_allows: r"^fetched b'secret'$",
-    redirection_behind_a_proxy: r"redirects to 169\.254\.169\.254, an address of a private network",
+    name_that_moves_to_this_machine: r"leads to rebound\.test, an address of a private network \(127\.0\.0\.1\)",
+    name_that_moves_to_this_machine_between_attempts: r"leads to rebound\.test, an address of a private network",
+    redirection_behind_a_proxy: r"leads to 169\.254\.169\.254, an address of a private network",
 }
 
 
@@ -356,6 +385,9 @@ ADDRESSES = {
     **dict.fromkeys(["127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254"], True),
     **dict.fromkeys(["0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0"], True),
     **dict.fromkeys(["fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "ff02::1"], True),
+    **dict.fromkeys(["::127.0.0.1", "::ffff:0:10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808"], True),
+    **dict.fromkeys(["2002:7f00:1::", "2002:c0a8:101::1", "fec0::1", "4000::1"], True),
+    **dict.fromkeys(["64:ff9b::101:101", "2002:101:101::1", "::1.1.1.1"], False),
     **dict.fromkeys(["1.1.1.1", "172.32.0.1", "2606:4700:4700::1111", "::ffff:1.1.1.1"], False),
 }
 
