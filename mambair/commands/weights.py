@@ -124,6 +124,7 @@ def _list(pattern: str) -> int:
 
 
 def _show(name: str, options: argparse.Namespace) -> int:
+    from mambair.system.web_connections import shown_address
     from mambair.weights.fetch import FetchError, cache_folder, cached, resolve, size_in_words
 
     try:
@@ -134,7 +135,7 @@ def _show(name: str, options: argparse.Namespace) -> int:
         return USAGE_ERROR
     rows = {
         "name": remote.name,
-        **{f"address {number}": url for number, url in enumerate(remote.urls, 1)},
+        **{f"address {number}": shown_address(url) for number, url in enumerate(remote.urls, 1)},
         "page": remote.page,
         "size": size_in_words(remote),
         "sha256": remote.sha256 or "not stated; the first download is recorded",
@@ -164,12 +165,13 @@ def _where(name: str, options: argparse.Namespace) -> int:
     from mambair.weights.fetch import FetchError, cached, resolve
 
     try:
-        path = cached(resolve(name))
+        remote = resolve(name)
+        path = cached(remote)
     except (FetchError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return USAGE_ERROR
     if path is None:
-        print(f"{printable(name)} is not in the cache", file=sys.stderr)
+        print(f"{printable(remote.name)} is not in the cache", file=sys.stderr)
         return SOME_FAILED
     print(printable(str(path)))
     return DONE

@@ -24,7 +24,13 @@ from mambair.system.cache_folder import is_own_file
 from mambair.system.console import printable, progress_bar
 from mambair.system.path_gate import open_folder
 from mambair.system.private_append import open_to_append
-from mambair.system.web_connections import UnsafeAddressError, opener
+from mambair.system.web_connections import (
+    UnsafeAddressError,
+    opener,
+    recorded_address,
+    refuse_credentials,
+    shown_address,
+)
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -89,6 +95,7 @@ class PartialFile:
     def __post_init__(self) -> None:
         self.path = self.target.with_name(f"{self.target.name}.part")
         self._notes = self.target.with_name(f"{self.target.name}.part.json")
+        self.address, self._recorded = shown_address(self.url), recorded_address(self.url)
 
     @property
     def bytes(self) -> int:
@@ -98,11 +105,11 @@ class PartialFile:
     def validator(self) -> str | None:
         """The server's mark of this version of the file: a strong ETag, else its date; None: not to be continued."""
         notes = self._read_notes()
-        return _header_text(notes.get("validator")) if notes.get("url") == self.url else None
+        return _header_text(notes.get("validator")) if notes.get("url") == self._recorded else None
 
     def belongs(self) -> bool:
         """Whether what is there came from this address."""
-        return self._read_notes().get("url") == self.url
+        return self._read_notes().get("url") == self._recorded
 
     def _read_notes(self) -> dict[str, Any]:
         try:
@@ -115,7 +122,7 @@ class PartialFile:
         self.discard()
         tag = headers.get("ETag", "")
         validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-        notes = {"url": self.url, "validator": _header_text(validator)}
+        notes = {"url": self._recorded, "validator": _header_text(validator)}
         with atomic_path(self._notes) as temporary:
             temporary.write_text(json.dumps(notes, allow_nan=False), encoding="utf-8")
 
@@ -173,7 +180,11 @@ def download(
         DownloadError: the address, the length or the server is wrong, the disk is full, or the attempts are used up.
     """
     if not url.startswith(("http://", "https://")):
-        raise DownloadError(f"{url}: only http and https can be fetched")
+        raise DownloadError(f"{shown_address(url)}: only http and https can be fetched")
+    try:
+        refuse_credentials(url)
+    except (UnsafeAddressError, ValueError) as error:
+        raise DownloadError(f"{shown_address(url)}: {error}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile(target, url)
     web = opener()
@@ -188,11 +199,11 @@ def download(
             if fruitless >= attempts:
                 tries = f"{attempts} attempt{'s' * (attempts != 1)}"
                 raise DownloadError(
-                    f"{url}: {interruption}; gave up after {tries}. {partial.bytes} bytes are kept, "
+                    f"{partial.address}: {interruption}; gave up after {tries}. {partial.bytes} bytes are kept, "
                     "and the same command goes on from there"
                 ) from None
             seconds = min(pause * 2**fruitless, _LONGEST_PAUSE)
-            logger.info("%s: %s; trying again in %.0f s", url, printable(str(interruption)), seconds)
+            logger.info("%s: %s; trying again in %.0f s", partial.address, printable(str(interruption)), seconds)
             time.sleep(seconds)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -233,9 +244,13 @@ def _receive(
             return
         _explain(error, partial)
     except UnsafeAddressError as error:
-        raise DownloadError(f"{partial.url}: {error}") from None
-    except ValueError as error:  # of an address, in the request or in a redirection
-        raise DownloadError(f"{partial.url}: it, or an address the server redirects to, is wrong ({error})") from None
+        raise DownloadError(f"{partial.address}: {error}") from None
+    except (ValueError, http.client.InvalidURL) as error:  # of an address, in the request or in a redirection
+        is_shown = isinstance(error, ValueError)  # the text of the other may hold the query
+        reason = error if is_shown else "a space, or a port that is not a number"
+        raise DownloadError(
+            f"{partial.address}: it, or an address the server redirects to, is wrong ({reason})"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from error
     with response:
@@ -260,7 +275,7 @@ def _explain(error: urllib.error.HTTPError, partial: PartialFile) -> NoReturn:
     if error.code in _TEMPORARY_STATUS:
         raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
     hint = "; the file may have moved: see its authors' page" if error.code in (403, 404, 410) else ""
-    raise DownloadError(f"{partial.url}: the server answers {error.code} {error.reason}{hint}") from None
+    raise DownloadError(f"{partial.address}: the server answers {error.code} {error.reason}{hint}") from None
 
 
 def _place(response: Any, partial: PartialFile, done: int) -> tuple[int, int | None]:
@@ -281,20 +296,22 @@ def _check_answer(
 ) -> None:
     kind = response.headers.get_content_type()
     if kind == "text/html" and not partial.target.suffix.startswith(".htm"):
-        raise DownloadError(f"{partial.url}: the server sends a web page in place of the file; see its authors' page")
+        raise DownloadError(
+            f"{partial.address}: the server sends a web page in place of the file; see its authors' page"
+        )
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DownloadError(f"{partial.url}: the server encodes the file although it was asked not to")
+        raise DownloadError(f"{partial.address}: the server encodes the file although it was asked not to")
     if size is not None and total is not None and total != size:
         partial.discard()
         raise DownloadError(
-            f"{partial.url}: the file has {total} bytes, expected {size}; its authors may have changed it"
+            f"{partial.address}: the file has {total} bytes, expected {size}; its authors may have changed it"
         )
     missing = (total or size or 0) - start
     free = shutil.disk_usage(partial.target.parent).free
     if missing > free:
         raise DownloadError(f"{partial.target}: needs {missing} bytes, and the disk has {free} free; make room")
     if size is None and total is not None and total > most:
-        raise DownloadError(f"{partial.url}: the file has {total} bytes, more than the {most} it may have")
+        raise DownloadError(f"{partial.address}: the file has {total} bytes, more than the {most} it may have")
 
 
 def _append(response: Any, partial: PartialFile, total: int | None, most: int, progress: Progress) -> None:
@@ -314,7 +331,7 @@ def _append(response: Any, partial: PartialFile, total: int | None, most: int, p
             progress(done, total)
     if total is None and done > most:
         partial.discard()
-        raise DownloadError(f"{partial.url}: the server sends more than the {most} bytes the file may have")
+        raise DownloadError(f"{partial.address}: the server sends more than the {most} bytes the file may have")
     if total is not None and done < total:
         raise _Interrupted(f"the connection ended at byte {done} of {total}")
     if total is not None and done > total:

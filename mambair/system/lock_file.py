@@ -11,6 +11,7 @@ from typing import Any
 
 from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
+from mambair.system.web_connections import recorded_address
 
 LOCK_NAME = "downloads.lock.json"
 _CHUNK = 2**20
@@ -66,7 +67,7 @@ class LockFile:
         known = self._files.get(name)
         if known is None:
             today = time.strftime("%Y-%m-%d", time.gmtime())
-            self._files[name] = {"url": url, "size": size, "sha256": sha256, "recorded": today}
+            self._files[name] = {"url": recorded_address(url), "size": size, "sha256": sha256, "recorded": today}
             self._write()
             return True
         if (known.get("size"), known.get("sha256")) != (size, sha256):

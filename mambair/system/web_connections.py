@@ -5,6 +5,7 @@ An answer that drips, header or content, is an error of the connection; so is on
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import io
 import ipaddress
@@ -23,7 +24,32 @@ MOST_AROUND = 2**20
 
 
 class UnsafeAddressError(RuntimeError):
-    """A server redirects to a place that a download does not follow to; the message is one line."""
+    """An address, of the user or of a redirection, that a download does not follow; the message is one line."""
+
+
+def shown_address(url: str) -> str:
+    """Return scheme, host and path of an address for messages; ``?...`` stands for a query, which may be a secret."""
+    place, query = _place_and_query(url)
+    return f"{place}?..." if query else place
+
+
+def recorded_address(url: str) -> str:
+    """Return an address for files that are kept: as `shown_address`, with the SHA-256 of the query."""
+    place, query = _place_and_query(url)
+    return f"{place}?sha256={hashlib.sha256(query.encode()).hexdigest()}" if query else place
+
+
+def _place_and_query(url: str) -> tuple[str, str]:
+    before, _, query = url.partition("#")[0].partition("?")
+    scheme, separator, rest = before.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}", query
+
+
+def refuse_credentials(url: str) -> None:
+    """Raise `UnsafeAddressError` for ``https://user:password@host/...``."""
+    if "@" in urllib.parse.urlsplit(url).netloc:
+        raise UnsafeAddressError("addresses with a user name or a password are not fetched; leave out all up to the @")
 
 
 def opener() -> urllib.request.OpenerDirector:
@@ -198,5 +224,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
         if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise UnsafeAddressError(f"the server redirects to {newurl}, which is not safe to follow")
+            raise UnsafeAddressError(f"the server redirects to {shown_address(newurl)}, which is not safe to follow")
+        refuse_credentials(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mambair.system.bounded_reader import read_json
+from mambair.system.web_connections import UnsafeAddressError, refuse_credentials, shown_address
 
 TABLE = Path(__file__).with_name("addresses.json")
 HUB = "https://huggingface.co"
@@ -28,7 +29,7 @@ class RemoteWeights:
     """One file of weights on the web.
 
     Attributes:
-        name: of the published network, or the address itself.
+        name: of the published network, or the address as it is shown.
         file: its name in the cache.
         urls: where it is; the later ones are mirrors.
         page: the page to look at if the address is wrong.
@@ -102,8 +103,8 @@ def of_address(text: str) -> RemoteWeights:
             branch on the Hugging Face hub (or at ``HF_ENDPOINT``); ``hub:owner/repository`` for its model.safetensors.
 
     Raises:
-        FetchError: neither of them, an address without encryption, or a file name with other characters than
-            letters, digits, ``.``, ``_`` and ``-``.
+        FetchError: neither of them, an address without encryption or with a user name, or a file name with other
+            characters than letters, digits, ``.``, ``_`` and ``-``.
     """
     if text.startswith(HUB_PREFIX):
         parts = text.removeprefix(HUB_PREFIX).split("/")
@@ -113,13 +114,18 @@ def of_address(text: str) -> RemoteWeights:
             raise FetchError(f"{text!r}: expected hub:OWNER/REPOSITORY/FILE or hub:OWNER/REPOSITORY")
         page = f"{HUB}/{parts[0]}/{parts[1]}"
         return RemoteWeights(text, parts[-1], (_at_endpoint(f"{page}/resolve/main/{'/'.join(parts[2:])}"),), page)
-    split = urllib.parse.urlsplit(text)
+    shown = shown_address(text)
+    try:
+        refuse_credentials(text)
+        split = urllib.parse.urlsplit(text)
+    except (UnsafeAddressError, ValueError) as error:
+        raise FetchError(f"{shown!r}: {error}") from None
     if split.scheme != "https" or not split.hostname:
-        raise FetchError(f"{text!r}: expected an address that begins with https:// and names a host")
+        raise FetchError(f"{shown!r}: expected an address that begins with https:// and names a host")
     file = urllib.parse.unquote(split.path).rpartition("/")[2]
     if not _PLAIN_NAME.fullmatch(file):
-        raise FetchError(f"{text!r}: expected an address that ends in the name of a file")
-    return RemoteWeights(text, file, (text,), f"{split.scheme}://{split.netloc}")
+        raise FetchError(f"{shown!r}: expected an address that ends in the name of a file")
+    return RemoteWeights(shown, file, (text,), f"{split.scheme}://{split.netloc}")
 
 
 def _at_endpoint(address: str) -> str:

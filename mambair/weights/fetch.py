@@ -15,6 +15,7 @@ from mambair.system.errors import RequestError
 from mambair.system.file_lock import exclusive
 from mambair.system.lock_file import LOCK_NAME, LockError, LockFile, digests
 from mambair.weights.addresses import (
+    HUB_PREFIX,
     PRETRAINED_FILE,
     FetchError,
     RemoteWeights,
@@ -239,7 +240,8 @@ def _cache_name(remote: RemoteWeights) -> str:
     """The name in the cache; files of one name at different addresses stay apart."""
     if remote.licence:  # of the table, where each file has a name of its own
         return remote.file
-    digest = hashlib.sha256(remote.name.encode()).hexdigest()[:16]
+    address = remote.name if remote.name.startswith(HUB_PREFIX) else remote.urls[0]  # with its query
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     return f"{Path(remote.file).stem}-{digest}{Path(remote.file).suffix}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -19,7 +20,8 @@ import pytest
 from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
 from mambair.data_tools.dataset_download import DatasetDownloads
 from mambair.system import web_connections
-from mambair.system.download import DownloadError, download
+from mambair.system.download import DownloadError, PartialFile, download
+from mambair.system.lock_file import LOCK_NAME, LockFile
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes of POSIX")
 DEEP = '{"a":' * 100_000
@@ -270,6 +272,10 @@ def redirection_with_an_escape(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return redirected(folder, patch, f"gopher://a{ESCAPE[0]}b/")
 
 
+def redirection_with_a_password(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return redirected(folder, patch, "http://me:SECRET@127.0.0.1:PORT/")
+
+
 def redirection_to_no_address(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return redirected(folder, patch, "http://[::1/")
 
@@ -361,6 +367,7 @@ ATTACKS: dict[Attack, str] = {
     redirection_to_a_file: r"302 Found - Redirection to url 'file:///.*' is not allowed",
     redirection_to_another_protocol: r"redirects to ftp://127\.0\.0\.1:\d+/a, which is not safe to follow",
     redirection_with_an_escape: r"302 Found - Redirection to url 'gopher://a\\x1bb/' is not allowed",
+    redirection_with_a_password: r"set\.zip: addresses with a user name or a password are not fetched",
     redirection_to_no_address: r"or an address the server redirects to, is wrong \(Invalid IPv6 URL\)",
     redirection_to_a_long_name: r"or an address the server redirects to, is wrong \(.*label.*too long|no connection",
     redirection_without_end: r"the server answers 302 .*infinite loop",
@@ -379,6 +386,43 @@ def test_downloads(attack: Attack, outcome: str, outcome_of: OutcomeOf, monkeypa
     text = outcome_of(attack)
     assert re.search(outcome, text)
     assert text.startswith("DownloadError: ") == (outcome != FETCHED and "secret" not in outcome)
+
+
+def test_no_secret_of_an_address_is_shown_or_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The query may be a signature; it also tells files apart, so a digest of it is kept."""
+    monkeypatch.setenv("no_proxy", "*")
+    caplog.set_level(logging.INFO)
+    server = Server(answer_with(b"part", "Content-Length: 9", 'ETag: "one"'))
+    with pytest.raises(DownloadError, match=re.escape(f"{server.url}?...: the connection ended at byte 4 of 9")) as one:
+        download(f"{server.url}?token=SIGNED", tmp_path / "set.zip", attempts=2, pause=0.0)
+    LockFile(tmp_path / LOCK_NAME).admit("set.zip", f"{server.url}?token=SIGNED", 4, "0" * 64)
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "set.zip.part.json", tmp_path / LOCK_NAME)]
+    recorded = f"{server.url}?sha256={hashlib.sha256(b'token=SIGNED').hexdigest()}"
+    assert [kept[0]["url"], kept[1]["files"]["set.zip"]["url"]] == [recorded, recorded]
+    assert b"GET /set.zip?token=SIGNED " in server.asked[0] and "trying again" in caplog.text
+    assert "SIGNED" not in f"{caplog.text}{one.value}{kept}"
+    assert PartialFile(tmp_path / "set.zip", f"{server.url}?token=SIGNED").belongs()
+    assert not PartialFile(tmp_path / "set.zip", f"{server.url}?token=OTHER").belongs()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://me:SECRET@host.invalid/a.zip?t=SECRET", "with a user name or a password are not fetched"),
+        ("https://SECRET@host.invalid/a.zip", "with a user name or a password are not fetched"),
+        ("http://127.0.0.1:9/a b.zip?t=SECRET", r"is wrong \(a space, or a port that is not a number\)"),
+        ("ftp://me:SECRET@host.invalid/a.zip", "only http and https can be fetched"),
+    ],
+)
+def test_addresses_that_are_refused_are_shown_without_secrets(
+    url: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(DownloadError, match=text) as refusal:
+        download(url, tmp_path / "a.zip", pause=0.0)
+    assert "SECRET" not in str(refusal.value)
 
 
 ADDRESSES = {

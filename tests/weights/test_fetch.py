@@ -91,6 +91,15 @@ def test_stated_checksums_are_compared(server: Any, monkeypatch: pytest.MonkeyPa
         fetch.fetch(wrong)
 
 
+def test_the_query_of_an_address_tells_files_apart_and_is_not_shown() -> None:
+    one, two = (of_address(f"https://host.invalid/a.pth?token={token}") for token in ("SECRET", "OTHER"))
+    assert one.name == two.name == "https://host.invalid/a.pth?..."
+    assert fetch._cache_name(one) != fetch._cache_name(two)
+    with pytest.raises(FetchError, match="with a user name or a password are not fetched") as refusal:
+        of_address("https://me:SECRET@host.invalid/a.pth")
+    assert "SECRET" not in str(refusal.value)
+
+
 def test_the_second_address_is_tried(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     (good,) = of_address(HUB_FILE).urls
     remote = RemoteWeights("A", "a.safetensors", ("http://127.0.0.1:9/a", good), "https://page", "MIT", "cite me")
