@@ -15,9 +15,11 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +31,7 @@ SHAPES = {
     "odd": (3, 37, 53, 45, 7, 5),
     "narrow": (2, 1000, 3, 33, 5, 1),
 }
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ROUNDED = ("x", "projection")  # what autocast hands over in its own type
 FP32_LIMIT = 1e-5  # relative L2 distance; the CPU's kernel keeps the same
 SUMS_LIMIT = 1e-4  # of gradients that are sums over all tokens, in another order
@@ -37,6 +39,8 @@ SUMS_LIMIT = 1e-4  # of gradients that are sums over all tokens, in another orde
 
 def inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, Tensor]:
     """Arguments of ss2d_scan by name; ``x`` [B, H, W, D]. Leaves that want gradients."""
+    import torch
+
     B, H, W, D, N, R = shape
     g = torch.Generator().manual_seed(0)
     sizes = {
@@ -51,6 +55,8 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str,
 
 def everything(backend: str, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     """The output, and the gradients of its sum weighted by fixed random numbers, by name."""
+    import torch
+
     from mambair.ops import ss2d_scan
 
     os.environ["MAMBAIR_SCAN_BACKEND"] = backend
@@ -62,7 +68,9 @@ def everything(backend: str, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def compare(shape: tuple[int, ...], dtype: str, device: str, backend: str) -> dict[str, object]:
     """Distances of ours from the torch path by name, the seconds of the first run, and the verdict."""
-    leaves = inputs(shape, DTYPES[dtype], device)
+    import torch
+
+    leaves = inputs(shape, getattr(torch, DTYPES[dtype]), device)
     started = time.perf_counter()
     found = everything(backend, leaves)
     first = time.perf_counter() - started
@@ -96,7 +104,8 @@ def main() -> int:
                 except Exception as error:  # of the compiler or the driver: the other cases still teach something
                     result = {"passed": False, "error": f"{type(error).__name__}: {error}"[:2000]}
                 failed += not result["passed"]
-                line = json.dumps({"shape": name, "sizes": sizes, "dtype": dtype, "backend": backend, **result})
+                row = {"shape": name, "sizes": sizes, "dtype": dtype, "backend": backend, **result}
+                line = json.dumps(row, allow_nan=False)
                 print(line, file=output, flush=True)
                 print(line, flush=True)
     return 1 if failed else 0

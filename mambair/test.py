@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import_own_code(parser, arguments)
     from mambair.options import OptionsError, SettingError, load_options, with_place
     from mambair.registry import MODEL_REGISTRY, basicsr_installed, connect_basicsr
-    from mambair.system.process_memory import keep_freed_memory
+    from mambair.system.process_memory import bound_kernel_caches, keep_freed_memory
 
     if basicsr_installed():
         try:
@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_ERROR
     if not MODEL_REGISTRY.is_ours(opt["model_type"]):
         connect_basicsr()  # says which names mean basicsr's parts in its own models
+    bound_kernel_caches()
     keep_freed_memory()
     try:
         measured = run(opt, dtype=DTYPES[arguments.dtype], offline=arguments.offline)

@@ -8,7 +8,6 @@ Every eighth photograph is held out. The commands are those of the document; ``-
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[0] = str(REPOSITORY)  # works uninstalled, too
 
 from mambair.images.files import list_images  # noqa: E402
+from mambair.system.bounded_reader import read_json  # noqa: E402
 from mambair.system.console import say  # noqa: E402
 from mambair.system.tables import markdown  # noqa: E402
 
@@ -66,7 +66,7 @@ def figures(work: Path) -> list[list[str]]:
     """Means of the held-out photographs: bicubic, before and after."""
     rows = [["", "PSNR", "SSIM", "NIQE"]]
     for name in ("before", "after"):
-        content = json.loads((work / "results" / name / "metrics.json").read_text(encoding="utf-8"))
+        content = read_json(work / "results" / name / "metrics.json")
         methods = content["levels"][0]["sets"][0]["methods"]
         for method in ("bicubic", name) if name == "before" else (name,):
             mean = methods[method]["mean"]

@@ -160,7 +160,7 @@ ALLOWED = {
     "mambair/system/console.py": {"os.open": "opens the null device, in place of a pipe that nobody reads"},
     "mambair/system/process_memory.py": {"_RESET.write_text": "a file of the kernel, /proc/self/clear_refs"},
     "mambair/data/lmdb_store.py": {"lmdb.open": "the library writes by itself, into files that the writer checked"},
-    "mambair/training/logs.py": {"SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>"},
+    "mambair/training/writers.py": {"SummaryWriter": "TensorBoard writes by itself, into tb_logger/<name>"},
 }
 STREAMS = frozenset({"stream", "buffer"})  # names of files in memory, or of files that a gate opened
 

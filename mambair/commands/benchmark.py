@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torch, which takes seconds to import, comes in only here: --help and wrong usage answer at once
     from mambair.evaluation.comparison import check_reference
     from mambair.evaluation.suite_run import run_suite
-    from mambair.system.process_memory import keep_freed_memory
+    from mambair.system.process_memory import bound_kernel_caches, keep_freed_memory
 
+    bound_kernel_caches()
     keep_freed_memory()
     try:
         run, levels = _prepare(options, suite)

@@ -86,6 +86,7 @@ def restore_parser(task: str | None) -> argparse.ArgumentParser:
         add(*short, f"--{degree}", type=type, metavar="N", help=DEGREES[degree])
     add(
         "--weights",
+        type=_weights,
         metavar="FILE_OR_NAME",
         help="a .safetensors or .pth file, hub:OWNER/REPOSITORY, https://..., or a published network: see 'mambair "
         "weights list'; 'best': the best published one for the task (default: those that come with mambair)",
@@ -197,6 +198,12 @@ def _size(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Targe
         return TargetSize(factor, **sides) if factor is not None or has_side else None
     except ValueError as error:
         parser.error(str(error))
+
+
+def _weights(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty; leave it out for the weights that come with mambair")
+    return text
 
 
 def _task(text: str) -> str:

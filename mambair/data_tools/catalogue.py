@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mambair.system.errors import RequestError
+from mambair.system.suggestions import did_you_mean
 
 DIV2K_PAGE = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 DIV2K_CHECKSUMS = "https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/datasets/div2k/checksums.tsv"
@@ -331,7 +332,7 @@ def datasets_of(names: Iterable[str]) -> list[RemoteDataset]:
             unknown.append(name)
         chosen.update({member: DATASETS[member] for member in members if member})
     if unknown:
-        raise RequestError(
-            f"unknown data set {', '.join(unknown)}; there are {', '.join(DATASETS)} and the suites {', '.join(SUITES)}"
-        )
+        near = did_you_mean(unknown[0], [*DATASETS, *SUITES])
+        there = f"there are {', '.join(DATASETS)} and the suites {', '.join(SUITES)}"
+        raise RequestError(f"unknown data set {', '.join(unknown)}{near}; {there}")
     return list(chosen.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from mambair.system.atomic_file import atomic_path
 from mambair.system.bounded_reader import read_json
 from mambair.system.errors import RequestError
 from mambair.system.exit_codes import ENDING_SIGNALS, of_signal
+from mambair.system.safe_spawn import spawning
 
 SETTINGS_NAME = ".prepare_data.json"
 # so many pieces wait at once: a data set of 100,000 files is not a queue of 100,000 results
@@ -61,8 +61,10 @@ def results_of(
         return
     waiting = iter(pieces)
     # Spawned, not forked: a copy of a process whose arithmetic runs in several threads waits for threads it has not.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+    with (
+        spawning() as context,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool,
+    ):
         running: dict[Future[Any], Piece] = {}
         try:
             for piece in waiting:

@@ -228,6 +228,8 @@ class _Batch:
                 return None
             if ledger.replaces_another(job, sha256):
                 note(f"{printable(job.source)}: replaces {printable(job.target)}, which came from another file")
+            elif not ledger.overwrite and ledger.is_unknown(job):
+                note(f"{printable(job.source)}: replaces {printable(job.target)}, of which the manifest says nothing")
         height, width = encoded.size()
         scale, tile = self.restorer.scale, self.restorer.tile
         pixels = math.prod(self.finish.size_of(height, width, scale))

@@ -122,6 +122,10 @@ class Ledger:
             return False
         return _recorded(record).get("sha256", sha256) != sha256
 
+    def is_unknown(self, job: Job) -> bool:
+        """Return whether a file is in the place of the result that no record accounts for."""
+        return self.manifest.last(self.name(job)) is None and os.path.lexists(job.target)
+
     def reason(self, job: Job) -> str:
         """Why a job failed for others."""
         return str((self.manifest.last(self.name(job)) or {}).get("error", ""))

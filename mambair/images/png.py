@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33
 _END = b"\0\0\0\0IEND\xaeB\x60\x82"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_TRIED_KINDS = 20  # kinds of metadata that are left out one at a time
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _COMPARED_ROWS = 16
@@ -88,13 +89,7 @@ class _Layout:
 
 def opened_png(request: Request) -> OpenedFile:
     """Read the header and all metadata, also what stands behind the pixels, without decoding."""
-    ordered, transparent = _ordered(request.data, request.notes)
-    try:
-        picture = open_picture(ordered, "PNG")
-    except DECODING_FAULTS as error:
-        ordered, transparent = _ordered(request.data, [], keep_metadata=False)
-        picture = open_picture(ordered, "PNG")
-        request.notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
+    picture, ordered, transparent = _openable(request.data, request.notes)
     request.check_size(picture.width, picture.height)
     if not request.allow_truncated and _is_cut_off(request.data):
         raise TruncatedError("it ends before its pixels do")
@@ -131,11 +126,40 @@ def _channels(ordered: bytes, layout: _Layout) -> Channels:
     return pixels, alpha
 
 
-def _ordered(data: bytes, notes: list[str], *, keep_metadata: bool = True) -> tuple[bytes, bytes | None]:
-    """The file with metadata before the pixels, without animation and damaged parts; and its transparent colour."""
+def _openable(data: bytes, notes: list[str]) -> tuple[Image.Image, bytes, bytes | None]:
+    """The opened picture, and what `_ordered` gives, without the kind of metadata that Pillow refuses, or any."""
+    ordered, transparent = _ordered(data, notes)
+    try:
+        picture = open_picture(ordered, "PNG")
+    except DECODING_FAULTS as error:
+        kinds = sorted({chunk.kind for chunk in chunks(data) if chunk.kind[0] & 0x20} - {b"tRNS"})
+        for dropped in [*({kind} for kind in kinds[:_TRIED_KINDS]), set(kinds)]:
+            ordered, transparent = _ordered(data, [], dropped)
+            try:
+                picture = open_picture(ordered, "PNG")
+            except DECODING_FAULTS:
+                if len(dropped) == len(kinds):
+                    raise
+            else:
+                break
+        else:
+            raise
+        notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
+        return picture, ordered, transparent
+    if not picture.info.get("icc_profile") and any(chunk.kind == b"iCCP" for chunk in chunks(ordered)):
+        notes.append("a damaged colour profile was dropped")
+    return picture, ordered, transparent
+
+
+def _ordered(data: bytes, notes: list[str], dropped: Collection[bytes] = ()) -> tuple[bytes, bytes | None]:
+    """The file with metadata before the pixels, without animation and damaged parts; and its transparent colour.
+
+    Args:
+        dropped: kinds of metadata to leave out.
+    """
     before: list[Chunk] = []
     pixels: list[Chunk] = []
-    is_plain, transparent, end = keep_metadata, None, len(SIGNATURE)
+    is_plain, transparent, end = not dropped, None, len(SIGNATURE)
     for chunk in chunks(data):
         end = chunk.end
         is_pixels, is_critical = chunk.kind == b"IDAT", not chunk.kind[0] & 0x20
@@ -145,7 +169,7 @@ def _ordered(data: bytes, notes: list[str], *, keep_metadata: bool = True) -> tu
             notes.append(SEVERAL)
             is_plain = False
             continue
-        elif chunk.kind in _ANIMATION or not (is_critical or keep_metadata):
+        elif chunk.kind in _ANIMATION or chunk.kind in dropped:
             is_plain = False
             continue
         elif not is_critical and zlib.crc32(data[chunk.start + 4 : chunk.end - 4]) != _checksum(data, chunk):

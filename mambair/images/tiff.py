@@ -272,6 +272,8 @@ def _compare(page: TiffPage, values: NDArray[np.generic], encoded: memoryview, *
     ours = values[:rows]
     if ours.dtype.kind == "i":  # signs are no matter of layout
         ours = ours.astype(f"u{ours.dtype.itemsize}")
+    if ours.dtype.kind == "u" and other.dtype.kind == "i" and ours.itemsize == other.itemsize:  # Pillow's of 32 bits
+        other = other.astype(ours.dtype)
     if ours.dtype.kind == "u" and other.dtype == np.uint8 and page.bitspersample == 16:
         ours = high_bytes(ours.astype(np.uint16))
     elif ours.dtype.kind == "f":

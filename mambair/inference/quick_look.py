@@ -24,6 +24,7 @@ _BLOCK = 8
 _PATCH = 7
 _SAMPLES = 20_000
 _FLAT = 1e-3  # added to steps, as flat pictures have none
+_DRAWN = 0.5  # share of pixels like their neighbours, beyond which a picture is drawn, or of a screen, and has no noise
 _SATURATED = 0.02  # patches with pixels this near to black or white hold less noise than there was
 
 
@@ -116,13 +117,18 @@ def _ratio(steps: NDArray[np.floating], place: int) -> float:
     return float((np.median(at) + _FLAT) / (np.median(others) + _FLAT))
 
 
+def _equal_neighbours(grey: NDArray[np.floating]) -> float:
+    """The share of pixels that equal those above and to the left; noise leaves few, even where it is clipped."""
+    return float(((grey[1:, 1:] == grey[:-1, 1:]) & (grey[1:, 1:] == grey[1:, :-1])).mean())
+
+
 def noise_level(grey: NDArray[np.floating]) -> float:
     """The standard deviation of Gaussian noise.
 
     Args:
-        grey: [H, W], white being 1; sides below the patch of 7 pixels give 0.
+        grey: [H, W], white being 1; sides below the patch of 7 pixels, and drawn pictures, give 0.
     """
-    if min(grey.shape) < _PATCH:
+    if min(grey.shape) < _PATCH or _equal_neighbours(grey) > _DRAWN:
         return 0.0
     windows = np.lib.stride_tricks.sliding_window_view(grey, (_PATCH, _PATCH))
     step = max(1, int(np.sqrt(windows.shape[0] * windows.shape[1] / _SAMPLES)))

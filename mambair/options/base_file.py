@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +44,12 @@ def read_option_file(path: str | Path) -> OptionFile:
     return OptionFile(str(path), merged.data, merged.places)
 
 
-def copy_merged(path: Path, target: Path) -> None:
-    """Copy an option file; one with a base is written as a single file, without the comments."""
+def merged_text(path: Path) -> bytes:
+    """What an option file holds; of one with a base, the single file that says the same, without the comments."""
     base = read_yaml_file(path).data.get("base")
     if base is None:
-        shutil.copyfile(path, target)
-    else:
-        text = _HEADER.format(name=path.name, base=base) + as_yaml(read_option_file(path).data)
-        target.write_text(text, encoding="utf-8", newline="\n")
+        return path.read_bytes()
+    return (_HEADER.format(name=path.name, base=base) + as_yaml(read_option_file(path).data)).encode()
 
 
 def _base_path(base: object, name: str, place: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import statistics
 import time
@@ -16,6 +15,7 @@ from torch import nn
 from mambair.profiling.target import Target
 from mambair.system.own_code import import_modules, imported_modules
 from mambair.system.process_memory import PeakMemory, keep_freed_memory
+from mambair.system.safe_spawn import spawning
 from mambair.system.tables import first_line
 
 WARM_UP_SIDE = 32
@@ -71,11 +71,11 @@ def measure_forward_pass(target: Target, settings: Settings) -> ForwardPass:
     Raises:
         ForwardPassError: the network failed, or the process was killed, probably because it ran out of memory.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, imported_modules(), run_here, target, settings)
-    process = context.Process(target=_send_result, args=arguments, daemon=True)
-    process.start()
+    with spawning() as context:
+        receiver, sender = context.Pipe(duplex=False)
+        arguments = (sender, imported_modules(), run_here, target, settings)
+        process = context.Process(target=_send_result, args=arguments, daemon=True)
+        process.start()
     sender.close()
     try:
         outcome = receiver.recv()

@@ -65,6 +65,10 @@ def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, 
                     code = command(*args, **kwargs)
                     if code == DONE:
                         interrupts.raise_waiting()
+                except SystemExit as leaving:  # of --help, which may have met a full disk
+                    if leaving.code or output.full is None:
+                        raise
+                    code = DONE
                 except KeyboardInterrupt:
                     number = interrupts.latest
                     note(f"\nended by {signal.Signals(number).name}{': ' if advice else ''}{advice}")

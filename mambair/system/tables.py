@@ -57,8 +57,9 @@ def markdown(rows: Rows) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that starts no table cell, HTML, link, picture or code in Markdown."""
-    return "".join(_MARKDOWN.get(character, character) for character in printable(text))
+    """Text that starts no table cell, HTML, link, picture or code in Markdown, and no link by looking like one."""
+    escaped = "".join(_MARKDOWN.get(character, character) for character in printable(text))
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def latex(rows: Rows, *, caption: str) -> str:
@@ -89,7 +90,8 @@ def latex_text(text: str) -> str:
 def _latex_cell(cell: str) -> str:
     if len(cell) > 4 and cell.startswith("**") and cell.endswith("**"):
         return rf"\textbf{{{latex_text(cell[2:-2])}}}"
-    return latex_text(cell)
+    # after \\ LaTeX takes [ and * for an argument of it
+    return f"{{}}{latex_text(cell)}" if cell.startswith(("[", "*")) else latex_text(cell)
 
 
 def comma_separated(rows: Sequence[Sequence[object]]) -> str:

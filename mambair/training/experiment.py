@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mambair.options.base_file import copy_merged
+from mambair.options.base_file import merged_text
 from mambair.system.atomic_file import atomic_path
 from mambair.weights.checkpoint import CheckpointError, read_state
 
@@ -52,7 +52,7 @@ def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_ex
             left_over.unlink(missing_ok=True)
     if option_file is not None and option_file.is_file():
         with atomic_path(root / option_file.name) as temporary:
-            copy_merged(option_file, temporary)
+            temporary.write_bytes(merged_text(option_file))
 
 
 def tensorboard_folder(opt: Mapping[str, Any]) -> Path:

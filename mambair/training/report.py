@@ -208,13 +208,20 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     if importlib.util.find_spec("matplotlib") is None:
         logger.info("matplotlib is not installed: the report has no curves (pip install matplotlib)")
         return False
+    from matplotlib import style
+
+    panels = dict(itertools.islice(panels_of(records).items(), MOST_PANELS))
+    if not panels:
+        return False
+    with style.context("default"):  # not what a matplotlibrc in the working folder says
+        _draw_panels(panels, path)
+    return True
+
+
+def _draw_panels(panels: Mapping[str, Panel], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    panels = panels_of(records)
-    if not panels:
-        return False
-    panels = dict(itertools.islice(panels.items(), MOST_PANELS))
     figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
     for axis, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, points in itertools.islice(panel.curves.items(), MOST_CURVES):
@@ -228,4 +235,3 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
         axis.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    return True

@@ -41,16 +41,16 @@ class Writers:
 
     def add_image(self, tag: str, img_tensor: np.ndarray, global_step: int, dataformats: str = "HWC") -> None:
         """Show a picture, uint8 [H, W, C]."""
-        self._each("add_image", tag, img_tensor, global_step, dataformats)
+        self._each("add_image", tag, img_tensor, global_step, dataformats=dataformats)
 
     def close(self) -> None:
         """Write what is left."""
         self._each("close")
 
-    def _each(self, method: str, *arguments: Any) -> None:
+    def _each(self, method: str, *arguments: Any, **named: str) -> None:
         for name, writer in list(self._writers.items()):
             try:
-                getattr(writer, method)(*arguments)
+                getattr(writer, method)(*arguments, **named)
             except Exception as error:  # a curve less is no reason to stop a training
                 logger.warning("%s fails and is left alone from now on: %s", name, first_line(error))
                 del self._writers[name]

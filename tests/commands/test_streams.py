@@ -62,10 +62,11 @@ WORK = {
     "data lint": ["data", "lint", "--gt", "data/Set5", "--workers", "1"],
     "data show": ["data", "show", "train.yml", "-o", "sheet.png", *OWN],
     "data list": ["data", "download", "--list"],
+    "restore help": ["restore", "--help"],
     "help": ["--help"],
     "version": ["--version"],
 }
-WITHOUT_TORCH = ("data list", "help", "version")
+WITHOUT_TORCH = ("data list", "restore help", "help", "version")
 MADE = ("experiments/streams/models/net_g_latest.pth", "results/streams/metrics.md", "out/1.png", "table/results.md")
 RUN_ALL = """
 import json, sys
@@ -152,7 +153,7 @@ def test_missing_and_bare_streams(kind: str, folder: Path, repository: Path) -> 
     done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     codes = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
-    assert codes == dict.fromkeys(WORK, 0)
+    assert codes == {**dict.fromkeys(WORK, 0), "restore help": "SystemExit(0)"}
     assert all((folder / made).exists() for made in MADE), sorted(folder.rglob("*"))
 
 
@@ -183,7 +184,7 @@ def test_descriptors_closed_before_the_start(name: str, folder: Path, repository
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-@pytest.mark.parametrize("name", ["data list", "version"])
+@pytest.mark.parametrize("name", ["data list", "version", "restore help"])
 def test_output_lost_on_a_full_disk_is_no_success(name: str, folder: Path, repository: Path) -> None:
     pipe = subprocess.PIPE
     with Path("/dev/full").open("wb") as full, start(name, folder, repository, stdout=full, stderr=pipe) as process:

@@ -199,7 +199,7 @@ def test_names_suites_and_mistakes() -> None:
     expected = ["DIV2K", "CBSD68", "Kodak24", "McMaster", "Urban100"]
     for suite in ("DN", "color-dn", "Color-DN"):
         assert [dataset.name for dataset in datasets_of(["div2k", suite, "Kodak24"])] == expected
-    with pytest.raises(RequestError, match="unknown data set Set6, x; there are DIV2K"):
+    with pytest.raises(RequestError, match=r"unknown data set Set6, x; did you mean 'Set\d+'\?; there are DIV2K"):
         datasets_of(["Set5", "Set6", "x"])
 
 

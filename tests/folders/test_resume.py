@@ -84,11 +84,15 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_has_changed_is_done_again(photos: Path, restorer: Restorer, change: Any) -> None:
+def test_what_has_changed_is_done_again(
+    photos: Path, restorer: Restorer, change: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(restorer, photos)
     change(photos.parent)
+    capsys.readouterr()
     report = run(restorer, photos)
     assert [path.name for path in report.written] == ["b.png"] and len(report.skipped) == 4
+    assert ("of which the manifest says nothing" in capsys.readouterr().err) == (change is CHANGES["record-lost"])
 
 
 def test_other_settings_do_all_again(photos: Path, restorer: Restorer) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mambair.images import png
 from mambair.images.files import ImageFileError, read_image, read_size
@@ -149,6 +149,7 @@ BAD_METADATA = {
         chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile")),
         "a damaged colour profile was dropped (no ICC header)",
     ),
+    "profile that cannot be unpacked": (chunk(b"iCCP", b"name\0\0not zlib"), "damaged colour profile was dropped"),
     "wrong checksum": (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile"))[:-1] + b"\0", "'iCCP' was dropped"),
     "too much text": (chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**27), 9)), "damaged metadata was dropped"),
     "short gamma": (chunk(b"gAMA", b"\0"), "damaged metadata was dropped"),
@@ -170,6 +171,18 @@ def test_damaged_metadata_refuses_no_picture(tmp_path: Path, name: str, is_behin
     assert read.exif is None
     assert read.icc_profile is None
     assert read_size(path) == (HEIGHT, WIDTH)
+
+
+def test_one_kind_of_damaged_metadata_takes_no_other_along(tmp_path: Path) -> None:
+    content, place = built(2, 8), len(png.SIGNATURE) + 25
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    good = chunk(b"iCCP", b"name\0\0" + zlib.compress(profile)) + chunk(b"eXIf", EXIF)
+    path = tmp_path / "a.png"
+    path.write_bytes(content[:place] + good + chunk(b"pHYs", b"\0") + content[place:])
+    read = read_image(path)
+    assert read.icc_profile == profile
+    assert read.pixels.shape[:2] == (WIDTH, HEIGHT)  # turned, as the EXIF says
+    assert [note for note in read.notes if "damaged" in note] == ["damaged metadata was dropped (Truncated pHYs chunk)"]
 
 
 @pytest.mark.parametrize("is_behind", [False, True])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mambair.images.files import EncodedImage, ImageFileError
 from mambair.images.jpeg_quality import jpeg_quality
@@ -80,6 +80,17 @@ def test_the_noise_of_a_plain_picture(sigma: float) -> None:
     grey = 0.5 + np.random.default_rng(0).normal(0, sigma / 255, (300, 300))
     # of 20,000 samples of 49 numbers: the smallest eigenvalues are a few percent off
     assert noise_level(grey) * 255 == pytest.approx(sigma, rel=0.03, abs=1e-6)
+
+
+def test_pictures_of_a_screen_have_no_noise() -> None:
+    picture = Image.new("RGB", (400, 300), "white")
+    for row in range(10):
+        ImageDraw.Draw(picture).text((20, 20 + 25 * row), "The quick brown fox jumps over the lazy dog", "black")
+    look = look_at(encoded(picture, "PNG"))
+    assert (look.noise, look.is_noisy, task_for(look, ("sr", "denoise"))) == (0.0, False, "sr")
+    # noise of which half is clipped at black is still seen
+    dark = np.random.default_rng(0).normal(0.0, 0.1, (200, 200)).clip(0, 1)
+    assert noise_level((dark * 255).round() / 255) * 255 > 12
 
 
 def test_blocks_are_found_wherever_the_grid_lies() -> None:

@@ -106,6 +106,16 @@ def test_a_run_that_cannot_begin(
     assert "Weights & Biases: no run was begun: api_key not configured" in caplog.text
 
 
+def test_pictures_reach_tensorboard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    writers = Writers({"TensorBoard": tensorboard.SummaryWriter(str(tmp_path))})
+    writers.add_image("a", np.zeros((20, 30, 3), np.uint8), 1)
+    writers.add_image("b", np.zeros((3, 20, 30), np.uint8), 1, dataformats="CHW")
+    writers.add_scalar("c", 1.0, 1)
+    writers.close()
+    assert caplog.text == ""
+
+
 def test_an_offline_training(tmp_path: Path, repository: Path) -> None:
     """The real library, which has nobody to call; its file holds the losses, the metrics and the options."""
     pytest.importorskip("wandb")
