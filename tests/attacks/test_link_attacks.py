@@ -1,9 +1,10 @@
-"""Links in folders that somebody else made, where a training or an evaluation writes."""
+"""Links in folders that somebody else made, where a training, an evaluation or a download writes."""
 
 from __future__ import annotations
 
 import os
 import re
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from mambair.data.pairing import DatasetError
+from mambair.data_tools.archives import unpack
+from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
+from mambair.data_tools.dataset_download import DatasetDownloads
 from mambair.evaluation.candidates import FunctionCandidate
 from mambair.evaluation.distributed import measure_shared
 from mambair.evaluation.evaluate import Storage, measure
@@ -82,6 +87,36 @@ def test_a_report_is_written_into_no_linked_folder(opt: dict[str, Any], victim: 
     model: Any = SimpleNamespace()
     with pytest.raises(UnsafePathError, match=r"^a link in the output folder leads out of it: .*report; remove it$"):
         write_report(opt, model, [])
+    assert contents(victim) == FILES
+
+
+# -- data sets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("planted", "prefix"), [("Set", "HR"), ("Set/HR", "HR"), (".downloads", "HR"), ("Set", None), ("Set/HR", None)]
+)
+def test_nothing_is_fetched_through_a_linked_folder(
+    planted: str, prefix: str | None, tmp_path: Path, victim: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / planted).parent.mkdir(parents=True)
+    (root / planted).symlink_to(victim)
+    file = RemoteFile("http://127.0.0.1:1/report.md", "report.md.zip", size=4, sha256="0" * 64, stated_at="a page")
+    dataset = RemoteDataset("Set", "an image", "a page", (Part(file, prefix, "Set/HR", 1),))
+    (failure,) = DatasetDownloads(root, attempts=1).obtain(dataset).failed
+    assert failure.endswith(f": is a link that leads out of {root}; nothing is written there")
+    assert contents(victim) == FILES
+
+
+def test_nothing_is_unpacked_through_a_linked_folder(tmp_path: Path, victim: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "X").symlink_to(victim)
+    with zipfile.ZipFile(tmp_path / "archive", "w") as made:
+        made.writestr("Set/a.png", b"picture")
+    with pytest.raises(DatasetError, match="is a link that leads out of"):
+        unpack(tmp_path / "archive", {"Set": root / "X"}, within=root)
     assert contents(victim) == FILES
 
 
