@@ -62,12 +62,13 @@ class Member:
     open: Callable[[], IO[bytes]]
 
 
-def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
+def unpack(archive: Path, placements: Mapping[str, Path], *, within: Path | None = None) -> dict[str, int]:
     """Unpack the images below chosen folders of an archive; those that are there already are left alone.
 
     Args:
         archive: .zip, .tar, .tar.gz, .tgz, ...: the content decides.
         placements: folder within the archive -> folder on the disk: ``<key>/a/b.png`` goes to ``<value>/a/b.png``.
+        within: the folder that no link may lead out of; None: the folder of each placement.
 
     Returns:
         For each key the number of images that are now in place.
@@ -84,13 +85,13 @@ def unpack(archive: Path, placements: Mapping[str, Path]) -> dict[str, int]:
             if key is None or member.path.suffix.lower() not in SUFFIXES or _is_clutter(member.path):
                 continue
             target = placements[key] / member.path.relative_to(key)
-            _refuse_escape(target, placements[key])
+            refuse_escape(target, within or placements[key])
             if not (target.is_file() and target.stat().st_size == member.size):
                 missing.append((member, target))
             counts[key] += 1
         _need_room(archive, sum(member.size for member, _ in missing))
         for member, target in missing:
-            _write(archive, member, target)
+            _write(archive, member, target, within)
     return counts
 
 
@@ -105,8 +106,8 @@ def _is_clutter(path: PurePosixPath) -> bool:
     return path.name.startswith(".") or "__MACOSX" in path.parts
 
 
-def _write(archive: Path, member: Member, target: Path) -> None:
-    with atomic_path(target) as temporary, temporary.open("wb") as file:
+def _write(archive: Path, member: Member, target: Path, within: Path | None) -> None:
+    with atomic_path(target, within=within) as temporary, temporary.open("wb") as file:
         try:
             content = member.open()
         except (*DAMAGE, RuntimeError) as error:  # zipfile's for an encrypted member
@@ -139,10 +140,14 @@ def _need_room(archive: Path, needed: int) -> None:
         raise DatasetError(f"{archive}: unpacking needs {needed} bytes, and the disk has {free} free; make room")
 
 
-def _refuse_escape(target: Path, folder: Path) -> None:
-    """A link that lies in the folder already must not lead out of it."""
+def refuse_escape(target: Path, folder: Path) -> None:
+    """Refuse a place to write to that a link in ``folder`` leads out of it.
+
+    Raises:
+        DatasetError: with the link and the folder.
+    """
     if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise DatasetError(f"{target.parent}: is a link that leads out of {folder}; not unpacked there")
+        raise DatasetError(f"{target.parent}: is a link that leads out of {folder}; nothing is written there")
 
 
 @contextmanager

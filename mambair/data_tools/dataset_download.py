@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mambair.data.pairing import DatasetError
-from mambair.data_tools.archives import top_folders, unpack
+from mambair.data_tools.archives import refuse_escape, top_folders, unpack
 from mambair.data_tools.catalogue import Part, RemoteDataset, RemoteFile
 from mambair.images.files import SUFFIXES
 from mambair.system.download import MOST_BYTES, DownloadError, Progress, download, no_progress
@@ -92,6 +92,8 @@ class DatasetDownloads:
             return [self._obtain_image(file, parts[0])]
         missing = [part for part in parts if not self._is_unpacked(part)]
         if missing:
+            for part in missing:  # known before anything is fetched
+                refuse_escape(self.root / part.folder / file.name, self.root)
             archive = self.root / DOWNLOADS / file.name
             self._fetch(file, archive)
             self._unpack(archive, missing)
@@ -113,6 +115,7 @@ class DatasetDownloads:
 
         Raises:
             DownloadError, LockError: it cannot be had, or is not what it should be.
+            DatasetError: a link leads out of the folder of the data sets.
         """
         known = file.has_checksum or self.lock.sha256(file.name) is not None
         if target.is_file():
@@ -121,6 +124,7 @@ class DatasetDownloads:
                 text = "%s was there already and no page states its checksum: not verified; sha256 recorded in %s"
                 logger.warning(text, target, self.lock.path)
             return
+        refuse_escape(target, self.root)
         arguments = {"attempts": self.attempts, "pause": self.pause, "progress": self.progress(file.name)}
         download(file.url, target, size=file.size, most=most, verified_later=known, **arguments)
         try:
@@ -154,7 +158,8 @@ class DatasetDownloads:
         return sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir()) >= part.images
 
     def _unpack(self, archive: Path, parts: list[Part]) -> None:
-        counts = unpack(archive, {str(part.prefix): self.root / part.folder for part in parts})
+        placements = {str(part.prefix): self.root / part.folder for part in parts}
+        counts = unpack(archive, placements, within=self.root)
         for part in parts:
             found = counts[str(part.prefix)]
             if found != part.images:

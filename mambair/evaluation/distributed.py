@@ -25,8 +25,13 @@ def measure_shared(
     rank, step = processes.rank, processes.world_size
     # two processes may meet images of one stem, so each writes apart until all names are known
     apart = storage.folder / f".rank{rank}"
+
+    def name_apart(candidate: str, image: str) -> str | None:
+        picture = storage.picture_name(candidate, image)
+        return picture and f"{apart.name}/{picture}"
+
     empty = replace(result, paths={}, names={}, failed=[])
-    own = measure(empty, candidates, storage=replace(storage, folder=apart), share=slice(rank, None, step))
+    own = measure(empty, candidates, storage=replace(storage, picture_name=name_apart), share=slice(rank, None, step))
     gathered = [_received(share) for share in processes.gather_json(_sent(own))]
     for paths, _, failed in gathered:
         result.paths |= paths
@@ -41,9 +46,9 @@ def measure_shared(
                 continue
             picture = storage.picture_name(candidate, name)
             if image.picture and picture and number % step == rank:
-                (apart / image.picture).replace(storage.folder / picture)
+                (storage.folder / image.picture).replace(storage.folder / picture)
             result.images[candidate][number] = replace(image, image=name, picture=picture)
-    if apart.is_dir():
+    if apart.is_dir() and not apart.is_symlink():
         apart.rmdir()
     return result
 

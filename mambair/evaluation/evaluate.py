@@ -155,7 +155,8 @@ class _Measuring:
                 return ImageResult(sample.image, scores, entry["seconds"], entry["machine"], picture, is_reused=True)
         restored, seconds = self._restore(candidate, sample)
         if picture is not None:
-            write_image(self.storage.folder / picture, DecodedImage(to_pixels(restored)))
+            folder = self.storage.folder
+            write_image(folder / picture, DecodedImage(to_pixels(restored)), within=folder)
         scores = self._scores(candidate.name, sample.image, restored, gt)
         if cache is not None and key and scores.keys() == self.result.metrics.keys():
             entry = {"image": sample.image, "scores": scores, "seconds": seconds, "machine": self.machine}

@@ -183,7 +183,9 @@ def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.generic]:
     return read_image(path).rgb()
 
 
-def write_image(path: str | os.PathLike[str], image: DecodedImage, *, quality: int | None = None) -> None:
+def write_image(
+    path: str | os.PathLike[str], image: DecodedImage, *, quality: int | None = None, within: Path | None = None
+) -> None:
     """Write a picture with its metadata; the suffix says the format, and the file appears only when it is complete.
 
     PNG holds 8 and 16 bits, TIFF also float32, both with alpha; PPM and PGM 8 and 16 bits without alpha; JPEG and BMP
@@ -194,12 +196,13 @@ def write_image(path: str | os.PathLike[str], image: DecodedImage, *, quality: i
         path: where to; missing folders are made.
         image: pixels as ``DecodedImage`` describes them.
         quality: 1 to 100 for JPEG, WebP and AVIF; by default 95 for JPEG, 90 for AVIF, and lossless for WebP.
+        within: a folder that no link on the way to ``path`` may lead out of.
 
     Raises:
         ImageFileError: unknown suffix, or a format that cannot hold this mode, dtype or size.
-        OSError: the file system refuses.
+        OSError: the file system refuses (UnsafePathError: a link or a folder is in the way).
     """
-    with open_strips(path, spec_of(image), quality=quality) as writer:
+    with open_strips(path, spec_of(image), quality=quality, within=within) as writer:
         writer.write(image.interleaved())
 
 

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _PHASE = re.compile(r"train|val(_\d+)?|test(_\d+)?")
 _LOADER = frozenset(LoaderOptions.model_fields)
+_BACKENDS, _BACKEND_KEYS = ("disk", "lmdb"), ("type", "db_paths", "client_keys")
 
 
 def check_datasets(
@@ -148,6 +149,7 @@ def _check_keys(
     complete = {**facts, **(validate(LoaderOptions, loader, path, faults) or {})}
     model = getattr(dataset, "Options", None)
     if model is None:
+        _check_backend(options, path, faults)
         complete |= options
     else:
         known = frozenset(model.model_fields)
@@ -158,6 +160,18 @@ def _check_keys(
         complete |= validate(model, own, path, faults) or own
     # basicsr asks whether a key is there, not whether it says something
     return {key: value for key, value in complete.items() if value is not None or key in options}
+
+
+def _check_backend(options: dict[str, Any], path: KeyPath, faults: FaultList) -> None:
+    """Check the ``io_backend`` of a set that is not ours; BasicSR's memcached imports a module from a named folder."""
+    backend, place = options.get("io_backend", {"type": "disk"}), (*path, "io_backend")
+    if not isinstance(backend, dict):
+        faults.add(place, f"found {shown(backend)}; a mapping such as {{type: disk}} is right")
+        return
+    if (kind := backend.get("type")) not in _BACKENDS:
+        faults.add((*place, "type"), f"found {shown(kind)}; {' or '.join(map(repr, _BACKENDS))} is right")
+    for key in [key for key in backend if key not in _BACKEND_KEYS]:
+        faults.add((*place, key), f"unknown key; {nearest(str(key), _BACKEND_KEYS)}")
 
 
 def _unwrap_folders(own: dict[str, Any], fields: dict[str, Any], path: KeyPath, faults: FaultList) -> None:

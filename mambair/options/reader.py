@@ -16,7 +16,7 @@ from mambair.options.base_file import read_option_file
 from mambair.options.compat import BASICSR_ONLY, IGNORED, Dropped
 from mambair.options.components import check_metrics, check_network, check_train_parts, look_up_name
 from mambair.options.datasets import check_datasets, move_top_level_keys, settle_batch_size
-from mambair.options.errors import FaultList, SettingError
+from mambair.options.errors import FaultList, KeyPath, SettingError
 from mambair.options.overrides import apply_overrides
 from mambair.options.paths import check_plain_name, complete_paths, resolve, resolve_weights
 from mambair.options.pydantic_errors import validate
@@ -46,6 +46,7 @@ def load_options(
     file = read_option_file(path)
     apply_overrides(file, overrides)
     data, faults, dropped = file.data, FaultList(file.places, f"{file.name}:1"), Dropped()
+    _refuse_module_folders(data, (), faults)
     if isinstance(data.get("scale"), float) and data["scale"].is_integer():
         data["scale"] = int(data["scale"])
     is_foreign = _names_foreign_model(data, faults)
@@ -74,6 +75,15 @@ def load_options(
     opt["datasets"] = datasets
     opt["is_train"] = is_train
     return _settled(opt)
+
+
+def _refuse_module_folders(value: object, path: KeyPath, faults: FaultList) -> None:
+    """Refuse ``sys_path`` anywhere, by which BasicSR imports modules from a folder that the file names."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        if key == "sys_path":
+            faults.add((*path, key), "an option file names no folder to import from; delete this key")
+        _refuse_module_folders(each, (*path, key), faults)
 
 
 def with_place(error: SettingError, path: str | Path, overrides: Sequence[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from mambair.system.path_gate import IS_WINDOWS, Folder, open_folder
 
 _STEM, _SUFFIX = 40, 16  # characters of the name that a temporary name keeps
+_UNIQUE = re.compile(rf"\..{{0,{_STEM}}}\.[0-9a-f]{{32}}\.tmp(\..{{0,{_SUFFIX - 1}}})?", re.DOTALL)
 
 
 @contextmanager
@@ -58,21 +60,23 @@ def atomic_stream(
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, within: Path | None = None) -> Iterator[Path]:
     """As `atomic_stream`, for writers that need a path: yield the temporary one, whose name nobody can foresee.
 
     It starts with a dot, lies beside ``path`` and keeps its suffix, as encoders choose the format by it.
 
     Args:
         path: where the file is to appear.
+        within: a folder that no link on the way to ``path`` may lead out of.
 
     Raises:
-        UnsafePathError: the temporary file was replaced by something else than a file, or a folder is in the way.
+        UnsafePathError: a link leads out of ``within``, the temporary file was replaced by something else than a file,
+            or a folder is in the way.
         OSError: the file system refuses.
     """
     target = Path(path)
     name = _temporary_name(target, None)
-    with open_folder(target.parent) as folder:
+    with open_folder(target.parent, within=within) as folder:
         folder.refuse_folder(target.name)
         descriptor = folder.create(name)
         mode = os.fstat(descriptor).st_mode  # that of a new file here; some writers replace it by a private one
@@ -105,6 +109,11 @@ def _finish(folder: Folder, name: str, target: str, descriptor: int, close: Call
         close()
     folder.rename(name, target, status)
     folder.sync()
+
+
+def is_left_over(name: str) -> bool:
+    """Return whether a file's name is one that only `atomic_path` and `atomic_stream` give, while they write."""
+    return _UNIQUE.fullmatch(name) is not None
 
 
 def _temporary_name(target: Path, tag: str | None) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mambair.options.base_file import merged_text
-from mambair.system.atomic_file import atomic_path
+from mambair.system.atomic_file import atomic_path, is_left_over
+from mambair.system.path_gate import Folder, open_folder
 from mambair.weights.checkpoint import CheckpointError, read_state
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_ex
     """Make the experiment's folders and copy the option file there.
 
     A folder of an earlier run is renamed with a time stamp unless ``keep_existing`` (the run resumes in it).
+
+    Raises:
+        UnsafePathError: a folder in the experiment's, to be written to, is a link; that one itself may be.
     """
     root = Path(opt["path"]["experiments_root"])
     stamp = time.strftime("%Y%m%d_%H%M%S")
@@ -45,14 +49,26 @@ def prepare_folders(opt: Mapping[str, Any], option_file: Path | None, *, keep_ex
                 archived = folder.with_name(f"{folder.name}_archived_{stamp}")
                 folder.rename(archived)
                 logger.info("%s existed already; it is now %s", folder, archived.name)
-    for key in ("experiments_root", "models", "training_states", "log", "visualization"):
-        folder = Path(opt["path"][key])
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.tmp.*"):  # what a killed process was writing, see `atomic_path`
-            left_over.unlink(missing_ok=True)
+    with open_folder(root) as opened:
+        made = [Path(opt["path"][key]).name for key in ("models", "training_states", "visualization")]
+        for name in [*made, *(["report"] if opened.status("report") else [])]:
+            with opened.enter(name, make=True) as folder:
+                _clean(folder, deep=name == "visualization")
+        _clean(opened, deep=False)
     if option_file is not None and option_file.is_file():
         with atomic_path(root / option_file.name) as temporary:
             temporary.write_bytes(merged_text(option_file))
+
+
+def _clean(folder: Folder, *, deep: bool) -> None:
+    """Remove what a killed process was writing in a folder, and if ``deep`` in those below, which may not be links."""
+    for path in list(folder.path.iterdir()):
+        if path.is_dir():
+            if deep:
+                with folder.enter(path.name, make=False) as inner:
+                    _clean(inner, deep=True)
+        elif is_left_over(path.name):
+            folder.remove(path.name)
 
 
 def tensorboard_folder(opt: Mapping[str, Any]) -> Path:

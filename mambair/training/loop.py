@@ -184,9 +184,10 @@ class Loop:
         pictures = list(samples(self.model, dataset, PICTURES))
         if not pictures:
             return
-        path = Path(self.opt["path"]["visualization"]) / "grids" / f"{dataset.opt['name']}_{iteration}.png"
+        folder = Path(self.opt["path"]["visualization"])
+        path = folder / "grids" / f"{dataset.opt['name']}_{iteration}.png"
         try:
-            write_image(path, DecodedImage(grid(pictures)))
+            write_image(path, DecodedImage(grid(pictures)), within=folder)
         except OSError as error:  # a picture less is no reason to stop a training
             logger.warning("%s: not written (%s)", path, error)
         if self.run_log.curves is not None:

@@ -20,6 +20,7 @@ from mambair.system.atomic_file import atomic_path
 from mambair.system.console import printable
 from mambair.system.jsonl import JsonLines
 from mambair.system.machine import describe_machine
+from mambair.system.path_gate import open_folder
 from mambair.system.tables import markdown_text
 from mambair.training.sample_pictures import Restoring, samples
 
@@ -43,10 +44,13 @@ def write_report(opt: Mapping[str, Any], model: Restoring, validation_loaders: S
 
     Returns:
         The path of report.md.
+
+    Raises:
+        UnsafePathError: ``report`` is a link that leads out of the experiment's folder.
     """
     root = Path(opt["path"]["experiments_root"])
     folder = root / "report"
-    folder.mkdir(exist_ok=True)
+    open_folder(folder, within=root).close()
     records = read_records(root / "metrics.jsonl")
     described = [*describe(opt, records), *describe_origin(opt, model, validation_loaders)]
     lines = [f"# {markdown_text(opt['name'])}", "", *map(markdown_text, described), "", *best_values(opt, records)]
@@ -56,9 +60,9 @@ def write_report(opt: Mapping[str, Any], model: Restoring, validation_loaders: S
         dataset = validation_loaders[0].dataset
         lines += ["", f"## Samples of {markdown_text(dataset.opt['name'])}", "", SAMPLES_CAPTION, ""]
         for number, picture in enumerate(samples(model, dataset, SAMPLES), 1):
-            write_image(folder / f"sample_{number}.png", DecodedImage(picture))
+            write_image(folder / f"sample_{number}.png", DecodedImage(picture), within=root)
             lines.append(f"![sample {number}](sample_{number}.png)")
-    with atomic_path(folder / "report.md") as temporary:
+    with atomic_path(folder / "report.md", within=root) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "report.md"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,12 +12,13 @@ from pathlib import Path
 from torch import nn
 
 from mambair.system.bounded_reader import parse_json
-from mambair.system.cache_folder import is_own_file
+from mambair.system.path_gate import UnsafePathError, open_folder
 from mambair.system.tables import markdown_text
 from mambair.weights.checkpoint import ARCH_KEY, KWARGS_KEY, TASK_KEY
 
 LICENCE_KEY, TRAINING_KEY = "license", "mambair.training"
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}")  # the identifier of a licence
+REPORT_BYTES, PICTURE_BYTES = 2**20, 64 * 2**20
 PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+\.png)\)")
 
 
@@ -57,6 +60,9 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
         net, metadata: see `describe`.
         address: where the network will be, for the examples.
         report: ``report.md`` of a training, which becomes a chapter; its pictures are to lie beside the card.
+
+    Raises:
+        OSError: see `read_report`.
     """
     restores = hasattr(net, "upscale")
     licence = metadata.get(LICENCE_KEY, "").lower()
@@ -81,13 +87,44 @@ def hub_card(net: nn.Module, metadata: Mapping[str, str], address: str, report: 
     if restores:
         lines += ["", "```bash", f"mambair restore -i photos -o restored --weights {address}", "```"]
     if report is not None:
-        title, _, rest = report.read_text(encoding="utf-8").partition("\n")
+        title, _, rest = read_report(report).partition("\n")
         chapters = re.sub(r"^#", "##", rest, flags=re.M)
         lines += ["", f"## Training: {title.lstrip('# ')}", chapters.rstrip()]
     return "\n".join(lines) + "\n"
 
 
-def pictures_of(report: Path) -> list[Path]:
-    """The pictures of a ``report.md`` that lie beside it; links are left out, as they may lead to anything."""
-    names = PICTURE.findall(report.read_text(encoding="utf-8"))
-    return [path for path in (report.with_name(name) for name in dict.fromkeys(names)) if is_own_file(path)]
+def read_report(report: Path) -> str:
+    """Read a ``report.md``.
+
+    Raises:
+        OSError: it cannot be read, is too large or is not UTF-8 (UnsafePathError: it is a link or no regular file).
+    """
+    try:
+        return _content(report, REPORT_BYTES).decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise OSError(f"{report}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x}") from None
+
+
+def pictures_of(report: Path) -> dict[str, bytes]:
+    """The pictures of a ``report.md`` that lie beside it; links are left out, as they may lead to anything.
+
+    Raises:
+        OSError: see `read_report`; or a picture cannot be read or is too large.
+    """
+    pictures = {}
+    for name in dict.fromkeys(PICTURE.findall(read_report(report))):
+        with contextlib.suppress(UnsafePathError, FileNotFoundError):
+            pictures[name] = _content(report.with_name(name), PICTURE_BYTES)
+    return pictures
+
+
+def _content(path: Path, limit: int) -> bytes:
+    """Read a regular file whole that has no other name: what it holds is published."""
+    with (
+        open_folder(path.parent, make=False) as folder,
+        os.fdopen(folder.open_file(path.name, os.O_RDONLY), "rb") as file,
+    ):
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"{path} has more than {limit} bytes; shorten it")
+    return content

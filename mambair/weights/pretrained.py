@@ -52,7 +52,7 @@ def save_pretrained(
     Raises:
         CheckpointError: the network is of no registered class, its arguments cannot be written as JSON, or it was not
             built here and its weights belong to none of ours.
-        OSError: the report cannot be read, or the folder not be written.
+        OSError: the report cannot be read or is a link, a hard link or a pipe; or the folder cannot be written.
         CheckpointWriteError: the weights cannot be written.
     """
     folder = Path(folder)
@@ -63,7 +63,7 @@ def save_pretrained(
     config |= {key: parse_json(config[key]) for key in ("kwargs", "training") if key in config}
     files = {CONFIG_FILE: (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(), CARD_FILE: card.encode()}
     if report is not None:
-        files |= {picture.name: picture.read_bytes() for picture in pictures_of(Path(report))}
+        files |= pictures_of(Path(report))
     for name, content in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)

@@ -46,6 +46,26 @@ REPLACED = {
         "a folder inside the current directory is right",
     ),
     "results upwards": ("results_root: ~", "results_root: a/../../b", "a folder inside the current directory is right"),
+    "a module by memcached": (
+        "BicubicDataset\n",
+        "basicsr/PairedImageDataset\n    io_backend: {type: memcached}\n",
+        r"datasets\.test_1\.io_backend\.type: found 'memcached'; 'disk' or 'lmdb' is right",
+    ),
+    "a module by another key": (
+        "BicubicDataset\n",
+        "basicsr/PairedImageDataset\n    io_backend: {type: disk, server_list_cfg: a}\n",
+        r"datasets\.test_1\.io_backend\.server_list_cfg: unknown key",
+    ),
+    "no mapping of a backend": (
+        "BicubicDataset\n",
+        "basicsr/PairedImageDataset\n    io_backend: memcached\n",
+        r"datasets\.test_1\.io_backend: found 'memcached'; a mapping such as \{type: disk\} is right",
+    ),
+    "a folder of modules": (
+        "BicubicDataset\n",
+        "basicsr/PairedImageDataset\n    a: [{sys_path: evil}]\n",
+        r"datasets\.test_1\.a\[0\]\.sys_path: an option file names no folder to import from; delete this key",
+    ),
     "escape in a key": ("scale: 4\n", 'scale: 4\n"\\e]0;owned\\a": 1\n', r"\\x1b\]0;owned\\x07: unknown key"),
 }
 
@@ -96,7 +116,7 @@ WHOLE = {
         "a0: &a0 1\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]\n" for n in range(1, 9)),
         "expands to more than 20,000 values",
     ),
-    "a merge of itself": ("a: &a\n  <<: *a", "nested more than 30 levels deep"),
+    "a merge of itself": ("a: &a\n  <<: *a", r"<< more than 30 times in one another; does it name itself\?"),
     "a deep list": ("[" * 500_000, "nested too deeply"),
     "a tag of Python": ("a: !!python/object/apply:os.system [id]", "the tag .* is refused"),
     "an escape in a mapping": ('name: {"\\e]0;owned\\a": 1}', r"name: .*\\x1b\]0;owned\\x07"),

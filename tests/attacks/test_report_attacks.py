@@ -20,6 +20,7 @@ from mambair.images.files import DecodedImage, write_image
 from mambair.training.experiment import CheckpointError, read_resume_point
 from mambair.training.report import MOST_PANELS, best_values, draw_curves, panels_of
 from mambair.weights import save_pretrained
+from mambair.weights.model_card import REPORT_BYTES
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links and names of POSIX")
 ESCAPE = "\x1b]0;owned\x07"
@@ -152,6 +153,42 @@ def test_a_state_without_a_number_of_iterations(iteration: object, tmp_path: Pat
 
 
 # -- model cards -------------------------------------------------------------------------------------------------------
+
+
+def a_link(report: Path) -> None:
+    report.symlink_to(report.with_name("private.txt"))
+
+
+def a_hard_link(report: Path) -> None:
+    report.hardlink_to(report.with_name("private.txt"))
+
+
+def a_report_without_end(report: Path) -> None:
+    report.write_bytes(b"#" * (REPORT_BYTES + 1))
+
+
+def another_encoding(report: Path) -> None:
+    report.write_bytes(b"\xff")
+
+
+REPORTS: dict[Callable[[Path], None], str] = {
+    a_link: "is a link, where a regular file is expected; remove it",
+    a_hard_link: "is a hard link to another file; remove it",
+    os.mkfifo: "is a named pipe, where a regular file is expected; remove it",
+    a_report_without_end: "has more than 1048576 bytes; shorten it",
+    another_encoding: ": expected UTF-8 text, got byte 0xff",
+}
+
+
+@POSIX
+@pytest.mark.parametrize(("plant", "outcome"), REPORTS.items(), ids=[each.__name__ for each in REPORTS])
+def test_a_report_that_is_not_published(plant: Callable[[Path], None], outcome: str, tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("mine")
+    plant(tmp_path / "report.md")
+    net = mambair.create("MambaIR-light-x2", embed_dim=12, depths=[1], d_state=2)
+    with pytest.raises(OSError, match=outcome):
+        save_pretrained(net, tmp_path / "a", report=tmp_path / "report.md")
+    assert not (tmp_path / "a").exists()
 
 
 @POSIX

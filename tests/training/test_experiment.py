@@ -58,7 +58,7 @@ def test_resuming_keeps_the_folder(opt: dict) -> None:
 
 def test_what_a_killed_process_was_writing_is_ignored_and_removed(opt: dict) -> None:
     write_checkpoint(opt, 5)
-    left_over = Path(opt["path"]["training_states"]) / ".6.0123456789ab.tmp.state"
+    left_over = Path(opt["path"]["training_states"]) / ".6.0123456789abcdef0123456789abcdef.tmp.state"
     left_over.write_bytes(b"half")
     point = find_resume_point(opt, auto_resume=True)
     assert point is not None and point.iteration == 5
