@@ -11,6 +11,8 @@ input (RGB, no border, noise of the published protocol: seed 0 before every imag
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", required=True, help="a file, or the name or address of published weights")
     parser.add_argument("--set", dest="sets", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--sigma", type=float, default=25.0, help="noise of a denoiser's test, in grey levels of 255")
+    parser.add_argument(
+        "--damaged", action="store_true", help="measure networks that enlarge photographs on damaged images, too"
+    )
     parser.add_argument("--output", type=Path, default=ZOO, help="the Markdown file that holds the cards")
     return parser.parse_args(argv)
 
@@ -49,7 +54,45 @@ def build_set(name: str, folder: str, scale: int, sigma: float) -> Any:
     return build_dataset({**options, "type": "GaussianDenoisingDataset", "sigma": sigma})
 
 
-def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float) -> list[str]:
+class DamagedSet:
+    """A set whose inputs went through a fixed damage: blur 0.8, reduction, noise of sigma 3, JPEG of quality 60.
+
+    Args:
+        clean: gives ``gt`` [3, H, W] and its path; the noise of each image is drawn with its number as the seed.
+    """
+
+    def __init__(self, clean: Any, scale: int) -> None:
+        self.clean, self.scale = clean, scale
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.clean, name)
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        from mambair.images.resize import imresize
+
+        item = dict(self.clean[index])
+        pixels = item["gt"].permute(1, 2, 0).double().numpy()
+        kernel = np.exp(-0.5 * (np.arange(-4, 5) / 0.8) ** 2)
+        for axis in (0, 1):
+            padded = np.pad(pixels, [(4, 4) if each == axis else (0, 0) for each in range(3)], mode="reflect")
+            windows = np.lib.stride_tricks.sliding_window_view(padded, 9, axis=axis)
+            pixels = windows @ (kernel / kernel.sum())
+        small = np.asarray(imresize(pixels, 1 / self.scale)) * 255
+        noisy = small + np.random.default_rng(index).normal(0, 3, small.shape)
+        stream = io.BytesIO()
+        Image.fromarray(noisy.clip(0, 255).round().astype(np.uint8)).save(stream, "JPEG", quality=60)
+        saved = np.array(Image.open(stream), dtype=np.float32) / 255
+        return {**item, "lq": torch.from_numpy(saved).permute(2, 0, 1)}
+
+
+def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float, *, damaged: bool) -> list[str]:
     """Rows of the card's table: each test set, the baseline and the network.
 
     Raises:
@@ -61,8 +104,13 @@ def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: floa
 
     baseline = input_of("GaussianDenoisingDataset", scale)
     rows = ["| test set | images | " + baseline.name + " | this network | gain |", "|---|---|---|---|---|"]
-    for name, folder in sets:
-        result = SetResult(name, build_set(name, folder, scale, sigma), metrics_of(scale), scale)
+    chosen = [(name, build_set(name, folder, scale, sigma)) for name, folder in sets]
+    if damaged:
+        chosen = [
+            each for name, clean in chosen for each in ((f"{name}, damaged", DamagedSet(clean, scale)), (name, clean))
+        ]
+    for name, dataset in chosen:
+        result = SetResult(name, dataset, metrics_of(scale), scale)
         measure(result, [baseline, FunctionCandidate("network", net)], progress=name)
         if result.failed:
             raise ValueError("; ".join(result.failed))
@@ -74,9 +122,8 @@ def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: floa
     return rows
 
 
-def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
+def card(weights: Path, sets: list[tuple[str, str]], sigma: float, *, damaged: bool) -> str:
     """The card of one file of weights, as Markdown."""
-    import hashlib
 
     import mambair
     from mambair.system.machine import describe_machine
@@ -88,6 +135,8 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
     metadata = read_checkpoint(weights).metadata
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     task = f"{scale}x super-resolution" if scale > 1 else f"denoising, Gaussian noise of sigma {sigma:g}"
+    if damaged:
+        task += " of damaged photographs (damaged: blur 0.8, bicubic reduction, noise of sigma 3, JPEG of quality 60)"
     protocol = f"Y channel, crop border {scale}" if scale > 1 else f"RGB, sigma {sigma:g}, noise seed 0 for every image"
     lines = [
         f"### {weights.name}",
@@ -96,7 +145,7 @@ def card(weights: Path, sets: list[tuple[str, str]], sigma: float) -> str:
         f"- File: {weights.stat().st_size / 1e6:.2f} MB, sha256 `{digest}`",
         f"- Measured (PSNR / SSIM; {protocol}; whole images) with {describe_machine()}:",
         "",
-        *compare(net, scale, sets, sigma),
+        *compare(net, scale, sets, sigma, damaged=damaged),
     ]
     return "\n".join(lines)
 
@@ -120,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
 
     sets = [tuple(entry.split("=", 1)) for entry in arguments.sets]
     weights = locate(arguments.weights, progress=download_bar)
-    content = card(weights, sets, arguments.sigma)
+    content = card(weights, sets, arguments.sigma, damaged=arguments.damaged)
     print(content)
     text = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else "# Model zoo\n"
     with atomic_path(arguments.output) as temporary:

@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parent
 # (task, scale for "sr" and "photo", sigma for "denoise") -> file beside this one; a further network is a row and a file
 PACKAGED: dict[tuple[str, int], str] = {
     ("sr", 4): "mambair_small_x4.safetensors",
+    ("photo", 2): "mambair_small_photo_x2.safetensors",
     ("denoise", 25): "mambair_small_dn25.safetensors",
 }
 

@@ -169,7 +169,7 @@ def test_csv_cells_are_no_formulas(cell: str, written: str) -> None:
     [
         ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("[a](javascript:alert(1))", r"\[a\](javascript:alert(1))"),
-        ("![a](http://host/a.png)", r"!\[a\](http://host/a.png)"),
+        ("![a](http://host/a.png)", r"!\[a\](http&#58;//host/a.png)"),
         ("<javascript:alert(1)>", "&lt;javascript:alert(1)&gt;"),
         ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
         ("a|b", r"a\|b"),
