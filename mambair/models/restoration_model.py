@@ -319,7 +319,7 @@ class RestorationModel:
         """Measure on ``dataloader.dataset``, shared out over the processes; log the metrics, remember the best.
 
         An image or a metric that fails is reported in the log, and the others are measured. The unrestored input is
-        measured beside the network the first time.
+        measured beside the network the first time, and again while one of its values is NaN.
 
         Args:
             dataloader: anything with a ``dataset``; images are taken from that one by one.
@@ -332,7 +332,7 @@ class RestorationModel:
         name, metrics = dataset.opt["name"], metrics_for(dataset, asked)
         network = FunctionCandidate("network", self.restore)
         candidates: list[Candidate] = [network]
-        if metrics and name not in self.baselines:
+        if metrics and any(value != value for value in self.baselines.get(name, {"": math.nan}).values()):
             candidates.append(input_of(dataset.opt.get("type", ""), self.opt.get("scale", 1)))
 
         def picture_name(candidate: str, image: str) -> str | None:

@@ -153,6 +153,8 @@ def best_values(opt: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
         for metric, metric_opt in _metrics_of(opt, dataset).items():
             finite = [record for record in own if isinstance(record.get(metric), float)]
             if not finite:
+                cells = f"{markdown_text(dataset)} | {markdown_text(metric)}"
+                lines.append(f"| {cells} | - | not measured, see the log | - | - |")
                 continue
             choose = min if metric_opt.get("better") == "lower" else max
             best = choose(finite, key=lambda record, metric=metric: record[metric])

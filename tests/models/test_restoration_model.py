@@ -521,6 +521,22 @@ def test_the_unrestored_input_is_measured_once(
     assert labels == [(name, iteration) for iteration in (1, 2) for name in names]
 
 
+def test_an_unrestored_input_without_a_value_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    restore = InputCandidate.__call__
+    monkeypatch.setattr(
+        InputCandidate, "__call__", lambda self, sample: (asked.append(sample.image), restore(self, sample))[1]
+    )
+    model, loader = make(tmp_path), torch.utils.data.DataLoader(TwoImages())
+    model.validation(loader, 1, None)
+    expected = dict(model.baselines["Two"])
+    model.baselines["Two"]["psnr"] = float("nan")
+    for iteration in (2, 3):
+        model.validation(loader, iteration, None)
+    assert model.baselines["Two"] == expected
+    assert asked == ["image_0", "image_1"] * 2
+
+
 class Board:
     """Notes what a SummaryWriter is given."""
 

@@ -71,6 +71,13 @@ def test_best_values_know_which_way_is_better(metrics_file: Path) -> None:
     ]
 
 
+def test_a_metric_that_was_never_measured_has_a_row(metrics_file: Path) -> None:
+    opt = {**OPT, "val": {"metrics": {**OPT["val"]["metrics"], "own": {}}}}
+    assert best_values(opt, read_records(metrics_file))[4:] == [
+        "| Set5 | own | - | not measured, see the log | - | - |"
+    ]
+
+
 def test_each_metric_has_a_panel_with_its_baseline(metrics_file: Path) -> None:
     panels = panels_of(read_records(metrics_file))
     assert list(panels) == ["loss", "learning rate", "psnr", "lpips"]
