@@ -27,7 +27,7 @@ def test_a_task_without_packaged_weights_says_so(task: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stopped:
         restore.main(["-i", "x", "-o", "y"], task=task)
     assert stopped.value.code == 2
-    expected = f"no weights are packaged for {task} (there are: denoise 25, sr 4); name a file: --weights FILE"
+    expected = f"no weights are packaged for {task} (there are: denoise 25, photo 2, sr 4); name a file: --weights FILE"
     assert expected in capsys.readouterr().err
 
 

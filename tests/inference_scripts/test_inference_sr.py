@@ -17,7 +17,7 @@ from mambair.commands import restore
 from mambair.images.files import DecodedImage, read_image, write_image
 from mambair.registry import ARCH_REGISTRY
 from mambair.weights.checkpoint import write_checkpoint
-from mambair.weights.packaged import PACKAGED, default_weights
+from mambair.weights.packaged import PACKAGED, SCALED, default_weights
 
 
 def super_resolve(arguments: list[str]) -> int:
@@ -193,7 +193,7 @@ def test_packaged_weights_do_their_task(task: str, degree: int) -> None:
     except FileNotFoundError:
         pytest.skip("the packaged weights are not there yet")
     restorer = mambair.Restorer.from_checkpoint(path, device="cpu")
-    assert restorer.scale == (degree if task == "sr" else 1)
+    assert restorer.scale == (degree if task in SCALED else 1)
     output = restorer(np.full((8, 9, 3), 0.5, dtype=np.float32))
     # a flat grey stays nearly what it is
     assert output.shape == (8 * restorer.scale, 9 * restorer.scale, 3) and np.abs(output - 0.5).mean() < 0.05
