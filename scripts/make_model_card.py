@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,24 +71,18 @@ class DamagedSet:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         import numpy as np
-        import torch
-        from PIL import Image
 
+        from mambair.data.degradations.compression import compressed
+        from mambair.data.degradations.kernels import GaussianBlur, blur
+        from mambair.data.restoration_dataset import to_tensor
         from mambair.images.resize import imresize
 
         item = dict(self.clean[index])
-        pixels = item["gt"].permute(1, 2, 0).double().numpy()
-        kernel = np.exp(-0.5 * (np.arange(-4, 5) / 0.8) ** 2)
-        for axis in (0, 1):
-            padded = np.pad(pixels, [(4, 4) if each == axis else (0, 0) for each in range(3)], mode="reflect")
-            windows = np.lib.stride_tricks.sliding_window_view(padded, 9, axis=axis)
-            pixels = windows @ (kernel / kernel.sum())
-        small = np.asarray(imresize(pixels, 1 / self.scale)) * 255
+        blurred = blur(item["gt"][None].double(), [GaussianBlur("iso", 9, 0.8, 0.8)])[0]
+        small = np.asarray(imresize(blurred.permute(1, 2, 0).numpy(), 1 / self.scale)) * 255
         noisy = small + np.random.default_rng(index).normal(0, 3, small.shape)
-        stream = io.BytesIO()
-        Image.fromarray(noisy.clip(0, 255).round().astype(np.uint8)).save(stream, "JPEG", quality=60)
-        saved = np.array(Image.open(stream), dtype=np.float32) / 255
-        return {**item, "lq": torch.from_numpy(saved).permute(2, 0, 1)}
+        saved = compressed(noisy.clip(0, 255).round().astype(np.uint8), 60, "4:2:0")
+        return {**item, "lq": to_tensor(saved)}
 
 
 def compare(net: nn.Module, scale: int, sets: list[tuple[str, str]], sigma: float, *, damaged: bool) -> list[str]:

@@ -18,7 +18,6 @@ from mambair.data.pairing import DatasetError, text_lines
 from mambair.data.realesrgan_options import RealESRGANOptions, RealESRGANPairedOptions, TargetOptions
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
 from mambair.data.sources import ImageSource
-from mambair.images.files import ImageFileError
 from mambair.images.lazy_image import to_float
 from mambair.registry import DATASET_REGISTRY
 
@@ -44,11 +43,7 @@ class RealESRGANDataset(RestorationDataset):
         self.sources["dataroot_gt"], self.gt_paths = source, source.paths
 
     def _fault_of_sizes(self, index: int) -> str | None:
-        try:
-            self._source("dataroot_gt").read(self.gt_paths[index]).size()
-        except ImageFileError as error:
-            return f"dataroot_gt: {error}"
-        return None
+        return self._fault_of_header("dataroot_gt", self.gt_paths[index])
 
     def sample(self, index: int, rng: np.random.Generator, *, gt_size: int | None = None) -> Sample:
         path = self.gt_paths[index]

@@ -79,6 +79,14 @@ class RestorationDataset(Dataset[Sample]):
                 found[index] = source.read(path).size()
         return found
 
+    def _fault_of_header(self, root: str, path: Path) -> str | None:
+        """Why the size of an image of the folder ``root`` cannot be read."""
+        try:
+            self._source(root).read(path).size()
+        except ImageFileError as error:
+            return f"{root}: {error}"
+        return None
+
     def _fault_of_sizes(self, index: int) -> str | None:
         """What is wrong with the sizes of image ``index``, judged by the headers; subclasses extend it."""
         path, side = self.gt_paths[index], self.options.largest_gt_size

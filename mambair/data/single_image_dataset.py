@@ -9,7 +9,6 @@ import numpy as np
 
 from mambair.data.dataset_options import SingleImageOptions
 from mambair.data.restoration_dataset import RestorationDataset, Sample, to_tensor
-from mambair.images.files import ImageFileError
 from mambair.registry import DATASET_REGISTRY
 
 
@@ -43,8 +42,4 @@ class SingleImageDataset(RestorationDataset):
         return {"lq": to_tensor(self._picture(path, "dataroot_lq").whole()), "lq_path": str(path)}
 
     def _fault_of_sizes(self, index: int) -> str | None:
-        try:
-            self._source("dataroot_lq").read(self.lq_paths[index]).size()
-        except ImageFileError as error:
-            return f"dataroot_lq: {error}"
-        return None
+        return self._fault_of_header("dataroot_lq", self.lq_paths[index])

@@ -5,6 +5,7 @@ Source: the PNG specification (https://www.w3.org/TR/png-3/).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -135,17 +136,11 @@ def _openable(data: bytes, notes: list[str]) -> tuple[Image.Image, bytes, bytes 
         kinds = sorted({chunk.kind for chunk in chunks(data) if chunk.kind[0] & 0x20} - {b"tRNS"})
         for dropped in [*({kind} for kind in kinds[:_TRIED_KINDS]), set(kinds)]:
             ordered, transparent = _ordered(data, [], dropped)
-            try:
+            with contextlib.suppress(*DECODING_FAULTS):
                 picture = open_picture(ordered, "PNG")
-            except DECODING_FAULTS:
-                if len(dropped) == len(kinds):
-                    raise
-            else:
-                break
-        else:
-            raise
-        notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
-        return picture, ordered, transparent
+                notes.append(f"damaged metadata was dropped ({' '.join(str(error).split())})")
+                return picture, ordered, transparent
+        raise
     if not picture.info.get("icc_profile") and any(chunk.kind == b"iCCP" for chunk in chunks(ordered)):
         notes.append("a damaged colour profile was dropped")
     return picture, ordered, transparent

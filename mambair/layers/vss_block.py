@@ -58,16 +58,16 @@ class VSSBlock(nn.Module):
             ValueError: the number of tokens is not H * W, or tokens come without ``x_size``.
         """
         tokens = _as_map(x, x_size)
-        y = self._global(tokens)
-        return self._local(y).view(x.shape)
+        is_fused = fused.runs(self, tokens)
+        return self._local(self._global(tokens, is_fused), is_fused).view(x.shape)
 
-    def _global(self, x: Tensor) -> Tensor:
-        if isinstance(self.ln_1, nn.LayerNorm) and self.self_attention.can_fuse() and fused.runs(self, x):
+    def _global(self, x: Tensor, is_fused: bool) -> Tensor:
+        if is_fused and isinstance(self.ln_1, nn.LayerNorm) and self.self_attention.can_fuse():
             return self.self_attention.fused(x, self.ln_1, self.skip_scale)
         return torch.addcmul(self.drop_path(self.self_attention(self.ln_1(x))), x, self.skip_scale)
 
-    def _local(self, x: Tensor) -> Tensor:
-        if fused.runs(self, x):
+    def _local(self, x: Tensor, is_fused: bool) -> Tensor:
+        if is_fused:
             return self.conv_blk.fused(x, self.ln_2, self.skip_scale2)
         return torch.addcmul(as_tokens(self.conv_blk(as_image(self.ln_2(x)))), x, self.skip_scale2)
 

@@ -17,7 +17,7 @@ from mambair.ops import backends, native, operators, torch_private  # noqa: F401
 ENVIRONMENT_VARIABLE = "MAMBAIR_FUSED"
 
 
-# reason against the fused layers: whether it holds for an input; in this order, so that nothing is loaded in vain
+# a reason not to use the fused layers, and its test of an input; the library is loaded only if no earlier test holds
 RULES: dict[str, Callable[[Tensor], bool]] = {
     "torch.compile, torch.export and torch.jit.trace keep the layers' own code": lambda x: (
         torch.compiler.is_compiling() or torch_private.is_traced()

@@ -53,7 +53,8 @@ def ends_in_order(advice: str = "") -> Callable[[Callable[P, int]], Callable[P, 
     SIGHUP and SIGTERM raise KeyboardInterrupt in it, as Ctrl-C does. A KeyboardInterrupt that leaves the function
     becomes the exit code of the signal, and one line on standard error with the name of the signal and ``advice``.
     While a module is imported it is raised at the end of that, or after ten seconds: libraries that are interrupted
-    while they load end in errors of any kind. Ignored signals stay ignored. Outside of the main thread, where Python
+    while they load end in errors of any kind. One that came so late that the command ends before counts all the same.
+    Ignored signals stay ignored. Outside of the main thread, where Python
     allows no handlers, signals do what they did before.
     """
 
